@@ -1,0 +1,51 @@
+import { createHash } from "node:crypto";
+
+/**
+ * A seeded generator of random numbers, handed in as a value and forked by name.
+ * The same seed and names give the same stream on every machine; no stream depends on how much of another was used.
+ */
+export interface Rng {
+  /** A float in [0, 1) with 32 random bits. */
+  uniform(): number;
+  /** An integer in [0, bound). */
+  integer(bound: number): number;
+  /** A standard normal value (Box-Muller). */
+  normal(): number;
+  /** An independent generator for one purpose, e.g. `rng.fork("mask", shard)`. */
+  fork(...names: (string | number)[]): Rng;
+}
+
+/** Makes a generator (xoshiro128**, Blackman and Vigna 2018) keyed by the SHA-256 of the seed and the fork names. */
+export function createRng(seed: number, path: readonly (string | number)[] = []): Rng {
+  const key = createHash("sha256")
+    .update(JSON.stringify([seed, ...path]))
+    .digest();
+  let a = key.readUInt32LE(0);
+  let b = key.readUInt32LE(4);
+  let c = key.readUInt32LE(8);
+  let d = key.readUInt32LE(12) | 1; // never the all-zero state
+
+  function next(): number {
+    const scrambled = Math.imul(rotate(Math.imul(b, 5), 7), 9) >>> 0;
+    const shifted = b << 9;
+    c ^= a;
+    d ^= b;
+    b ^= c;
+    a ^= d;
+    c ^= shifted;
+    d = rotate(d, 11);
+    return scrambled;
+  }
+
+  const uniform = () => next() / 2 ** 32;
+  return {
+    uniform,
+    integer: (bound) => Math.floor(uniform() * bound),
+    normal: () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform()),
+    fork: (...names) => createRng(seed, [...path, ...names]),
+  };
+}
+
+function rotate(x: number, k: number): number {
+  return (x << k) | (x >>> (32 - k));
+}

@@ -1,0 +1,37 @@
+import type { EditTrace } from "../edit/trace.js";
+import type { RecordScore } from "../eval/types.js";
+
+/** When a record is scored: by its block's final model (the paper, eq. 9) or right after its own edit (EasyEdit since 2026-06-11). */
+export type When = "after-all" | "after-each";
+
+/** Everything two numbers must share to stand in one table. */
+export interface Protocol {
+  /** Name of the data set, its sha256 and the number of records used. */
+  data: string;
+  dataSha256: string;
+  records: number;
+  /** Edits between rollbacks; "all" is one block. */
+  T: number | "all";
+  when: When;
+  metric: "teacher-forced token accuracy";
+  locality: "agreement with the model before the edit";
+  chatTemplate: boolean;
+  /** The released code's second begin-of-text token in front of rendered chat prompts. */
+  doubleBos: boolean;
+  method: string;
+  /** The method's resolved options. */
+  options: Record<string, unknown>;
+  model: string;
+  modelSha256: string;
+  seed: number;
+  backend: string;
+}
+
+/** A finished or loaded run, as tables and figures take it. */
+export interface RunResult {
+  protocol: Protocol;
+  scores: RecordScore[];
+  edits: EditTrace[];
+  /** Folder it was read from or written to, when there is one. */
+  folder: string | null;
+}

@@ -1,0 +1,56 @@
+import { spawnSync } from "node:child_process";
+import { accessSync, constants, existsSync } from "node:fs";
+import { delimiter, join } from "node:path";
+import { repository, sharedFolder } from "./shared.js";
+
+/** What a test may need beyond Node and npm. */
+export type Need = "native" | "jupyter" | "chromium" | "shared";
+
+const probes = {
+  native: {
+    found: () => existsSync(join(repository, "node_modules/@tensorflow/tfjs-node-gpu/lib/napi-v8/tfjs_binding.node")),
+    missing: "no native TensorFlow binding (npm run native)",
+  },
+  jupyter: {
+    found: () => spawnSync("jupyter", ["nbconvert", "--version"]).status === 0,
+    missing: "no Jupyter with nbconvert on the PATH (apt-get install jupyter-notebook jupyter-nbconvert)",
+  },
+  chromium: {
+    found: () => Boolean(process.env.CHROME_PATH) || browserNames.some(onPath),
+    missing: "no Chrome or Chromium on the PATH and no CHROME_PATH (apt-get install chromium)",
+  },
+  shared: {
+    found: () => sharedFolder() !== null,
+    missing: "no folder ../shared with the full data sets",
+  },
+} satisfies Record<Need, { found: () => boolean; missing: string }>;
+
+const browserNames = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+
+/** Whether this machine has it. */
+export function available(need: Need): boolean {
+  return probes[need].found();
+}
+
+/**
+ * For `describe.runIf(requires("jupyter"))`: true where this machine has it, else false after printing why.
+ * @throws where WISE_LAB_REQUIRE (a comma list) names it and the machine lacks it: nothing required is ever skipped.
+ */
+export function requires(need: Need): boolean {
+  if (available(need)) return true;
+  const reason = probes[need].missing;
+  if (process.env.WISE_LAB_REQUIRE?.split(",").includes(need)) throw new Error(`required but missing: ${reason}`);
+  console.info(`skipped here: ${reason}`);
+  return false;
+}
+
+function onPath(program: string): boolean {
+  return (process.env.PATH ?? "").split(delimiter).some((folder) => {
+    try {
+      accessSync(join(folder, program), constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
