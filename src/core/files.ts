@@ -1,0 +1,92 @@
+import { mkdir, open, readFile, rename, rm } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { LabFailure, RefusedInput } from "./errors.js";
+import { decodeUtf8, parseJson } from "./json.js";
+
+/** Bytes written and taken away again to see that a folder takes files: too many to hide in a directory entry. */
+const PROBE_BYTES = 64 * 1024;
+
+/**
+ * Writes a file so that it is there whole or not at all: beside its place first, flushed, then renamed.
+ * @throws {LabFailure} naming the path, when it cannot be written; nothing is left behind and an older file stays.
+ */
+export async function writeFileAtomic(path: string, bytes: Uint8Array | string): Promise<void> {
+  const draft = `${path}.${process.pid}.part`;
+  try {
+    await writeFlushed(draft, bytes);
+    await rename(draft, path);
+  } catch (cause) {
+    await rm(draft, { force: true }).catch(() => undefined); // the reason to report is the one that stopped the writing
+    throw new LabFailure(`cannot write ${path}: ${errorText(cause)}`, { cause });
+  }
+}
+
+/**
+ * Makes a folder where it is missing and proves that files can be written there, before work whose results should go there.
+ * @throws {RefusedInput} when it is read-only, full, or not a folder.
+ */
+export async function requireWritableFolder(path: string): Promise<void> {
+  const probe = join(path, `.${process.pid}.probe`);
+  try {
+    await mkdir(path, { recursive: true });
+    await writeFlushed(probe, new Uint8Array(PROBE_BYTES));
+  } catch (cause) {
+    throw new RefusedInput("an output folder cannot be written to", {
+      where: path,
+      found: errorText(cause),
+      expected: "a folder where files can be written, with room for them",
+      cause,
+    });
+  } finally {
+    await rm(probe, { force: true }).catch(() => undefined); // where writing fails, there is nothing to take away
+  }
+}
+
+/**
+ * Reads a whole file.
+ * @throws {RefusedInput} when it cannot be read.
+ */
+export async function readBytes(path: string): Promise<Uint8Array> {
+  try {
+    return await readFile(path);
+  } catch (cause) {
+    throw new RefusedInput("a file cannot be read", {
+      where: path,
+      found: errorText(cause),
+      expected: "a readable file",
+      cause,
+    });
+  }
+}
+
+/**
+ * Reads a UTF-8 text file.
+ * @throws {RefusedInput} when it cannot be read or is not UTF-8.
+ */
+export async function readText(path: string): Promise<string> {
+  return decodeUtf8(await readBytes(path), path);
+}
+
+/**
+ * Reads a JSON file.
+ * @throws {RefusedInput} when it cannot be read, is not UTF-8, is not JSON, or an object has one key twice.
+ */
+export async function readJsonFile(path: string): Promise<unknown> {
+  return parseJson(await readText(path), path);
+}
+
+/** What went wrong in words, for `found` and for messages. */
+export function errorText(cause: unknown): string {
+  return cause instanceof Error ? cause.message : String(cause);
+}
+
+async function writeFlushed(path: string, bytes: Uint8Array | string): Promise<void> {
+  await mkdir(dirname(path), { recursive: true });
+  const file = await open(path, "w");
+  try {
+    await file.writeFile(bytes);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}

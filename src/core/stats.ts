@@ -1,0 +1,107 @@
+import { LabFailure } from "./errors.js";
+import type { Rng } from "./rng.js";
+
+/** A mean with the interval that resampling its values gives. Same unit as the values. */
+export interface Interval {
+  mean: number;
+  low: number;
+  high: number;
+  /** Number of values behind the mean. */
+  n: number;
+}
+
+export interface BootstrapOptions {
+  rng: Rng;
+  resamples?: number;
+  /** Share of resampled means inside the interval. */
+  level?: number;
+}
+
+export interface PermutationOptions {
+  rng: Rng;
+  permutations?: number;
+}
+
+/**
+ * Arithmetic mean.
+ * @throws {LabFailure} when there are no values or one is not finite: a NaN is a fault to show, never one to leave out.
+ */
+export function mean(values: readonly number[]): number {
+  requireFinite(values, "a mean");
+  return sum(values) / values.length;
+}
+
+/**
+ * Percentile bootstrap of the mean (Efron 1979): resamples the values with replacement.
+ * The same values in the same order and the same generator give the same interval.
+ * @throws {LabFailure} when there are no values or one is not finite.
+ */
+export function bootstrapInterval(values: readonly number[], options: BootstrapOptions): Interval {
+  const { rng, resamples = 10_000, level = 0.95 } = options;
+  requireFinite(values, "a bootstrap interval");
+  const n = values.length;
+  const means = new Float64Array(resamples);
+  for (let r = 0; r < resamples; r++) {
+    let total = 0;
+    for (let i = 0; i < n; i++) total += values[rng.integer(n)] as number;
+    means[r] = total / n;
+  }
+  means.sort();
+  const tail = (1 - level) / 2;
+  return { mean: sum(values) / n, low: quantile(means, tail), high: quantile(means, 1 - tail), n };
+}
+
+/**
+ * Two-sided paired permutation test: under the null hypothesis each difference a[i] - b[i] could as well have the other sign.
+ * Every sign pattern is tried when there are at most `permutations` of them; otherwise random ones, with the observed one counted.
+ * @returns the mean of a - b, and the share of sign patterns at least as far from 0.
+ * @throws {LabFailure} when the lengths differ, there are no values, or one is not finite.
+ */
+export function pairedPermutationTest(
+  a: readonly number[],
+  b: readonly number[],
+  options: PermutationOptions,
+): { difference: number; p: number } {
+  const { rng, permutations = 10_000 } = options;
+  if (a.length !== b.length) {
+    throw new LabFailure(`a paired test needs pairs: ${a.length} values against ${b.length}`);
+  }
+  const differences = a.map((value, i) => value - (b[i] as number));
+  requireFinite(differences, "a paired permutation test");
+  const observed = sum(differences);
+  const movable = differences.filter((d) => d !== 0); // a difference of 0 has no sign to change
+  // Sums of the same terms in another order differ by rounding: a tie must still count as one.
+  const bound = Math.abs(observed) - 1e-12 * movable.reduce((total, d) => total + Math.abs(d), 0);
+
+  const patterns = 2 ** movable.length;
+  const exact = patterns <= permutations;
+  let asFar = exact ? 0 : 1;
+  for (let k = 0; k < (exact ? patterns : permutations); k++) {
+    let total = 0;
+    movable.forEach((d, i) => {
+      const flip = exact ? (k >>> i) & 1 : rng.integer(2);
+      total += flip === 1 ? -d : d;
+    });
+    if (Math.abs(total) >= bound) asFar++;
+  }
+  return { difference: observed / differences.length, p: asFar / (exact ? patterns : permutations + 1) };
+}
+
+/** Quantile of sorted values, linear between neighbours. */
+function quantile(sorted: Float64Array, share: number): number {
+  const position = share * (sorted.length - 1);
+  const below = Math.floor(position);
+  const low = sorted[below] as number;
+  const high = sorted[Math.ceil(position)] as number;
+  return low + (high - low) * (position - below);
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0);
+}
+
+function requireFinite(values: readonly number[], what: string): void {
+  if (values.length === 0) throw new LabFailure(`${what} needs at least one value`);
+  const bad = values.findIndex((value) => !Number.isFinite(value));
+  if (bad >= 0) throw new LabFailure(`${what} over ${values.length} values: value ${bad} (from 0) is ${values[bad]}`);
+}
