@@ -1,4 +1,4 @@
-import { mkdir, open, readFile, rename, rm } from "node:fs/promises";
+import { mkdir, open, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { LabFailure, RefusedInput } from "./errors.js";
 import { decodeUtf8, parseJson } from "./json.js";
@@ -10,7 +10,7 @@ const PROBE_BYTES = 64 * 1024;
  * Writes a file so that it is there whole or not at all: beside its place first, flushed, then renamed.
  * @throws {LabFailure} naming the path, when it cannot be written; nothing is left behind and an older file stays.
  */
-export async function writeFileAtomic(path: string, bytes: Uint8Array | string): Promise<void> {
+export async function writeFileAtomic(path: string, bytes: Uint8Array | string | Iterable<Uint8Array>): Promise<void> {
   const draft = `${path}.${process.pid}.part`;
   try {
     await writeFlushed(draft, bytes);
@@ -80,11 +80,11 @@ export function errorText(cause: unknown): string {
   return cause instanceof Error ? cause.message : String(cause);
 }
 
-async function writeFlushed(path: string, bytes: Uint8Array | string): Promise<void> {
+async function writeFlushed(path: string, bytes: Uint8Array | string | Iterable<Uint8Array>): Promise<void> {
   await mkdir(dirname(path), { recursive: true });
   const file = await open(path, "w");
   try {
-    await file.writeFile(bytes);
+    await writeFile(file, bytes);
     await file.sync();
   } finally {
     await file.close();

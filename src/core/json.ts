@@ -48,17 +48,33 @@ export function parseJson(text: string, where: string): unknown {
 /** Walks the strings and brackets of valid JSON; a string in front of a colon is a key of the innermost object. */
 function findDuplicateKey(text: string): { key: string; offset: number } | undefined {
   const open: Set<string>[] = [];
-  const token = /"[^"\\]*(?:\\.[^"\\]*)*"(\s*:)?|[{}]/g;
-  for (let match = token.exec(text); match; match = token.exec(text)) {
-    const [found, colon] = match;
-    if (found === "{") open.push(new Set());
-    else if (found === "}") open.pop();
-    else if (colon !== undefined) {
-      const key = JSON.parse(found.slice(0, -colon.length)) as string;
-      const keys = open.at(-1) as Set<string>;
-      if (keys.has(key)) return { key, offset: match.index };
-      keys.add(key);
+  for (let i = 0; i < text.length; i++) {
+    const character = text[i];
+    if (character === "{") open.push(new Set());
+    else if (character === "}") open.pop();
+    else if (character === '"') {
+      const end = stringEnd(text, i);
+      if (isColonNext(text, end)) {
+        const key = JSON.parse(text.slice(i, end)) as string;
+        const keys = open.at(-1) as Set<string>;
+        if (keys.has(key)) return { key, offset: i };
+        keys.add(key);
+      }
+      i = end - 1;
     }
   }
   return undefined;
+}
+
+/** Position behind the closing quote of the string that opens at `start`. A loop: regular expressions overflow on long strings. */
+function stringEnd(text: string, start: number): number {
+  let i = start + 1;
+  while (text[i] !== '"') i += text[i] === "\\" ? 2 : 1;
+  return i + 1;
+}
+
+function isColonNext(text: string, start: number): boolean {
+  let i = start;
+  while (text[i] === " " || text[i] === "\n" || text[i] === "\r" || text[i] === "\t") i++;
+  return text[i] === ":";
 }

@@ -8,7 +8,8 @@ export interface JsonlWriter {
   readonly path: string;
   /**
    * Appends one value as one line, in one write call.
-   * @throws {LabFailure} when the line could not be written whole (disk full, no permission); the file is then as it was before.
+   * @throws {LabFailure} when the line could not be written whole (disk full, no permission), or a number in it is not
+   * finite, which JSON would turn into null; the file is then as it was before.
    */
   append(value: unknown): void;
   close(): void;
@@ -37,22 +38,21 @@ export interface JsonlContent {
 export function openJsonl(path: string, options: JsonlOptions = {}): JsonlWriter {
   const fd = openForAppend(path);
   if (options.keepBytes !== undefined) ftruncateSync(fd, options.keepBytes);
-  let bytes = fstatSync(fd).size;
-  if (bytes > 0) requireNewline(fd, { path, bytes });
+  requireWholeLines(fd, path);
 
   return {
     path,
     append(value) {
-      const line = Buffer.from(`${JSON.stringify(value)}\n`);
+      const line = Buffer.from(`${JSON.stringify(value, refuseNonFinite)}\n`);
+      const before = fstatSync(fd).size;
       try {
         const written = writeSync(fd, line);
-        if (written < line.length) throw new Error(`only ${written} of ${line.length} bytes were written`);
+        if (written < line.length) throw new Error(`disk full: ${written} of ${line.length} bytes were written`);
         if (options.fsync) fsyncSync(fd);
       } catch (cause) {
-        cutBack(fd, bytes);
+        cutBack(fd, before);
         throw new LabFailure(`cannot append to ${path}: ${errorText(cause)}; the lines before it are whole`, { cause });
       }
-      bytes += line.length;
     },
     close: () => closeSync(fd),
   };
@@ -71,6 +71,13 @@ export async function readJsonl(path: string): Promise<JsonlContent> {
     start = end + 1;
   }
   return { values, goodBytes: start, torn: start < bytes.length };
+}
+
+function refuseNonFinite(key: string, value: unknown): unknown {
+  if (typeof value === "number" && !Number.isFinite(value)) {
+    throw new LabFailure(`"${key}" is ${value}: a line file keeps finite numbers only`);
+  }
+  return value;
 }
 
 function parseLine(bytes: Uint8Array, where: string): unknown {
@@ -100,9 +107,10 @@ function openForAppend(path: string): number {
   }
 }
 
-function requireNewline(fd: number, { path, bytes }: { path: string; bytes: number }): void {
-  const last = Buffer.alloc(1);
-  readSync(fd, last, 0, 1, bytes - 1);
+function requireWholeLines(fd: number, path: string): void {
+  const bytes = fstatSync(fd).size;
+  const last = Buffer.from("\n"); // what an empty file keeps here
+  if (bytes > 0) readSync(fd, last, 0, 1, bytes - 1);
   if (last[0] === 10) return;
   closeSync(fd);
   throw new RefusedInput("a line file does not end with a whole line", {

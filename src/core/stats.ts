@@ -12,6 +12,7 @@ export interface Interval {
 
 export interface BootstrapOptions {
   rng: Rng;
+  /** 2000 moves an end of the interval by about 3% of its half width from seed to seed; more costs time in proportion. */
   resamples?: number;
   /** Share of resampled means inside the interval. */
   level?: number;
@@ -37,7 +38,7 @@ export function mean(values: readonly number[]): number {
  * @throws {LabFailure} when there are no values or one is not finite.
  */
 export function bootstrapInterval(values: readonly number[], options: BootstrapOptions): Interval {
-  const { rng, resamples = 10_000, level = 0.95 } = options;
+  const { rng, resamples = 2_000, level = 0.95 } = options;
   requireFinite(values, "a bootstrap interval");
   const n = values.length;
   const means = new Float64Array(resamples);

@@ -58,6 +58,15 @@ describe("line files", () => {
     );
   });
 
+  it("refuse a number that JSON would turn into null", async () => {
+    const path = fresh();
+    const file = openJsonl(path);
+    file.append({ loss: 1 });
+    expect(() => file.append({ step: { loss: Number.NaN } })).toThrow('"loss" is NaN');
+    file.close();
+    expect((await readJsonl(path)).values).toEqual([{ loss: 1 }]);
+  });
+
   it("refuse a broken line in the middle by file and line", async () => {
     const path = fresh();
     writeFileSync(path, '{"a":1}\n{"a":\n{"a":3}\n');

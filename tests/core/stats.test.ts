@@ -38,7 +38,7 @@ describe("bootstrapInterval", () => {
     const values = Array.from({ length: 400 }, () => source.normal());
     const m = mean(values);
     const halfWidth = 1.96 * Math.sqrt(mean(values.map((v) => (v - m) ** 2)) / values.length);
-    const interval = bootstrapInterval(values, { rng: rng() });
+    const interval = bootstrapInterval(values, { rng: rng(), resamples: 20_000 });
     expect(interval.n).toBe(400);
     expect(interval.low).toBeCloseTo(m - halfWidth, 2);
     expect(interval.high).toBeCloseTo(m + halfWidth, 2);
@@ -101,10 +101,13 @@ describe("pairedPermutationTest", () => {
   });
 
   it("does not depend on which method comes first", () => {
-    const values = fc.array(fc.tuple(fc.double({ min: 0, max: 1, noNaN: true }), fc.double({ min: 0, max: 1, noNaN: true })), {
-      minLength: 1,
-      maxLength: 10,
-    });
+    const values = fc.array(
+      fc.tuple(fc.double({ min: 0, max: 1, noNaN: true }), fc.double({ min: 0, max: 1, noNaN: true })),
+      {
+        minLength: 1,
+        maxLength: 10,
+      },
+    );
     fc.assert(
       fc.property(values, (pairs) => {
         const a = pairs.map(([x]) => x);
