@@ -1,0 +1,69 @@
+import { join } from "node:path";
+import { Template } from "@huggingface/jinja";
+import { z } from "zod";
+import { RefusedInput } from "../core/errors.js";
+import { errorText, readText } from "../core/files.js";
+import { checked } from "./schema.js";
+
+/** A Jinja template that turns a conversation into the text that the model was trained on. */
+export interface ChatTemplate {
+  source: string;
+  /** File, for messages. */
+  where: string;
+}
+
+const TEMPLATE_FILE = "chat_template.jinja";
+
+const inConfig = z
+  .union([z.string(), z.array(z.object({ name: z.string(), template: z.string() }))], {
+    error: "a template, or a list of {name, template}",
+  })
+  .nullish();
+
+/**
+ * The folder's chat template: chat_template.jinja or, where that is missing, `chat_template` of tokenizer_config.json,
+ * of a list the one named "default", as Transformers chooses. Null when the model has none.
+ */
+export async function findChatTemplate(
+  folder: string,
+  names: readonly string[],
+  tokenizerConfig: Record<string, unknown>,
+): Promise<ChatTemplate | null> {
+  if (names.includes(TEMPLATE_FILE)) {
+    const where = join(folder, TEMPLATE_FILE);
+    return { source: await readText(where), where };
+  }
+  const where = `${join(folder, "tokenizer_config.json")}: chat_template`;
+  const found = checked(inConfig, tokenizerConfig.chat_template, where);
+  const source = Array.isArray(found) ? found.find(({ name }) => name === "default")?.template : found;
+  return source ? { source, where } : null;
+}
+
+/**
+ * Renders one user message and the start of the answer, as `apply_chat_template` of Transformers does
+ * (trim_blocks, lstrip_blocks, add_generation_prompt).
+ * @param variables special tokens by name (bos_token, ...) and further variables of the template
+ * @throws {RefusedInput} when the template has a fault or refuses the message
+ */
+export function renderChatTemplate(
+  { source, where }: ChatTemplate,
+  message: string,
+  variables: Readonly<Record<string, unknown>>,
+): string {
+  try {
+    return new Template(source).render({
+      messages: [{ role: "user", content: message }],
+      tools: null,
+      documents: null,
+      add_generation_prompt: true,
+      ...variables,
+    });
+  } catch (cause) {
+    throw new RefusedInput("the chat template cannot be rendered", {
+      where,
+      found: errorText(cause),
+      expected: "a Jinja template that takes one user message",
+      cause,
+    });
+  }
+}

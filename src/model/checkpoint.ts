@@ -1,0 +1,312 @@
+import { basename, join, resolve } from "node:path";
+import { z } from "zod";
+import { RefusedInput } from "../core/errors.js";
+import { readJsonFile } from "../core/files.js";
+import { sha256File, sha256Json } from "../core/hash.js";
+import { type LlamaConfig, parseLlamaConfig } from "./config.js";
+import { listModelFolder, MODEL_FOLDER } from "./folder.js";
+import { openSafetensors, type RowRange, type SafetensorsFile } from "./safetensors.js";
+import { checked } from "./schema.js";
+
+/** The matrices and norms of one decoder layer, row-major; matrices are [out, in], as stored: y = x W^T. */
+export interface LayerValues {
+  /** [D] */
+  inputNorm: Float32Array;
+  /** [H h, D] */
+  q: Float32Array;
+  /** [K h, D] */
+  k: Float32Array;
+  /** [K h, D] */
+  v: Float32Array;
+  /** [D, H h] */
+  o: Float32Array;
+  /** [D] */
+  postNorm: Float32Array;
+  /** [M, D] */
+  gate: Float32Array;
+  /** [M, D] */
+  up: Float32Array;
+  /** [D, M], the value matrix that WISE edits */
+  down: Float32Array;
+}
+
+/** A Hugging Face LLaMA folder whose tensors have all been found, in the right shapes; weights are read when asked for. */
+export interface Checkpoint {
+  /** Absolute path. */
+  readonly folder: string;
+  /** The folder's base name. */
+  readonly name: string;
+  readonly config: LlamaConfig;
+  /** Reads weights by their name in the files, as float32. @throws {RefusedInput} for a NaN or an infinity among them */
+  read(name: string, options?: { rows?: RowRange }): Promise<Float32Array<ArrayBuffer>>;
+  layer(index: number): Promise<LayerValues>;
+  /** Rows of the embedding [V, D], all by default. */
+  embedding(rows?: RowRange): Promise<Float32Array<ArrayBuffer>>;
+  /** Rows of the output head [V, D], all by default. With tied embeddings, the embedding. */
+  head(rows?: RowRange): Promise<Float32Array<ArrayBuffer>>;
+  /** [D] */
+  finalNorm(): Promise<Float32Array<ArrayBuffer>>;
+  /** SHA-256 over the sorted names and SHA-256s of the files that decide what the model computes. */
+  sha256(): Promise<string>;
+  close(): Promise<void>;
+}
+
+/** Names of a layer's tensors after `model.layers.N.`: the border between the files' names and ours. */
+const LAYER_TENSORS = {
+  inputNorm: "input_layernorm.weight",
+  q: "self_attn.q_proj.weight",
+  k: "self_attn.k_proj.weight",
+  v: "self_attn.v_proj.weight",
+  o: "self_attn.o_proj.weight",
+  postNorm: "post_attention_layernorm.weight",
+  gate: "mlp.gate_proj.weight",
+  up: "mlp.up_proj.weight",
+  down: "mlp.down_proj.weight",
+} as const satisfies Record<keyof LayerValues, string>;
+
+const EMBEDDING = "model.embed_tokens.weight";
+const FINAL_NORM = "model.norm.weight";
+const HEAD = "lm_head.weight";
+
+/** Rotary frequencies that Transformers once stored; they follow from the configuration. */
+const IGNORED_TENSOR = /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$/;
+
+const WEIGHTS = "model.safetensors";
+const INDEX = "model.safetensors.index.json";
+
+/** Files beside the weights that decide what a model computes, where they exist. */
+const HASHED_FILES = [
+  "config.json",
+  "generation_config.json",
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "special_tokens_map.json",
+  "chat_template.jinja",
+];
+
+/** The names under which layer `index` stands in the files. */
+export function layerTensorNames(index: number): Record<keyof LayerValues, string> {
+  const names = Object.entries(LAYER_TENSORS).map(([ours, theirs]) => [ours, `model.layers.${index}.${theirs}`]);
+  return Object.fromEntries(names) as Record<keyof LayerValues, string>;
+}
+
+/**
+ * Opens a Hugging Face LLaMA folder: config.json with one model.safetensors, or an index and its shards.
+ * Every tensor that the configuration demands must be there in its shape, and no other; no weights are read.
+ * @throws {RefusedInput} naming file, tensor, found and expected
+ */
+export async function openCheckpoint(folder: string): Promise<Checkpoint> {
+  const names = await listModelFolder(folder);
+  const config = await readConfig(folder, names);
+  const files = await openWeights(folder, names);
+  try {
+    const located = locateTensors(files, folder);
+    proveTensors(located, config, folder);
+    return checkpointOf({ folder: resolve(folder), config, files, located, names });
+  } catch (error) {
+    await closeAll(files);
+    throw error;
+  }
+}
+
+function checkpointOf(opened: {
+  folder: string;
+  config: LlamaConfig;
+  files: SafetensorsFile[];
+  located: ReadonlyMap<string, SafetensorsFile>;
+  names: string[];
+}): Checkpoint {
+  const { folder, config, files, located, names } = opened;
+  const read: Checkpoint["read"] = async (name, { rows } = {}) => {
+    const file = located.get(name) ?? (files[0] as SafetensorsFile); // which refuses a name that no file has
+    return file.read(name, rows ? { rows, finite: true } : { finite: true });
+  };
+  const readRows = (name: string, rows: RowRange | undefined) => read(name, rows ? { rows } : {});
+  let hash: Promise<string> | undefined;
+  return {
+    folder,
+    name: basename(folder),
+    config,
+    read,
+    layer: (index) => readLayer(read, index),
+    embedding: (rows) => readRows(EMBEDDING, rows),
+    head: (rows) => readRows(config.tiedEmbeddings ? EMBEDDING : HEAD, rows),
+    finalNorm: () => read(FINAL_NORM),
+    sha256: () => {
+      const weights = files.map((file) => basename(file.path));
+      hash ??= hashFiles(
+        folder,
+        [...weights, INDEX, ...HASHED_FILES].filter((name) => names.includes(name)),
+      );
+      return hash;
+    },
+    close: () => closeAll(files),
+  };
+}
+
+async function readLayer(read: Checkpoint["read"], index: number): Promise<LayerValues> {
+  const names = layerTensorNames(index);
+  return {
+    inputNorm: await read(names.inputNorm),
+    q: await read(names.q),
+    k: await read(names.k),
+    v: await read(names.v),
+    o: await read(names.o),
+    postNorm: await read(names.postNorm),
+    gate: await read(names.gate),
+    up: await read(names.up),
+    down: await read(names.down),
+  };
+}
+
+async function hashFiles(folder: string, names: string[]): Promise<string> {
+  const hashes: [name: string, sha256: string][] = [];
+  for (const name of names.sort()) hashes.push([name, await sha256File(join(folder, name))]);
+  return sha256Json(hashes);
+}
+
+async function readConfig(folder: string, names: string[]): Promise<LlamaConfig> {
+  if (!names.includes("config.json")) {
+    const found = `a folder without config.json: ${names.join(", ")}`;
+    throw new RefusedInput("this folder holds no model", { where: folder, found, expected: MODEL_FOLDER });
+  }
+  const path = join(folder, "config.json");
+  return parseLlamaConfig(await readJsonFile(path), path);
+}
+
+async function openWeights(folder: string, names: string[]): Promise<SafetensorsFile[]> {
+  const shards = await weightFiles(folder, names);
+  const missing = shards.filter((shard) => !names.includes(shard));
+  if (missing.length > 0) {
+    throw new RefusedInput("shards of the checkpoint are missing", {
+      where: folder,
+      found: `${shards.length - missing.length} of ${shards.length} files; missing ${missing.join(", ")}`,
+      expected: `every file that ${INDEX} names`,
+      hint: "download the missing files",
+    });
+  }
+  const files: SafetensorsFile[] = [];
+  try {
+    for (const shard of shards) files.push(await openSafetensors(join(folder, shard)));
+    return files;
+  } catch (error) {
+    await closeAll(files);
+    throw error;
+  }
+}
+
+const indexSchema = z.looseObject(
+  {
+    weight_map: z.record(
+      z.string(),
+      z.string().regex(/^[^/\\]+\.safetensors$/, { error: "the name of a .safetensors file beside the index" }),
+      { error: "an object from tensor names to file names" },
+    ),
+  },
+  { error: "an object with weight_map" },
+);
+
+/** The one weights file or, as Transformers does only where that is missing, the shards of the index. */
+async function weightFiles(folder: string, names: string[]): Promise<string[]> {
+  if (names.includes(WEIGHTS)) return [WEIGHTS];
+  if (names.includes(INDEX)) {
+    const path = join(folder, INDEX);
+    const { weight_map } = checked(indexSchema, await readJsonFile(path), path);
+    return [...new Set(Object.values(weight_map))].sort();
+  }
+  const other = names.filter((name) => /\.(bin|pth|pt|gguf|safetensors)$/.test(name));
+  throw new RefusedInput("the model has no weights", {
+    where: folder,
+    found: other.length > 0 ? other.join(", ") : "no weight files",
+    expected: `${WEIGHTS}, or ${INDEX} and its shards`,
+    ...(other.length > 0 && { hint: "save the model with Transformers: model.save_pretrained(FOLDER)" }),
+  });
+}
+
+function locateTensors(files: SafetensorsFile[], folder: string): Map<string, SafetensorsFile> {
+  const located = new Map<string, SafetensorsFile>();
+  for (const file of files) {
+    for (const name of file.tensors.keys()) {
+      const other = located.get(name);
+      if (other) {
+        throw new RefusedInput("a tensor stands in two shards", {
+          where: `${folder}: ${name}`,
+          found: `${basename(other.path)} and ${basename(file.path)}`,
+          expected: "every tensor once",
+        });
+      }
+      located.set(name, file);
+    }
+  }
+  return located;
+}
+
+/** Name and shape of every tensor that a model of this configuration has. */
+function expectedShapes(config: LlamaConfig): Map<string, number[]> {
+  const { hiddenSize: D, intermediateSize: M, vocabSize: V } = config;
+  const query = config.heads * config.headDim;
+  const keyValue = config.kvHeads * config.headDim;
+  const layerShapes: Record<keyof LayerValues, number[]> = {
+    inputNorm: [D],
+    q: [query, D],
+    k: [keyValue, D],
+    v: [keyValue, D],
+    o: [D, query],
+    postNorm: [D],
+    gate: [M, D],
+    up: [M, D],
+    down: [D, M],
+  };
+  const shapes = new Map<string, number[]>([[EMBEDDING, [V, D]]]);
+  for (let layer = 0; layer < config.layers; layer++) {
+    const names = layerTensorNames(layer);
+    for (const key of Object.keys(LAYER_TENSORS) as (keyof LayerValues)[]) shapes.set(names[key], layerShapes[key]);
+  }
+  shapes.set(FINAL_NORM, [D]);
+  if (!config.tiedEmbeddings) shapes.set(HEAD, [V, D]);
+  return shapes;
+}
+
+function proveTensors(located: ReadonlyMap<string, SafetensorsFile>, config: LlamaConfig, folder: string): void {
+  const shapes = expectedShapes(config);
+  const missing = [...shapes.keys()].filter((name) => !located.has(name));
+  if (missing.length > 0) {
+    throw new RefusedInput("tensors of the model are missing", {
+      where: folder,
+      found: `${located.size} tensors; ${missing.length} missing: ${missing.join(", ")}`,
+      expected: `${shapes.size} tensors for ${config.layers} layers`,
+    });
+  }
+  const extra = [...located.keys()].filter((name) => !shapes.has(name) && !IGNORED_TENSOR.test(name));
+  if (extra.length > 0) {
+    throw new RefusedInput("the checkpoint has tensors that its config.json does not explain", {
+      where: folder,
+      found: extra.join(", "),
+      expected: `${shapes.size} tensors: ${config.layers} layers, ${config.tiedEmbeddings ? "tied embeddings" : "embeddings and an output head"}`,
+    });
+  }
+  for (const [name, shape] of shapes) proveTensor(located.get(name) as SafetensorsFile, name, shape);
+}
+
+function proveTensor(file: SafetensorsFile, name: string, shape: number[]): void {
+  const found = file.tensors.get(name);
+  const where = `${file.path}: ${name}`;
+  if (found?.shape.join() !== shape.join()) {
+    throw new RefusedInput("a tensor has the wrong shape", {
+      where,
+      found: `[${found?.shape.join(", ")}]`,
+      expected: `[${shape.join(", ")}], as config.json says`,
+    });
+  }
+  if (found.dtype !== "F32" && found.dtype !== "F16" && found.dtype !== "BF16") {
+    throw new RefusedInput("weights of this dtype are not supported", {
+      where,
+      found: found.dtype,
+      expected: "F32, F16 or BF16",
+    });
+  }
+}
+
+async function closeAll(files: SafetensorsFile[]): Promise<void> {
+  for (const file of files) await file.close();
+}

@@ -1,0 +1,67 @@
+import { LabFailure } from "../core/errors.js";
+import { writeFileAtomic } from "../core/files.js";
+import { narrowToBf16, narrowToF16 } from "./float-bits.js";
+import { DTYPE_BYTES, LENGTH_BYTES } from "./safetensors-header.js";
+
+/** A tensor to store, row-major. Float32 values become BF16 or F16 by rounding to the nearest, ties to even. */
+export type TensorToWrite =
+  | { dtype: "F32" | "BF16" | "F16"; shape: readonly number[]; data: Float32Array }
+  | { dtype: "U8"; shape: readonly number[]; data: Uint8Array }
+  | { dtype: "I32"; shape: readonly number[]; data: Int32Array };
+
+/** Values converted at a time, so that a large tensor is never in memory twice. */
+const CHUNK_VALUES = 1 << 20;
+
+/**
+ * Writes a safetensors file whole or not at all. The same tensors and metadata give the same bytes.
+ * Wider dtypes come first, so that every tensor starts at a multiple of its element size; within a dtype names decide.
+ * @throws {LabFailure} when the file cannot be written, or a tensor's data does not fill its shape
+ */
+export async function writeSafetensors(
+  path: string,
+  tensors: Readonly<Record<string, TensorToWrite>>,
+  metadata: Readonly<Record<string, string>> = {},
+): Promise<void> {
+  const ordered = Object.entries(tensors).sort(
+    ([a, { dtype: dtypeA }], [b, { dtype: dtypeB }]) => DTYPE_BYTES[dtypeB] - DTYPE_BYTES[dtypeA] || (a < b ? -1 : 1),
+  );
+  await writeFileAtomic(path, fileChunks(encodeHeader(ordered, metadata), ordered));
+}
+
+function encodeHeader(tensors: [string, TensorToWrite][], metadata: Readonly<Record<string, string>>): Uint8Array {
+  const header: Record<string, unknown> = {};
+  const entries = Object.entries(metadata).sort(([a], [b]) => (a < b ? -1 : 1));
+  if (entries.length > 0) header.__metadata__ = Object.fromEntries(entries);
+  let offset = 0;
+  for (const [name, { dtype, shape, data }] of tensors) {
+    const count = shape.reduce((product, extent) => product * extent, 1);
+    if (count !== data.length) {
+      throw new LabFailure(`tensor ${name} of shape [${shape.join(", ")}] has ${data.length} values to write`);
+    }
+    const end = offset + count * DTYPE_BYTES[dtype];
+    header[name] = { dtype, shape, data_offsets: [offset, end] };
+    offset = end;
+  }
+  const json = Buffer.from(JSON.stringify(header));
+  const padded = Buffer.alloc(Math.ceil(json.length / 8) * 8, " "); // the data starts at a multiple of 8 bytes
+  json.copy(padded);
+  const length = Buffer.alloc(LENGTH_BYTES);
+  length.writeBigUInt64LE(BigInt(padded.length));
+  return Buffer.concat([length, padded]);
+}
+
+function* fileChunks(header: Uint8Array, tensors: [string, TensorToWrite][]): Generator<Uint8Array> {
+  yield header;
+  for (const [, tensor] of tensors) {
+    for (let start = 0; start < tensor.data.length; start += CHUNK_VALUES) {
+      const stored = storedValues(tensor, start, start + CHUNK_VALUES);
+      yield new Uint8Array(stored.buffer, stored.byteOffset, stored.byteLength);
+    }
+  }
+}
+
+function storedValues(tensor: TensorToWrite, start: number, end: number) {
+  if (tensor.dtype === "BF16") return narrowToBf16(tensor.data.subarray(start, end));
+  if (tensor.dtype === "F16") return narrowToF16(tensor.data.subarray(start, end));
+  return tensor.data.subarray(start, end);
+}

@@ -1,0 +1,181 @@
+import { join } from "node:path";
+import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
+import { z } from "zod";
+import { RefusedInput } from "../core/errors.js";
+import { errorText, readJsonFile } from "../core/files.js";
+import { findChatTemplate, renderChatTemplate } from "./chat-template.js";
+import type { LlamaConfig } from "./config.js";
+import { listModelFolder } from "./folder.js";
+import { checked } from "./schema.js";
+
+/** Text to token ids and back, as the folder's tokenizer.json says. */
+export interface Tokenizer {
+  /** One more than the highest id. */
+  readonly vocabSize: number;
+  readonly bosId: number | null;
+  /** Tokens that end a generated text. */
+  readonly eosIds: readonly number[];
+  readonly hasChatTemplate: boolean;
+  /**
+   * Token ids of a text. Special tokens written out in the text become those tokens, so a text that already starts
+   * with the BOS string starts with two of them unless `addBos` is false.
+   * @param options `addBos`: default as the post-processor of tokenizer.json does
+   * @throws {RefusedInput} for a text with characters that the vocabulary cannot express
+   */
+  encode(text: string, options?: { addBos?: boolean }): number[];
+  /** The text of token ids; ids that no token has, such as padding rows of the embedding, have no text. */
+  decode(ids: readonly number[], options?: { skipSpecial?: boolean }): string;
+  /**
+   * The prompt that asks `message` in the model's chat format, up to where the answer starts. It brings its own BOS:
+   * encode it with `addBos: false`.
+   * @param variables more variables for the template. LLaMA 3.2 writes today's date unless given a `date_string`
+   * @throws {RefusedInput} when the folder has no chat template
+   */
+  renderChat(message: string, variables?: Readonly<Record<string, unknown>>): string;
+}
+
+/** What is used of the library; its own declarations cannot be resolved under nodenext. */
+interface TokenizerLibrary {
+  encode(text: string, options: { add_special_tokens: boolean }): { ids: (number | undefined)[] };
+  decode(ids: number[], options: { skip_special_tokens: boolean; clean_up_tokenization_spaces: boolean }): string;
+  token_to_id(token: string): number | undefined;
+  id_to_token(id: number): string | undefined;
+  get_vocab(): Map<string, number>;
+}
+
+const SPECIAL_TOKENS = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+
+/**
+ * Loads the tokenizer of a Hugging Face folder: tokenizer.json, and tokenizer_config.json, special_tokens_map.json,
+ * generation_config.json and chat_template.jinja where they exist.
+ * @param config the model's; the two vocabularies must then fit, and token ids that the tokenizer's files leave out
+ *   come from there
+ * @throws {RefusedInput} for a missing or foreign file, or a vocabulary that is not the model's
+ */
+export async function loadTokenizer(folder: string, config?: LlamaConfig): Promise<Tokenizer> {
+  const names = await listModelFolder(folder);
+  const settings = await readSettings(folder, names);
+  const library = await openLibrary(folder, names, settings.tokenizerConfig);
+  const vocabSize = 1 + [...library.get_vocab().values()].reduce((highest, id) => Math.max(highest, id), -1);
+  if (config) refuseOtherVocabulary(vocabSize, config, folder);
+  const template = await findChatTemplate(folder, names, settings.tokenizerConfig);
+  const idOf = (token: string | undefined) => (token === undefined ? undefined : library.token_to_id(token));
+  const bosId = idOf(settings.specialTokens.bos_token) ?? config?.bosTokenId ?? null;
+  const eosId = idOf(settings.specialTokens.eos_token);
+  const addsBos = bosId !== null && library.encode("", { add_special_tokens: true }).ids.includes(bosId);
+  const cleanUp = settings.tokenizerConfig.clean_up_tokenization_spaces === true;
+  return {
+    vocabSize,
+    bosId,
+    eosIds: settings.eosIds ?? config?.eosTokenIds ?? (eosId === undefined ? [] : [eosId]),
+    hasChatTemplate: template !== null,
+    encode: (text, { addBos } = {}) => {
+      const ids = allKnown(library.encode(text, { add_special_tokens: addBos ?? true }).ids, text, folder);
+      return addBos && !addsBos ? [requiredBos(bosId, folder), ...ids] : ids;
+    },
+    decode: (ids, { skipSpecial = false } = {}) => {
+      const known = ids.filter((id) => library.id_to_token(id) !== undefined);
+      if (known.length === 0) return ""; // the library refuses an empty list
+      return library.decode(known, { skip_special_tokens: skipSpecial, clean_up_tokenization_spaces: cleanUp });
+    },
+    renderChat: (message, variables = {}) => {
+      if (template) return renderChatTemplate(template, message, { ...settings.specialTokens, ...variables });
+      throw new RefusedInput("the model has no chat template", {
+        where: folder,
+        found: "no chat_template.jinja and no chat_template in tokenizer_config.json",
+        expected: "an instruction-tuned model with its template",
+      });
+    },
+  };
+}
+
+const tokenIdSchema = z.int().nonnegative();
+const generationSchema = z.looseObject({
+  eos_token_id: z.union([tokenIdSchema, z.array(tokenIdSchema)], { error: "a token id or a list of them" }).nullish(),
+});
+const objectSchema = z.looseObject({}, { error: "a JSON object" });
+const specialTokenSchema = z.union([z.string(), z.looseObject({ content: z.string() })]);
+
+async function readSettings(folder: string, names: readonly string[]) {
+  const read = async (name: string) =>
+    names.includes(name) ? checked(objectSchema, await readJsonFile(join(folder, name)), join(folder, name)) : {};
+  const tokenizerConfig = await read("tokenizer_config.json");
+  const specialTokensMap = await read("special_tokens_map.json");
+  const generation = checked(
+    generationSchema,
+    await read("generation_config.json"),
+    join(folder, "generation_config.json"),
+  );
+  const specialTokens: Record<string, string> = {};
+  for (const name of SPECIAL_TOKENS) {
+    const token = specialTokenSchema.safeParse(tokenizerConfig[name] ?? specialTokensMap[name]).data;
+    if (token !== undefined) specialTokens[name] = typeof token === "string" ? token : token.content;
+  }
+  const eos = generation.eos_token_id ?? undefined;
+  return { tokenizerConfig, specialTokens, eosIds: typeof eos === "number" ? [eos] : eos };
+}
+
+async function openLibrary(
+  folder: string,
+  names: readonly string[],
+  tokenizerConfig: Record<string, unknown>,
+): Promise<TokenizerLibrary> {
+  const where = join(folder, "tokenizer.json");
+  if (!names.includes("tokenizer.json")) {
+    throw new RefusedInput("the model has no tokenizer.json", {
+      where: folder,
+      found: names.filter((name) => name.startsWith("tokenizer")).join(", ") || "no tokenizer files",
+      expected: "tokenizer.json, the format of fast tokenizers",
+      hint: "save it with Transformers: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)",
+    });
+  }
+  const json = checked(objectSchema, await readJsonFile(where), where);
+  try {
+    return new HuggingFaceTokenizer(json, tokenizerConfig);
+  } catch (cause) {
+    throw new RefusedInput("the tokenizer cannot be used", {
+      where,
+      found: errorText(cause),
+      expected: "a tokenizer.json as Hugging Face tokenizers writes it",
+      cause,
+    });
+  }
+}
+
+/** Embeddings are often padded with rows that no token uses, up to a multiple of at most this many. */
+const MAX_PADDING_ROWS = 1024;
+
+/**
+ * A tokenizer of another model gives ids that mean other words, or none. Its vocabulary may be smaller than the
+ * embedding only by padding: fewer than 64 rows, or less than an eighth of it and fewer than 1024 rows.
+ */
+function refuseOtherVocabulary(vocabSize: number, config: LlamaConfig, folder: string): void {
+  const padding = config.vocabSize - vocabSize;
+  const allowed = Math.max(63, Math.min(MAX_PADDING_ROWS - 1, Math.floor(vocabSize / 8)));
+  if (padding >= 0 && padding <= allowed) return;
+  throw new RefusedInput("tokenizer and model have different vocabularies", {
+    where: folder,
+    found: `${vocabSize} tokens in tokenizer.json, ${config.vocabSize} rows in the embedding (vocab_size of config.json)`,
+    expected: `${vocabSize} rows, or up to ${allowed} more for padding`,
+    hint: "use the tokenizer.json that came with the model",
+  });
+}
+
+function allKnown(ids: (number | undefined)[], text: string, folder: string): number[] {
+  const at = ids.indexOf(undefined);
+  if (at < 0) return ids as number[];
+  throw new RefusedInput("a text cannot be expressed in the model's vocabulary", {
+    where: folder,
+    found: text,
+    expected: `characters of the vocabulary (the piece after ${at} tokens is not in it)`,
+  });
+}
+
+function requiredBos(bosId: number | null, folder: string): number {
+  if (bosId !== null) return bosId;
+  throw new RefusedInput("the tokenizer has no BOS token", {
+    where: folder,
+    found: "addBos: true, but no bos_token",
+    expected: "a tokenizer with a BOS token, or addBos: false",
+  });
+}
