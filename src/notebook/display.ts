@@ -1,0 +1,66 @@
+import { renderFigure } from "../report/export.js";
+import type { Figure } from "../report/figure.js";
+import { type TableInput, type TableOptions, tableBundle } from "./bundles.js";
+import { kernelHost } from "./host.js";
+import type { MimeBundle } from "./wire.js";
+
+/** Pictures in notebooks have twice the pixels of their size on the page. */
+const PNG_SCALE = 2;
+
+/**
+ * Shows one value in the richest form that the viewer knows.
+ * @param bundle MIME type to content: text, bytes (sent as base64), or a JSON value for `+json` types.
+ * Give `text/plain` too: outside a notebook it is what gets printed.
+ */
+export function display(bundle: MimeBundle): void {
+  const host = kernelHost();
+  if (host) host.display(encodeBytes(bundle), {});
+  else console.log(bundle["text/plain"] ?? `[${Object.keys(bundle).join(", ")}]`);
+}
+
+/** Shows rows, or a danfo DataFrame, as a small static table. */
+export function displayTable(input: TableInput, options: TableOptions = {}): void {
+  display(tableBundle(input, options));
+}
+
+/**
+ * Shows a figure: interactive where the viewer knows plotly, as a picture elsewhere (GitHub), as a line of text in a
+ * terminal. Where nothing on this machine can draw, the picture is left out and the text says so.
+ */
+export async function displayFigure(figure: Figure): Promise<void> {
+  const title = figureTitle(figure);
+  if (!kernelHost()) {
+    display({ "text/plain": title });
+    return;
+  }
+  const { png, steppedDown } = await renderFigure(figure, { formats: ["png"], scale: PNG_SCALE });
+  const remark = steppedDown ? `\n${steppedDown}` : "";
+  display({
+    "application/vnd.plotly.v1+json": { data: figure.data, layout: figure.layout, config: figure.config },
+    ...(png ? { "image/png": png } : {}),
+    "text/plain": `${title}${remark}`,
+  });
+}
+
+/**
+ * The interrupt of the running cell, for loops that should stop when the user presses stop.
+ * Outside a notebook it is a signal that is never aborted.
+ */
+export function interruptSignal(): AbortSignal {
+  return kernelHost()?.signal() ?? new AbortController().signal;
+}
+
+function figureTitle({ layout }: Figure): string {
+  const title: unknown = layout.title;
+  const text = typeof title === "object" && title !== null && "text" in title ? title.text : title;
+  return typeof text === "string" && text ? `Figure: ${text.replace(/<[^>]*>/g, "")}` : "Figure";
+}
+
+function encodeBytes(bundle: MimeBundle): MimeBundle {
+  return Object.fromEntries(
+    Object.entries(bundle).map(([type, content]) => [
+      type,
+      content instanceof Uint8Array ? Buffer.from(content).toString("base64") : content,
+    ]),
+  );
+}

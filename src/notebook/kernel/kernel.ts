@@ -1,0 +1,236 @@
+import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
+import { Interrupted } from "../../core/errors.js";
+import { resultBundle } from "../bundles.js";
+import { type DisplayOptions, setKernelHost } from "../host.js";
+import { type ConnectionInfo, type Message, type MimeBundle, PROTOCOL_VERSION } from "../wire.js";
+import type { CellError } from "./cell-errors.js";
+import { Interpreter } from "./interpreter.js";
+import { KernelServer } from "./server.js";
+import { captureStandardStreams, StreamBuffer } from "./streams.js";
+
+export interface KernelOptions {
+  connection: ConnectionInfo;
+  /** The project: cells import from here. */
+  root: string;
+  /** Of the package. */
+  version: string;
+  /** Called once the sockets are closed, after a shutdown request. */
+  onShutdown: () => void;
+}
+
+/** How long an interrupted cell has to stop by itself before it is left. An interrupt must be over within a second. */
+const INTERRUPT_GRACE_MS = 600;
+/** Requests sent together with a failed cell may still be on their way; they are aborted, not run. */
+const ABORT_WINDOW_MS = 30;
+
+interface RunningCell {
+  request: Message;
+  interruption: AbortController;
+}
+
+/** A Jupyter kernel for TypeScript cells, protocol 5.3. Cells run one at a time; other requests are answered meanwhile. */
+export class Kernel {
+  readonly #options: KernelOptions;
+  readonly #interpreter: Interpreter;
+  readonly #streams: StreamBuffer;
+  readonly #waiting: Message[] = [];
+  #server: KernelServer | null = null;
+  #running: RunningCell | null = null;
+  #draining = false;
+  /** The request whose cell gets what is printed now: the running one, or the last one. */
+  #outputOf: Message | null = null;
+  #executionCount = 0;
+  #silentCount = 0;
+
+  private constructor(options: KernelOptions) {
+    this.#options = options;
+    this.#interpreter = new Interpreter(options.root);
+    this.#streams = new StreamBuffer((name, text) => this.#publish("stream", { name, text }, this.#outputOf));
+  }
+
+  static async start(options: KernelOptions): Promise<Kernel> {
+    const kernel = new Kernel(options);
+    kernel.#server = await KernelServer.open(options.connection, (request, channel) =>
+      kernel.#receive(request, channel),
+    );
+    captureStandardStreams(kernel.#streams);
+    const display = (bundle: MimeBundle, options: DisplayOptions) => kernel.#display(bundle, options);
+    setKernelHost({ display, signal: () => kernel.#signal() });
+    kernel.#interpreter.onDisplay = (content, update) =>
+      kernel.#publishInOrder(update ? "update_display_data" : "display_data", { ...content });
+    return kernel;
+  }
+
+  /** Aborts the signal of the running cell; one that does not stop in time is left. The kernel lives on. */
+  interrupt(): void {
+    const cell = this.#running;
+    if (!cell || cell.interruption.signal.aborted) return;
+    cell.interruption.abort(new Interrupted("the cell was interrupted"));
+    setTimeout(() => {
+      if (this.#running === cell) this.#interpreter.interrupt();
+    }, INTERRUPT_GRACE_MS);
+  }
+
+  /** An error that no cell awaits: shown where output goes now. */
+  reportStrayError(kind: string, thrown: unknown): void {
+    const { traceback } = this.#interpreter.describe(thrown);
+    process.stderr.write(`${kind}, outside any awaited code:\n${traceback.join("\n")}\n`);
+  }
+
+  #receive(request: Message, channel: "shell" | "control"): void {
+    if (request.header.msg_type === "execute_request") {
+      this.#waiting.push(request);
+      void this.#drain();
+      return;
+    }
+    this.#publish("status", { execution_state: "busy" }, request);
+    try {
+      this.#answer(request, channel);
+    } catch (error) {
+      this.reportStrayError(request.header.msg_type, error);
+    } finally {
+      this.#publish("status", { execution_state: "idle" }, request);
+    }
+    if (request.header.msg_type === "shutdown_request") void this.#shutdown();
+  }
+
+  #answer(request: Message, channel: "shell" | "control"): void {
+    const { content, header } = request;
+    const reply = (fields: Record<string, unknown>) =>
+      this.#server?.reply(request, channel, header.msg_type.replace(/_request$/, "_reply"), {
+        status: "ok",
+        ...fields,
+      });
+    const code = String(content.code ?? "");
+    switch (header.msg_type) {
+      case "kernel_info_request":
+        return reply(kernelInfo(this.#options.version, this.#interpreter.typescriptVersion));
+      case "complete_request": {
+        const { start, end, candidates } = this.#interpreter.complete(code, Number(content.cursor_pos));
+        return reply({ cursor_start: start, cursor_end: end, matches: candidates, metadata: {} });
+      }
+      case "inspect_request": {
+        const text = this.#interpreter.inspect(code, Number(content.cursor_pos));
+        return reply({ found: text !== null, data: text === null ? {} : { "text/plain": text }, metadata: {} });
+      }
+      case "is_complete_request": {
+        const { completed, indent } = this.#interpreter.isComplete(code);
+        return reply(completed ? { status: "complete" } : { status: "incomplete", indent: indent ?? "" });
+      }
+      case "comm_info_request":
+        return reply({ comms: {} });
+      case "history_request":
+        return reply({ history: [] });
+      case "interrupt_request":
+        this.interrupt();
+        return reply({});
+      case "shutdown_request":
+        return reply({ restart: content.restart === true });
+      default: // comm messages and the like: this kernel has no widgets, and the protocol lets it ignore them
+        return;
+    }
+  }
+
+  /** Runs the waiting cells in order. */
+  async #drain(): Promise<void> {
+    if (this.#draining) return;
+    this.#draining = true;
+    for (let request = this.#waiting.shift(); request; request = this.#waiting.shift()) {
+      this.#publish("status", { execution_state: "busy" }, request);
+      const error = await this.#execute(request);
+      if (error && request.content.stop_on_error !== false) await this.#abortWaiting();
+      this.#server?.reply(request, "shell", "execute_reply", {
+        ...(error ? { status: "error", ...error } : { status: "ok", user_expressions: {}, payload: [] }),
+        execution_count: this.#executionCount,
+      });
+      this.#publish("status", { execution_state: "idle" }, request);
+    }
+    this.#draining = false;
+  }
+
+  async #execute(request: Message): Promise<CellError | null> {
+    const code = String(request.content.code ?? "");
+    const silent = request.content.silent === true;
+    const counted = !silent && request.content.store_history !== false;
+    if (counted) this.#executionCount++;
+    const count = this.#executionCount;
+    this.#outputOf = request;
+    if (!silent) this.#publish("execute_input", { code, execution_count: count }, request);
+
+    const cell: RunningCell = { request, interruption: new AbortController() };
+    this.#running = cell;
+    const name = counted ? `cell-${count}` : `silent-${++this.#silentCount}`;
+    const outcome = await this.#interpreter.execute(code, name, counted ? `cell ${count}` : "cell");
+    if (outcome.status === "ok" && !silent && outcome.value != null) {
+      this.#publishInOrder("execute_result", {
+        execution_count: count,
+        data: resultBundle(outcome.value),
+        metadata: {},
+      });
+    }
+    this.#running = null;
+    this.#streams.flush();
+    if (outcome.status === "ok") return null;
+    if (!silent) this.#publish("error", { ...outcome.error }, request);
+    return outcome.error;
+  }
+
+  async #abortWaiting(): Promise<void> {
+    await sleep(ABORT_WINDOW_MS);
+    await nextTurn();
+    for (const request of this.#waiting.splice(0)) {
+      this.#publish("status", { execution_state: "busy" }, request);
+      this.#server?.reply(request, "shell", "execute_reply", {
+        status: "aborted",
+        execution_count: this.#executionCount,
+      });
+      this.#publish("status", { execution_state: "idle" }, request);
+    }
+  }
+
+  #display(bundle: MimeBundle, { displayId, update, metadata }: DisplayOptions): void {
+    const transient = displayId === undefined ? {} : { display_id: displayId };
+    const type = update ? "update_display_data" : "display_data";
+    this.#publishInOrder(type, { data: bundle, metadata: metadata ?? {}, transient });
+  }
+
+  #signal(): AbortSignal {
+    return this.#running?.interruption.signal ?? new AbortController().signal;
+  }
+
+  /** After everything printed so far. */
+  #publishInOrder(type: string, content: Record<string, unknown>): void {
+    this.#streams.flush();
+    this.#publish(type, content, this.#outputOf);
+  }
+
+  #publish(type: string, content: Record<string, unknown>, parent: Message | null): void {
+    this.#server?.publish(type, content, parent);
+  }
+
+  async #shutdown(): Promise<void> {
+    this.#streams.flush();
+    await sleep(ABORT_WINDOW_MS); // lets the reply leave
+    this.#interpreter.close();
+    this.#server?.close();
+    this.#options.onShutdown();
+  }
+}
+
+function kernelInfo(version: string, typescriptVersion: string): Record<string, unknown> {
+  return {
+    protocol_version: PROTOCOL_VERSION,
+    implementation: "wise-lab",
+    implementation_version: version,
+    language_info: {
+      name: "typescript",
+      version: typescriptVersion,
+      mimetype: "text/typescript",
+      file_extension: ".ts",
+      pygments_lexer: "typescript",
+      codemirror_mode: { mode: "typescript", name: "javascript", typescript: true },
+    },
+    banner: `wise-lab ${version}, TypeScript ${typescriptVersion}, Node ${process.version}`,
+    help_links: [],
+  };
+}
