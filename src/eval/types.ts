@@ -1,14 +1,6 @@
-/** Which value matrix answered a sequence: the untouched model, the side memory in progress, a saved or a merged memory. */
-export type Route = "main" | "side" | "merged" | `memory-${number}`;
+import type { MemoryReading, Route } from "../edit/overlay.js";
 
-/** One memory as the router saw it for one sequence. */
-export interface MemoryReading {
-  memory: Exclude<Route, "main">;
-  /** Routing activation of the sequence against this memory. */
-  delta: number;
-  /** min_act * act_ratio of this memory. */
-  threshold: number;
-}
+export type { MemoryReading, Route } from "../edit/overlay.js";
 
 /** One prompt with its expected answer, scored by teacher forcing before and after the edit. */
 export interface ProbeScore {
@@ -37,6 +29,7 @@ export interface RecordScore {
   subject: string;
   rewrite: ProbeScore;
   rephrase: ProbeScore | null;
-  locality: ProbeScore | null;
-  portability: ProbeScore | null;
+  /** One probe on zsRE; every probe of every group on KnowEdit. */
+  locality: ProbeScore[];
+  portability: ProbeScore[];
 }

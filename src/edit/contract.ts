@@ -1,0 +1,75 @@
+import type { Rng } from "../core/rng.js";
+import type { CutStore } from "../model/cut-store.js";
+import type { LlamaModel } from "../model/model.js";
+import type { PromptStyle } from "../model/prompt.js";
+import type { Overlay } from "./overlay.js";
+import type { EditStep, EditTrace } from "./trace.js";
+
+/** One fact to write: after the edit, `prompt` shall be answered by `target`. */
+export interface EditRequest {
+  /** 0-based position of the record in its file; -1 for an edit made by hand. */
+  record: number;
+  prompt: string;
+  target: string;
+  /** An unrelated text whose answer must not change; methods with a router train on it. */
+  irrelevant: string;
+}
+
+/** What an edit method works with. Everything is handed in; a method keeps no state of its own outside a session. */
+export interface EditSetting {
+  model: LlamaModel;
+  cuts: CutStore;
+  /** Prompt prefixes, each with one "{}"; see `makeContextTemplates`. */
+  templates: readonly string[];
+  rng: Rng;
+}
+
+export interface EditOptions {
+  signal?: AbortSignal | undefined;
+  onStep?: (step: EditStep) => void;
+}
+
+/** Edits made one after another on an untouched model. */
+export interface EditSession {
+  /**
+   * Makes one edit. The model stays as it was.
+   * @throws {Interrupted} when the signal is aborted; the session is then as before this edit
+   */
+  edit(request: EditRequest, options?: EditOptions): Promise<EditTrace>;
+  /** The edits so far, for reading. Reading changes nothing. The caller disposes it. */
+  overlay(): Promise<Overlay>;
+  /** Writes the edits so far to one safetensors file that the method's `restore` continues from exactly. */
+  save(path: string): Promise<void>;
+  /** Drops the edits: the rollback. */
+  dispose(): void;
+}
+
+/** A method with its options resolved: ready to be run, and described for the protocol. */
+export interface PreparedMethod {
+  name: string;
+  /** Resolved options, plain JSON, as they are recorded with every number. */
+  options: Record<string, unknown>;
+  layer: number;
+  seed: number;
+  style: PromptStyle;
+  /** Options that were accepted but have no effect here, each with its reason. */
+  ignored: string[];
+  start(setting: EditSetting): EditSession;
+  /** Continues from a file that `save` wrote. @throws {RefusedInput} when it belongs to another model or method */
+  restore(path: string, setting: EditSetting): Promise<EditSession>;
+}
+
+/** Where a method's options come from: a file or a preset, then single settings on top. */
+export interface OptionSource {
+  file?: string | undefined;
+  preset?: string | undefined;
+  /** "key=value" */
+  set?: readonly string[] | undefined;
+}
+
+/** A knowledge-editing method. One file, one entry in the registry. */
+export interface EditMethod {
+  name: string;
+  /** @throws {RefusedInput} naming the key, what was given and what is allowed */
+  prepare(source: OptionSource, model: { layers: number }): Promise<PreparedMethod>;
+}

@@ -1,0 +1,19 @@
+import { nearest, RefusedInput } from "../core/errors.js";
+import type { EditMethod } from "./contract.js";
+import { wise } from "./wise/wise.js";
+
+/** Every method. A new one is one file and one line here; nothing outside branches on a name. */
+export const methods = { wise } as const satisfies Record<string, EditMethod>;
+
+/** @throws {RefusedInput} naming the methods there are */
+export function methodNamed(name: string): EditMethod {
+  const found = Object.entries<EditMethod>(methods).find(([key]) => key === name)?.[1];
+  if (found !== undefined) return found;
+  const near = nearest(name, Object.keys(methods));
+  throw new RefusedInput("no such editing method", {
+    where: "method",
+    found: name,
+    expected: `one of ${Object.keys(methods).join(", ")}`,
+    ...(near === undefined ? {} : { hint: near }),
+  });
+}

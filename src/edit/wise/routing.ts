@@ -1,0 +1,171 @@
+import { type CutBatch, mainOutput } from "../../model/cut.js";
+import { linear, silu } from "../../model/llama.js";
+import { tf } from "../../tensor/tf.js";
+import type { Decision, MemoryReading, Overlay, Route } from "../overlay.js";
+
+/** min_act of a memory without edits: no activation reaches it (released: EditingMeanAct). */
+export const NO_EDITS = 1e9;
+
+/** released, at inference only: a sequence of more tokens than this uses its largest token distance. */
+const LONG_SEQUENCE = 100;
+
+const TINY = 1e-30; // keeps 0 / 0 out of the gradient; squares of anything smaller vanish in float32
+
+/** Euclidean length of the last axis, [..., D] -> [...]. The gradient of a zero row is zero, as in PyTorch. */
+export function rowNorm(x: tf.Tensor): tf.Tensor {
+  const norm = tf.customGrad((...inputs) => {
+    const [rows, save] = inputs as [tf.Tensor, tf.GradSaveFunc];
+    const length = tf.sqrt(tf.sum(tf.square(rows), -1));
+    save([rows, length]);
+    return {
+      value: length,
+      gradFunc: (dy: tf.Tensor, saved: tf.Tensor[]) => {
+        const [values, lengths] = saved as [tf.Tensor, tf.Tensor];
+        return tf.mul(values, tf.expandDims(tf.div(dy, tf.maximum(lengths, TINY)), -1));
+      },
+    };
+  });
+  return norm(x);
+}
+
+/** How far a change of the value matrix's output counts: identity in the paper, SiLU on both outputs as released. */
+export interface ActivationRule {
+  activationOnDistance: boolean;
+}
+
+/**
+ * Token distances || s(o') - s(o) ||, where o' = o + change. Masked to real tokens.
+ * @param main o, [B, T, D]; @param change o' - o, [B, T, D]; @param real 1 on tokens, [B, T]
+ * @returns [B, T]
+ */
+export function tokenDistances(
+  main: tf.Tensor3D,
+  change: tf.Tensor3D,
+  real: tf.Tensor2D,
+  rule: ActivationRule,
+): tf.Tensor2D {
+  const moved = rule.activationOnDistance ? tf.sub(silu(tf.add(main, change)), silu(main)) : change;
+  return tf.mul(rowNorm(moved), real) as tf.Tensor2D;
+}
+
+/** Routing activation per sequence while training: the mean over real tokens. [B, T] -> [B] */
+export function meanOverTokens(distances: tf.Tensor2D, lengths: tf.Tensor1D): tf.Tensor1D {
+  return tf.div(tf.sum(distances, 1), lengths);
+}
+
+/** A memory on the device. */
+export interface WiseMemory {
+  name: MemoryReading["memory"];
+  /** W' - W, [D, M]. */
+  delta: tf.Tensor2D;
+  minAct: number;
+}
+
+export interface RoutingRule extends ActivationRule {
+  actRatio: number;
+  retrieve: boolean;
+  longSequenceMax: boolean;
+}
+
+/**
+ * Decides one sequence.
+ * Retrieve: the side memory answers when it reaches its threshold; then each saved memory takes over when it exceeds
+ * both the best so far, which starts as the side memory's activation, and its own threshold.
+ * Merge: main when both are under the threshold; else the larger, the side memory on a tie.
+ * Source: paper eq. 5 and 7; released models/wise/WISE.py, WISEAdapter.forward.
+ */
+export function decide(readings: readonly MemoryReading[], rule: { retrieve: boolean }): Route {
+  return rule.retrieve ? retrieveRoute(readings) : mergeRoute(readings);
+}
+
+function retrieveRoute(readings: readonly MemoryReading[]): Route {
+  const [side, ...saved] = readings;
+  if (side === undefined) return "main";
+  let route: Route = side.delta >= side.threshold ? "side" : "main";
+  let best = side.delta;
+  for (const memory of saved) {
+    if (memory.delta > best && memory.delta > memory.threshold) {
+      route = memory.memory;
+      best = memory.delta;
+    }
+  }
+  return route;
+}
+
+function mergeRoute(readings: readonly MemoryReading[]): Route {
+  const side = readings.find((reading) => reading.memory === "side");
+  const merged = readings.find((reading) => reading.memory === "merged");
+  if (side === undefined) return "main";
+  const mergedDelta = merged?.delta ?? 0; // before the first merge the merged memory is the main one
+  if (side.delta < side.threshold && mergedDelta < side.threshold) return "main";
+  return mergedDelta > side.delta ? "merged" : "side";
+}
+
+/**
+ * An overlay of WISE memories. Takes over the tensors and disposes them.
+ * @param memories the side memory first, then the saved ones in order of saving, or the merged one
+ */
+export function createWiseOverlay(layer: number, memories: readonly WiseMemory[], rule: RoutingRule): Overlay {
+  return {
+    layer,
+    async answer(model, batch, routes) {
+      const { main, changes, distances } = tf.tidy(() => {
+        const main = mainOutput(model, batch, layer); // [B, T, D]
+        const changes = memories.map(({ delta }) => linear(batch.mlpIn, delta)); // each [B, T, D]
+        return { main, changes, distances: changes.map((change) => tokenDistances(main, change, batch.real, rule)) };
+      });
+      let edited: tf.Tensor3D | null = null;
+      try {
+        const values = await Promise.all(distances.map((tensor) => tensor.data<"float32">()));
+        const decisions = batch.lengths.map((length, row): Decision => {
+          const readings = memories.map(({ name, minAct }, i) => ({
+            memory: name,
+            delta: activation(tokensOf(values[i] as Float32Array, batch, row), rule, length),
+            minAct,
+            threshold: minAct * rule.actRatio,
+          }));
+          return { route: routes?.[row] ?? decide(readings, rule), readings };
+        });
+        edited = mix(main, changes, { memories, decisions });
+        return { decisions, main, edited, dispose: () => tf.dispose(edited === null ? main : [main, edited]) };
+      } catch (error) {
+        main.dispose();
+        throw error;
+      } finally {
+        tf.dispose([...changes, ...distances]);
+      }
+    },
+    dispose: () => tf.dispose(memories.map(({ delta }) => delta)),
+  };
+}
+
+function tokensOf(distances: Float32Array, batch: CutBatch, row: number): Float32Array {
+  const T = batch.real.shape[1];
+  return distances.subarray(row * T, row * T + (batch.lengths[row] as number));
+}
+
+/** Routing activation of one sequence at inference. */
+function activation(tokens: Float32Array, rule: RoutingRule, length: number): number {
+  if (rule.longSequenceMax && length > LONG_SEQUENCE) return tokens.reduce((a, b) => Math.max(a, b), 0);
+  return tokens.reduce((a, b) => a + b, 0) / length;
+}
+
+/** main + the change of each sequence's own route; null when no sequence leaves the main memory. */
+function mix(
+  main: tf.Tensor3D,
+  changes: readonly tf.Tensor3D[],
+  routed: { memories: readonly WiseMemory[]; decisions: readonly Decision[] },
+): tf.Tensor3D | null {
+  const { memories, decisions } = routed;
+  if (decisions.every(({ route }) => route === "main")) return null;
+  return tf.tidy(() => {
+    let out = main;
+    memories.forEach(({ name }, i) => {
+      const chosen = decisions.map(({ route }) => (route === name ? 1 : 0));
+      if (!chosen.includes(1)) return;
+      const rows = tf.tensor3d(chosen, [chosen.length, 1, 1]);
+      out = tf.add(out, tf.mul(changes[i] as tf.Tensor3D, rows));
+    });
+    return out;
+  });
+}

@@ -1,0 +1,183 @@
+import type { CutBatch, Spot } from "../../model/cut.js";
+import { logitsAt, mainOutput } from "../../model/cut.js";
+import { linear } from "../../model/llama.js";
+import type { LlamaModel } from "../../model/model.js";
+import { tf } from "../../tensor/tf.js";
+import type { EditStep } from "../trace.js";
+import type { WiseOptions } from "./hparams.js";
+import { meanOverTokens, tokenDistances } from "./routing.js";
+
+/** Margins of the replay losses (paper, appendix B.3). */
+const PAST_EDIT_MARGIN = 5;
+const CURRENT_EDIT_MARGIN = 20;
+
+/** A past edit seen again during replay: its template rows on the device. */
+export interface ReplayRows {
+  batch: CutBatch;
+  main: tf.Tensor3D; // [R, T, D]
+  lengths: tf.Tensor1D; // [R]
+}
+
+/** Everything of one edit that is the same at each of its steps. */
+export interface EditProblem {
+  model: LlamaModel;
+  options: WiseOptions;
+  /** R template rows, then the irrelevant prompt. */
+  batch: CutBatch;
+  /** o = W a for all rows, [R + 1, T, D]. */
+  main: tf.Tensor3D;
+  /** Real tokens per row, [R + 1]. */
+  lengths: tf.Tensor1D;
+  /** The template rows' stream after attention, [R, T, D]. */
+  residual: tf.Tensor3D;
+  /** Where the target tokens are predicted: one spot per target token. */
+  spots: Spot[];
+  /** One-hot target tokens, [n, V]. */
+  targets: tf.Tensor2D;
+  /** Weight of each target token in the loss, [n]. */
+  weights: tf.Tensor1D;
+  dispose(): void;
+}
+
+/** Losses and distances of one forward pass, read back. */
+export type StepReport = Omit<EditStep, "step">;
+
+/**
+ * Puts an edit on the device.
+ * @param rows tokens of the template rows with the start of their target
+ */
+export function createProblem(
+  model: LlamaModel,
+  options: WiseOptions,
+  batch: CutBatch,
+  rows: readonly { ids: readonly number[]; promptTokens: number }[],
+): EditProblem {
+  const spots: Spot[] = [];
+  const targetIds: number[] = [];
+  const shares: number[] = [];
+  rows.forEach(({ ids, promptTokens }, row) => {
+    const count = ids.length - promptTokens;
+    // released: the label mask reaches one position too far, so the mean of a row divides by n + 1 (WISE.py, __cal_ft_loss)
+    const divisor = options.lossDividesByTargetsPlusOne ? count + 1 : count;
+    for (let position = promptTokens; position < ids.length; position++) {
+      spots.push({ row, position: position - 1 });
+      targetIds.push(ids[position] as number);
+      shares.push(1 / (divisor * rows.length));
+    }
+  });
+  const made = tf.tidy(() => ({
+    main: mainOutput(model, batch, options.layer),
+    lengths: tf.tensor1d(batch.lengths),
+    residual: tf.slice(batch.residual, [0, 0, 0], [rows.length, -1, -1]),
+    targets: tf.oneHot(tf.tensor1d(targetIds, "int32"), model.config.vocabSize).toFloat() as tf.Tensor2D,
+    weights: tf.tensor1d(shares),
+  }));
+  return {
+    model,
+    options,
+    batch,
+    spots,
+    ...made,
+    dispose: () => {
+      batch.dispose();
+      tf.dispose(made);
+    },
+  };
+}
+
+/** One forward pass with its gradient. The caller disposes both tensors. */
+export interface Step {
+  /** Gradient of the loss with respect to W', before masking, [D, M]. */
+  gradient: tf.Tensor2D;
+  report(): Promise<StepReport>;
+  dispose(): void;
+}
+
+/** loss = ft + act (+ replay) at W' = W + delta, with its gradient (paper eq. 4 and 6). */
+export function runStep(problem: EditProblem, delta: tf.Tensor2D, replay: ReplayPair | null): Step {
+  const { gradient, numbers } = tf.tidy(() => {
+    let kept: tf.Tensor1D | undefined;
+    const { value, grad } = tf.valueAndGrad((x) => {
+      const terms = lossTerms(problem, x as tf.Tensor2D, replay);
+      kept = tf.keep(tf.stack(terms.numbers) as tf.Tensor1D);
+      return terms.loss;
+    })(delta);
+    value.dispose();
+    return { gradient: grad as tf.Tensor2D, numbers: kept as tf.Tensor1D };
+  });
+  return {
+    gradient,
+    async report() {
+      const [ft, act, replayLoss, loss, inScope, outOfScope] = await numbers.data<"float32">();
+      return { ft, act, replay: replayLoss, loss, inScope, outOfScope } as StepReport;
+    },
+    dispose: () => tf.dispose([gradient, numbers]),
+  };
+}
+
+/** What one step replays: one past edit of each merged group, and one edit of the current group. */
+export interface ReplayPair {
+  merged: readonly ReplayRows[];
+  current: ReplayRows;
+}
+
+function lossTerms(problem: EditProblem, delta: tf.Tensor2D, replay: ReplayPair | null) {
+  const { model, options, batch, main, lengths } = problem;
+  const [R, T, D] = problem.residual.shape;
+  const change = linear(batch.mlpIn, delta); // [R + 1, T, D]
+  const edited = tf.slice(tf.add(main, change), [0, 0, 0], [R, T, D]) as tf.Tensor3D; // [R, T, D]
+  const edge = { residual: problem.residual, at: batch.at };
+  const logits = logitsAt(model, edge, edited, { layer: options.layer, spots: problem.spots }); // [n, V]
+  const ft = targetLoss(logits, problem.targets, problem.weights);
+
+  const activation = meanOverTokens(tokenDistances(main, change, batch.real, options), lengths); // [R + 1]
+  const inScope = tf.slice(activation, [0], [R]); // Delta(x_e) under each template
+  const outOfScope = tf.slice(activation, [R], [1]); // Delta(x_i)
+  const act = tf.addN([
+    positiveMean(tf.add(tf.sub(outOfScope, inScope), options.gamma)),
+    positiveMean(tf.sub(outOfScope, options.alpha)),
+    positiveMean(tf.sub(options.beta, inScope)),
+  ]);
+  const replayLoss = replay === null ? tf.scalar(0) : replayTerms(replay, delta, options);
+  const loss = tf.addN([ft, act, replayLoss]) as tf.Scalar;
+  return { loss, numbers: [ft, act, replayLoss, loss, tf.mean(inScope), tf.squeeze(outOfScope)] };
+}
+
+/** Weighted cross entropy. logits, targets [n, V], weights [n] -> scalar */
+function targetLoss(logits: tf.Tensor2D, targets: tf.Tensor2D, weights: tf.Tensor1D): tf.Tensor {
+  const logLikelihood = tf.sum(tf.mul(tf.logSoftmax(logits), targets), 1); // [n]
+  return tf.neg(tf.sum(tf.mul(logLikelihood, weights)));
+}
+
+/** Mean of the positive entries, 0 when there is none (wise.md: h). */
+function positiveMean(x: tf.Tensor): tf.Tensor {
+  const count = tf.sum(tf.step(x));
+  return tf.div(tf.sum(tf.relu(x)), tf.maximum(count, 1));
+}
+
+function replayTerms(replay: ReplayPair, delta: tf.Tensor2D, options: WiseOptions): tf.Tensor {
+  const activation = ({ batch, main, lengths }: ReplayRows) =>
+    meanOverTokens(tokenDistances(main, linear(batch.mlpIn, delta), batch.real, options), lengths);
+  const past = replay.merged.map((rows) => positiveMean(tf.sub(activation(rows), PAST_EDIT_MARGIN)));
+  const current = positiveMean(tf.sub(CURRENT_EDIT_MARGIN, activation(replay.current)));
+  return tf.add(tf.div(tf.addN(past), past.length), current);
+}
+
+/**
+ * Plain SGD on W' = W + delta, then the clamp of each entry to W +/- norm_constraint:
+ * delta - lr (mask * gradient + wd W'), with wd on all entries, masked or not, as released.
+ */
+export function descend(
+  delta: tf.Tensor2D,
+  gradient: tf.Tensor2D,
+  mask: tf.Tensor2D,
+  setting: { main: tf.Tensor2D; options: WiseOptions },
+): tf.Tensor2D {
+  const { lr, weightDecay, normConstraint } = setting.options;
+  return tf.tidy(() => {
+    let direction: tf.Tensor2D = tf.mul(mask, gradient);
+    if (weightDecay !== 0) direction = tf.add(direction, tf.mul(tf.add(setting.main, delta), weightDecay));
+    const moved = tf.sub(delta, tf.mul(direction, lr)) as tf.Tensor2D;
+    return normConstraint === null ? moved : tf.clipByValue(moved, -normConstraint, normConstraint);
+  });
+}

@@ -1,0 +1,132 @@
+import { LabFailure } from "../core/errors.js";
+import type { Decision, Overlay } from "../edit/overlay.js";
+import { batchCuts, batchesOf, type Cut, type CutBatch, logitsAt, type Spot } from "../model/cut.js";
+import type { CutStore } from "../model/cut-store.js";
+import type { LlamaModel } from "../model/model.js";
+import { encodeForced, type ForcedSequence, PLAIN, type PromptStyle } from "../model/prompt.js";
+import { tf } from "../tensor/tf.js";
+import { agreement } from "./metrics.js";
+import type { ProbeScore } from "./types.js";
+
+/** What a probe measures: whether the answer is predicted, or whether predictions stayed what they were. */
+export type ProbeKind = "rewrite" | "rephrase" | "locality" | "portability";
+
+export interface Probe {
+  kind: ProbeKind;
+  prompt: string;
+  answer: string;
+}
+
+/** Locality prompts are never rendered with the chat template (protocol.md, as EasyEdit). */
+export function encodeProbe(model: LlamaModel, probe: Probe, style: PromptStyle): ForcedSequence {
+  return encodeForced(model.tokenizer, probe, probe.kind === "locality" ? PLAIN : style);
+}
+
+export interface ScoreSetting {
+  model: LlamaModel;
+  cuts: CutStore;
+  style: PromptStyle;
+  signal?: AbortSignal | undefined;
+}
+
+// Padded tokens that go through the edited part together: bounds the memory of its logits.
+const SCORE_BATCH_TOKENS = 2048;
+
+/**
+ * Scores probes by teacher forcing, before and under an overlay. Reads only: neither model nor overlay changes.
+ * Routing is decided once per sequence, prompt and answer together.
+ */
+export async function scoreProbes(
+  probes: readonly Probe[],
+  overlay: Overlay,
+  setting: ScoreSetting,
+): Promise<ProbeScore[]> {
+  const encoded = probes.map((probe) => encodeProbe(setting.model, probe, setting.style));
+  const sequences = encoded.map(({ ids }) => ids);
+  const scores: ProbeScore[] = [];
+  for (const [start, end] of batchesOf(sequences, SCORE_BATCH_TOKENS)) {
+    const cuts = await setting.cuts.get(sequences.slice(start, end), setting.signal);
+    const forced = encoded.slice(start, end);
+    const predictions = await predict(setting.model, overlay, { cuts, forced });
+    predictions.forEach((prediction, i) => {
+      const probe = probes[start + i] as Probe;
+      const { ids, promptTokens } = forced[i] as ForcedSequence;
+      scores.push(scoreOf(probe, ids.slice(promptTokens), prediction));
+    });
+  }
+  return scores;
+}
+
+interface Prediction {
+  pre: number[];
+  post: number[];
+  decision: Decision;
+}
+
+async function predict(
+  model: LlamaModel,
+  overlay: Overlay,
+  input: { cuts: readonly Cut[]; forced: readonly ForcedSequence[] },
+): Promise<Prediction[]> {
+  const spots = input.forced.flatMap(({ ids, promptTokens }, row) => answerSpots(row, promptTokens, ids.length));
+  const batch = batchCuts(model, input.cuts);
+  try {
+    const answer = await overlay.answer(model, batch);
+    try {
+      const at = { layer: overlay.layer, spots };
+      const pre = await predictedTokens(model, batch, answer.main, at);
+      const post = answer.edited === null ? pre : await predictedTokens(model, batch, answer.edited, at);
+      let offset = 0;
+      return input.forced.map(({ ids, promptTokens }, row) => {
+        const span = [offset, (offset += ids.length - promptTokens)] as const;
+        return { pre: pre.slice(...span), post: post.slice(...span), decision: answer.decisions[row] as Decision };
+      });
+    } finally {
+      answer.dispose();
+    }
+  } finally {
+    batch.dispose();
+  }
+}
+
+/** The answer's tokens are predicted one position before they stand. */
+function answerSpots(row: number, promptTokens: number, length: number): Spot[] {
+  return Array.from({ length: length - promptTokens }, (_, i) => ({ row, position: promptTokens + i - 1 }));
+}
+
+/** Arg max tokens at the spots, in order. @throws {LabFailure} when a logit is NaN: it must never become a score */
+export async function predictedTokens(
+  model: LlamaModel,
+  batch: CutBatch,
+  mlpOut: tf.Tensor3D,
+  at: { layer: number; spots: readonly Spot[] },
+): Promise<number[]> {
+  const { best, total } = tf.tidy(() => {
+    const logits = logitsAt(model, batch, mlpOut, at); // [n, V]
+    return { best: tf.argMax(logits, 1), total: tf.sum(logits) };
+  });
+  try {
+    const [tokens, [sum]] = await Promise.all([best.data<"int32">(), total.data<"float32">()]);
+    if (!Number.isFinite(sum)) throw new LabFailure(`the logits of the model are not finite (their sum is ${sum})`);
+    return Array.from(tokens);
+  } finally {
+    tf.dispose([best, total]);
+  }
+}
+
+function scoreOf(probe: Probe, target: number[], { pre, post, decision }: Prediction): ProbeScore {
+  const wanted = probe.kind === "locality" ? pre : target;
+  const score = agreement(post, wanted);
+  return {
+    prompt: probe.prompt,
+    answer: probe.answer,
+    target,
+    pre,
+    post,
+    score,
+    preScore: probe.kind === "locality" ? null : agreement(pre, target),
+    exact: score === 1,
+    route: decision.route,
+    readings: decision.readings,
+  };
+}

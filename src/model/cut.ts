@@ -1,0 +1,205 @@
+import { RefusedInput, throwIfAborted } from "../core/errors.js";
+import { tf } from "../tensor/tf.js";
+import { embed, headLogits, layerBeforeValue, layerForward, linear, type Positions, positions } from "./llama.js";
+import type { LlamaModel } from "./model.js";
+
+/*
+ * The forward pass cut at one layer's value matrix.
+ *
+ * Everything before that matrix's input is the same at every step of every edit: the frozen part. It runs once per
+ * prompt and leaves a `Cut`, a plain value that can be reused, batched and written to disk. The edited part takes a
+ * batch of cuts and any output of the value matrix, and gives logits at chosen positions only.
+ */
+
+/** The frozen part of one sequence: T tokens up to the input of the value matrix of `layer`. */
+export interface Cut {
+  layer: number;
+  tokens: readonly number[];
+  /** The stream after attention, row-major [T, D]. */
+  residual: Float32Array;
+  /** The value matrix's input a_t, row-major [T, M]. */
+  mlpIn: Float32Array;
+}
+
+/** Cuts put together for the edited part. Right-padded; `real` is 1 on tokens and 0 on padding. */
+export interface CutBatch {
+  lengths: number[];
+  residual: tf.Tensor3D; // [B, T, D]
+  mlpIn: tf.Tensor3D; // [B, T, M]
+  real: tf.Tensor2D; // [B, T]
+  at: Positions;
+  dispose(): void;
+}
+
+/** One position of one sequence of a batch. */
+export interface Spot {
+  row: number;
+  position: number;
+}
+
+// Tokens, padding included, that go through the frozen part together: bounds its memory, not its result.
+const FROZEN_BATCH_TOKENS = 4096;
+
+/**
+ * Runs the frozen part over sequences of token ids, in batches, and reads it back.
+ * @returns one cut per sequence, in order
+ */
+export async function runFrozen(
+  model: LlamaModel,
+  sequences: readonly (readonly number[])[],
+  options: { layer: number; signal?: AbortSignal | undefined },
+): Promise<Cut[]> {
+  const { layer, signal } = options;
+  requireLayer(model, layer);
+  for (const tokens of sequences) requireTokens(model, tokens);
+  const cuts: Cut[] = [];
+  for (const [start, end] of batchesOf(sequences)) {
+    throwIfAborted(signal, "the frozen part of the model");
+    cuts.push(...(await frozenBatch(model, sequences.slice(start, end), layer)));
+  }
+  return cuts;
+}
+
+async function frozenBatch(
+  model: LlamaModel,
+  sequences: readonly (readonly number[])[],
+  layer: number,
+): Promise<Cut[]> {
+  const { hiddenSize: D, intermediateSize: M } = model.config;
+  const T = Math.max(...sequences.map((tokens) => tokens.length));
+  const { residual, mlpIn } = tf.tidy(() => {
+    const at = positions(model.config, T);
+    let x = embed(padTokens(sequences, T), model.weights); // [B, T, D]
+    for (const weights of model.weights.layers.slice(0, layer)) x = layerForward(x, weights, model.config, at);
+    return layerBeforeValue(x, layerOf(model, layer), model.config, at);
+  });
+  try {
+    const [residuals, inputs] = await Promise.all([residual.data<"float32">(), mlpIn.data<"float32">()]);
+    return sequences.map((tokens, row) => ({
+      layer,
+      tokens,
+      residual: residuals.slice(row * T * D, (row * T + tokens.length) * D),
+      mlpIn: inputs.slice(row * T * M, (row * T + tokens.length) * M),
+    }));
+  } finally {
+    tf.dispose([residual, mlpIn]);
+  }
+}
+
+/** Puts cuts of one layer into tensors. The caller disposes the batch. */
+export function batchCuts(model: LlamaModel, cuts: readonly Cut[]): CutBatch {
+  const { hiddenSize: D, intermediateSize: M } = model.config;
+  const B = cuts.length;
+  const lengths = cuts.map((cut) => cut.tokens.length);
+  const T = Math.max(...lengths);
+  const residual = new Float32Array(B * T * D);
+  const mlpIn = new Float32Array(B * T * M);
+  const real = new Float32Array(B * T);
+  cuts.forEach((cut, row) => {
+    residual.set(cut.residual, row * T * D);
+    mlpIn.set(cut.mlpIn, row * T * M);
+    real.fill(1, row * T, row * T + cut.tokens.length);
+  });
+  const batch = {
+    lengths,
+    residual: tf.tensor3d(residual, [B, T, D]),
+    mlpIn: tf.tensor3d(mlpIn, [B, T, M]),
+    real: tf.tensor2d(real, [B, T]),
+    at: positions(model.config, T),
+  };
+  return {
+    ...batch,
+    dispose: () => tf.dispose([batch.residual, batch.mlpIn, batch.real, batch.at.cos, batch.at.sin, batch.at.causal]),
+  };
+}
+
+/** What the untouched value matrix gives for a batch: o_t = W a_t (tap `layers.N.mlpOut`). [B, T, D] */
+export function mainOutput(model: LlamaModel, batch: CutBatch, layer: number): tf.Tensor3D {
+  return linear(batch.mlpIn, layerOf(model, layer).down);
+}
+
+/**
+ * Runs the edited part: the given output of the value matrix, the layers after it, final norm and head.
+ * @param mlpOut output of the value matrix or of what replaces it, [B, T, D]
+ * @returns logits at the spots, in order, [n, V]; differentiable in `mlpOut`
+ */
+export function logitsAt(
+  model: LlamaModel,
+  batch: Pick<CutBatch, "residual" | "at">,
+  mlpOut: tf.Tensor3D,
+  at: { layer: number; spots: readonly Spot[] },
+): tf.Tensor2D {
+  const [B, T] = mlpOut.shape;
+  let x = tf.add(batch.residual, mlpOut) as tf.Tensor3D; // [B, T, D]
+  for (const weights of model.weights.layers.slice(at.layer + 1)) {
+    x = layerForward(x, weights, model.config, batch.at);
+  }
+  const flat = x.reshape([B * T, model.config.hiddenSize]) as tf.Tensor2D;
+  const index = tf.tensor1d(
+    at.spots.map(({ row, position }) => row * T + position),
+    "int32",
+  );
+  return headLogits(tf.gather(flat, index), model.weights, model.config);
+}
+
+/** The layer's weights. @throws {RefusedInput} when the model has no such layer. */
+export function layerOf(model: LlamaModel, layer: number) {
+  requireLayer(model, layer);
+  return model.weights.layers[layer] as LlamaModel["weights"]["layers"][number];
+}
+
+function requireLayer(model: LlamaModel, layer: number): void {
+  const layers = model.weights.layers.length;
+  if (Number.isInteger(layer) && layer >= 0 && layer < layers) return;
+  throw new RefusedInput(`${model.name} has no layer ${layer}`, {
+    where: "layer",
+    found: layer,
+    expected: `a whole number from 0 to ${layers - 1}`,
+  });
+}
+
+function requireTokens(model: LlamaModel, tokens: readonly number[]): void {
+  const { vocabSize, maxPositions } = model.config;
+  if (tokens.length === 0 || tokens.length > maxPositions) {
+    throw new RefusedInput("a prompt does not fit the model", {
+      where: "number of tokens",
+      found: tokens.length,
+      expected: `1 to ${maxPositions}, the model's max_position_embeddings`,
+    });
+  }
+  const bad = tokens.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);
+  if (bad !== undefined) {
+    throw new RefusedInput("a token id is outside the vocabulary", {
+      where: "token id",
+      found: bad,
+      expected: `a whole number from 0 to ${vocabSize - 1}`,
+    });
+  }
+}
+
+function padTokens(sequences: readonly (readonly number[])[], T: number): tf.Tensor2D {
+  const ids = new Int32Array(sequences.length * T); // padding is token 0: any id does, nothing real sees it
+  sequences.forEach((tokens, row) => {
+    ids.set(tokens, row * T);
+  });
+  return tf.tensor2d(ids, [sequences.length, T], "int32");
+}
+
+/** Splits sequences, in order, into runs whose padded size stays within the batch limit. */
+export function* batchesOf(
+  sequences: readonly { readonly length: number }[],
+  limit = FROZEN_BATCH_TOKENS,
+): Generator<[start: number, end: number]> {
+  let start = 0;
+  let longest = 0;
+  for (let end = 0; end < sequences.length; end++) {
+    const length = (sequences[end] as { length: number }).length;
+    if (end > start && Math.max(longest, length) * (end - start + 1) > limit) {
+      yield [start, end];
+      start = end;
+      longest = 0;
+    }
+    longest = Math.max(longest, length);
+  }
+  if (start < sequences.length) yield [start, sequences.length];
+}

@@ -1,0 +1,66 @@
+import { throwIfAborted } from "../core/errors.js";
+import { tf } from "../tensor/tf.js";
+import { batchCuts, type CutBatch, logitsAt, mainOutput, runFrozen } from "./cut.js";
+import type { LlamaModel } from "./model.js";
+
+/** What stands in for a layer's value matrix while generating. */
+export interface ValueOutput {
+  layer: number;
+  /** Output of the value matrix for a batch, [B, T, D]; disposed by the generator. */
+  output(batch: CutBatch): Promise<tf.Tensor3D>;
+}
+
+export interface GenerateOptions {
+  maxNewTokens: number;
+  /** A sequence ends when it produces one of these; the token itself is not part of the result. */
+  stopTokens?: readonly number[];
+  edited?: ValueOutput;
+  signal?: AbortSignal | undefined;
+}
+
+/**
+ * Greedy continuations: the arg max token at each step.
+ * @param prompts token ids, one list per sequence
+ * @returns the new tokens of each sequence, in order
+ */
+export async function generate(
+  model: LlamaModel,
+  prompts: readonly (readonly number[])[],
+  options: GenerateOptions,
+): Promise<number[][]> {
+  const made: number[][] = prompts.map(() => []);
+  let open = prompts.map((_, i) => i);
+  for (let step = 0; step < options.maxNewTokens && open.length > 0; step++) {
+    throwIfAborted(options.signal, "generation");
+    const sequences = open.map((i) => [...(prompts[i] as readonly number[]), ...(made[i] as number[])]);
+    const next = await nextTokens(model, sequences, options);
+    open = open.filter((i, row) => {
+      const token = next[row] as number;
+      if (options.stopTokens?.includes(token)) return false;
+      made[i]?.push(token);
+      return true;
+    });
+  }
+  return made;
+}
+
+async function nextTokens(
+  model: LlamaModel,
+  sequences: readonly (readonly number[])[],
+  { edited, signal }: GenerateOptions,
+): Promise<Int32Array> {
+  const layer = edited?.layer ?? model.config.layers - 1;
+  const batch = batchCuts(model, await runFrozen(model, sequences, { layer, signal }));
+  const spots = sequences.map((tokens, row) => ({ row, position: tokens.length - 1 }));
+  let output: tf.Tensor3D | undefined;
+  let best: tf.Tensor | undefined;
+  try {
+    output = edited === undefined ? tf.tidy(() => mainOutput(model, batch, layer)) : await edited.output(batch);
+    const value = output;
+    best = tf.tidy(() => tf.argMax(logitsAt(model, batch, value, { layer, spots }), 1));
+    return await best.data<"int32">();
+  } finally {
+    batch.dispose();
+    tf.dispose([output, best].filter((tensor) => tensor !== undefined));
+  }
+}
