@@ -1,0 +1,143 @@
+import { createRequire } from "node:module";
+import { availableParallelism } from "node:os";
+import { dirname, sep } from "node:path";
+import util from "node:util";
+import { type BackendWasm, setWasmPaths } from "@tensorflow/tfjs-backend-wasm";
+import { nearest, RefusedInput } from "../core/errors.js";
+import { tf } from "./tf.js";
+import { mendWasm } from "./wasm-kernels.js";
+
+/** In the order they are tried. */
+export const BACKENDS = ["tensorflow", "wasm", "cpu"] as const;
+export type BackendName = (typeof BACKENDS)[number];
+
+/** What computes, as it is shown to the user and recorded with results. */
+export interface BackendReport {
+  name: BackendName;
+  /** Of libtensorflow for `tensorflow`, of TensorFlow.js for the others. */
+  version: string;
+  device: "cpu" | "gpu";
+  threads: number;
+  /** One line: what was chosen, what it stepped down from and why. */
+  detail: string;
+}
+
+type Started = Omit<BackendReport, "name" | "detail">;
+
+const backends = {
+  tensorflow: { title: "native TensorFlow", start: startTensorflow, remedy: "npm run native" },
+  wasm: { title: "TensorFlow.js on WebAssembly", start: startWasm, remedy: "npm install" },
+  cpu: { title: "TensorFlow.js in plain JavaScript", start: startCpu, remedy: "npm install" },
+} satisfies Record<BackendName, { title: string; start: () => Promise<Started>; remedy: string }>;
+
+/**
+ * Chooses what computes: the one asked for, else the one named by WISE_LAB_BACKEND, else the first of
+ * tensorflow, wasm, cpu that starts. Asking again is free, and asking for another switches.
+ *
+ * @throws {RefusedInput} when the one asked for is unknown or does not start here; it names the command that brings it.
+ */
+export async function selectBackend(requested?: BackendName): Promise<BackendReport> {
+  tf.enableProdMode(); // no advice on stdout to install tfjs-node; nothing but such lines depends on it
+  const wish = requested ?? (process.env.WISE_LAB_BACKEND || undefined);
+  if (wish !== undefined) return startRequested(wish, requested ? "--backend" : "WISE_LAB_BACKEND");
+
+  const steppedDown: string[] = [];
+  for (const name of BACKENDS) {
+    try {
+      return await start(name, steppedDown);
+    } catch (error) {
+      steppedDown.push(`${name}: ${firstLine(error)}, try ${backends[name].remedy}`);
+    }
+  }
+  throw new RefusedInput("no TensorFlow.js backend starts on this machine", {
+    where: "node_modules",
+    found: steppedDown.join("; "),
+    expected: BACKENDS.join(", "),
+    hint: "npm install",
+  });
+}
+
+async function startRequested(wish: string, where: string): Promise<BackendReport> {
+  const name = BACKENDS.find((known) => known === wish);
+  if (!name) {
+    const meant = nearest(wish, BACKENDS);
+    throw new RefusedInput(`unknown backend${meant ? `, did you mean ${meant}?` : ""}`, {
+      where,
+      found: wish,
+      expected: `one of ${BACKENDS.join(", ")}`,
+    });
+  }
+  try {
+    return await start(name, []);
+  } catch (error) {
+    throw new RefusedInput(`the backend ${name} does not start here`, {
+      where,
+      found: firstLine(error),
+      expected: `${backends[name].title}, ready to use`,
+      hint: backends[name].remedy,
+      cause: error,
+    });
+  }
+}
+
+async function start(name: BackendName, steppedDown: readonly string[]): Promise<BackendReport> {
+  const started = await backends[name].start();
+  const threads = `${started.threads} thread${started.threads === 1 ? "" : "s"}`;
+  const chosen = `${name}: ${backends[name].title} ${started.version}, ${started.device.toUpperCase()}, ${threads}`;
+  return { name, ...started, detail: [chosen, ...steppedDown].join("; not ") };
+}
+
+/** The part of tfjs-node-gpu that is not in TensorFlow.js itself. */
+interface NativeBackend {
+  binding: { TF_Version: string };
+  isUsingGpuDevice: boolean;
+}
+
+async function startTensorflow(): Promise<Started> {
+  process.env.TF_CPP_MIN_LOG_LEVEL ??= "2"; // errors only; read when the library loads
+  restoreLegacyUtil();
+  loadNativeBinding();
+  await use("tensorflow");
+  const { binding, isUsingGpuDevice } = tf.backend() as unknown as NativeBackend;
+  const device = isUsingGpuDevice ? "gpu" : "cpu";
+  return { version: binding.TF_Version, device, threads: availableParallelism() };
+}
+
+/** Loading registers the backend with the one TensorFlow.js. */
+function loadNativeBinding(): void {
+  try {
+    createRequire(import.meta.url)("@tensorflow/tfjs-node-gpu");
+  } catch (cause) {
+    const absent = /can not be found|Cannot find module/.test(String(cause));
+    throw absent ? new Error("the native binding is not built", { cause }) : cause;
+  }
+}
+
+/** tfjs-node 4.22 calls two functions that Node 23 took away. */
+function restoreLegacyUtil(): void {
+  const legacy = util as unknown as Record<string, unknown>;
+  legacy.isArray ??= Array.isArray;
+  legacy.isNullOrUndefined ??= (value: unknown) => value === null || value === undefined;
+}
+
+async function startWasm(): Promise<Started> {
+  if (!tf.findBackend("wasm")) {
+    setWasmPaths(dirname(createRequire(import.meta.url).resolve("@tensorflow/tfjs-backend-wasm")) + sep);
+  }
+  await use("wasm");
+  mendWasm(tf.backend() as BackendWasm);
+  return { version: tf.version_core, device: "cpu", threads: 1 };
+}
+
+async function startCpu(): Promise<Started> {
+  await use("cpu");
+  return { version: tf.version_core, device: "cpu", threads: 1 };
+}
+
+async function use(name: BackendName): Promise<void> {
+  if (!(await tf.setBackend(name))) throw new Error(`TensorFlow.js could not start ${name}`);
+}
+
+function firstLine(error: unknown): string {
+  return (error instanceof Error ? error.message : String(error)).split("\n", 1)[0] as string;
+}

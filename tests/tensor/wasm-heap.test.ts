@@ -1,0 +1,75 @@
+import { beforeAll, describe, expect, it } from "vitest";
+import { LabFailure } from "../../src/core/errors.js";
+import { selectBackend } from "../../src/tensor/backend.js";
+import { tf } from "../../src/tensor/tf.js";
+import { guardHeap, HEAP_BUDGET, type WasmHeap } from "../../src/tensor/wasm-heap.js";
+import { expectTidy } from "../support/tensor-matcher.js";
+
+beforeAll(() => selectBackend("wasm"));
+
+/** A guard of its own on the real heap, taken off again afterwards. */
+function withBudget(budget: number, work: (guard: ReturnType<typeof guardHeap>) => void): void {
+  const heap = (tf.backend() as unknown as { wasm: WasmHeap }).wasm;
+  const { _malloc, _free } = heap;
+  try {
+    work(guardHeap(heap, budget));
+  } finally {
+    Object.assign(heap, { _malloc, _free });
+  }
+}
+
+describe("the wasm memory budget", () => {
+  it("refuses one tensor beyond the budget at once, naming bytes asked, in use and budget", async () => {
+    const bytes = 4 * 31_000 * 31_000;
+    await expectTidy(() => {
+      expect(() => tf.fill([31_000, 31_000], 1)).toThrow(LabFailure);
+      expect(() => tf.fill([31_000, 31_000], 1)).toThrow(
+        new RegExp(`${bytes} bytes asked for, \\d+ in use, budget ${HEAP_BUDGET}`),
+      );
+    });
+    const after = tf.fill([2], 7);
+    expect([...(await after.data())]).toEqual([7, 7]);
+    after.dispose();
+  });
+
+  it("counts what is alive: refuses the tensor too many, and has room again after a dispose", () => {
+    withBudget(3000, (guard) => {
+      const first = tf.fill([500], 1);
+      expect(guard.inUse()).toBe(2000);
+      expect(() => tf.fill([500], 2)).toThrow(/2000 bytes asked for, 2000 in use, budget 3000/);
+      first.dispose();
+      expect(guard.inUse()).toBe(0);
+      tf.fill([500], 3).dispose();
+      expect(guard.inUse()).toBe(0);
+    });
+  });
+
+  it("counts the packed copy that a product keeps of its right operand, once, until that goes", () => {
+    withBudget(100_000, (guard) => {
+      const block = tf.fill([250], 1);
+      const address = (tf.backend() as unknown as { getMemoryOffset(id: object): number }).getMemoryOffset(
+        block.dataId,
+      );
+      guard.countPackedCopy(address);
+      guard.countPackedCopy(address);
+      expect(guard.inUse()).toBe(2000);
+      block.dispose();
+      expect(guard.inUse()).toBe(0);
+    });
+  });
+
+  it("refuses when the heap itself has no room, instead of writing at address 0", () => {
+    const full: WasmHeap = { _malloc: () => 0, _free: () => undefined };
+    const guard = guardHeap(full);
+    expect(() => full._malloc(64)).toThrow(/no free block/);
+    expect(guard.inUse()).toBe(0);
+  });
+
+  it("reads addresses above 2 GiB, which Emscripten hands out as negative numbers", () => {
+    const high: WasmHeap = { _malloc: () => -4096, _free: () => undefined };
+    const guard = guardHeap(high);
+    expect(high._malloc(64)).toBe(2 ** 32 - 4096);
+    high._free(-4096);
+    expect(guard.inUse()).toBe(0);
+  });
+});

@@ -1,0 +1,145 @@
+import fc from "fast-check";
+import { beforeAll, describe, expect, it } from "vitest";
+import { createRng } from "../../src/core/rng.js";
+import { type BackendName, selectBackend } from "../../src/tensor/backend.js";
+import { tf } from "../../src/tensor/tf.js";
+import { expectTidy } from "../support/tensor-matcher.js";
+
+beforeAll(() => selectBackend("wasm"));
+
+function normals(shape: number[], name: string): { shape: number[]; values: Float32Array } {
+  const rng = createRng(11, [name, ...shape]);
+  return { shape, values: Float32Array.from({ length: tf.util.sizeFromShape(shape) }, () => rng.normal()) };
+}
+
+/** Values of a computation on one backend; the same tensors are made there from plain arrays. */
+async function on(backend: BackendName, compute: () => tf.Tensor): Promise<{ shape: number[]; values: number[] }> {
+  await selectBackend(backend);
+  return expectTidy(async () => {
+    const result = tf.tidy(compute);
+    const values = [...(await result.data())];
+    result.dispose();
+    return { shape: result.shape, values };
+  });
+}
+
+async function expectSameAsCpu(compute: () => tf.Tensor, tolerance = 1e-5): Promise<void> {
+  const expected = await on("cpu", compute);
+  const found = await on("wasm", compute);
+  expect(found.shape).toEqual(expected.shape);
+  expect(largestDifference(found.values, expected.values)).toBeLessThan(tolerance);
+}
+
+function largestDifference(a: number[], b: number[]): number {
+  return Math.max(0, ...a.map((x, i) => Math.abs(x - (b[i] as number))));
+}
+
+/** d loss / d x by central differences in float64 steps, for a loss that takes one flat array. */
+async function finiteDifferences(loss: (x: Float32Array) => tf.Tensor, at: Float32Array): Promise<number[]> {
+  const step = 1e-2; // the losses here are quadratic: central differences have no truncation error
+  const slopes: number[] = [];
+  for (let i = 0; i < at.length; i++) {
+    const [above, below] = await Promise.all(
+      [step, -step].map(async (change) => {
+        const value = tf.tidy(() => loss(at.with(i, (at[i] as number) + change)));
+        const [number] = await value.data();
+        value.dispose();
+        return number as number;
+      }),
+    );
+    slopes.push(((above as number) - (below as number)) / (2 * step));
+  }
+  return slopes;
+}
+
+const dimension = fc.integer({ min: 1, max: 9 });
+
+describe("BatchMatMul on wasm", () => {
+  it.each([
+    [[], []],
+    [[1], [1]],
+    [[3], [3]],
+    [
+      [2, 3],
+      [2, 3],
+    ],
+    [[3], [1]],
+    [[1], [3]],
+  ])("agrees with cpu for every transposition, batch %j x %j", async (batchA, batchB) => {
+    await fc.assert(
+      fc.asyncProperty(dimension, dimension, dimension, fc.boolean(), fc.boolean(), async (m, k, n, tA, tB) => {
+        const a = normals([...batchA, ...(tA ? [k, m] : [m, k])], "a");
+        const b = normals([...batchB, ...(tB ? [n, k] : [k, n])], "b");
+        await expectSameAsCpu(() => tf.matMul(tf.tensor(a.values, a.shape), tf.tensor(b.values, b.shape), tA, tB));
+      }),
+      { numRuns: 12 },
+    );
+  });
+
+  it.each([
+    [false, false],
+    [true, false],
+    [false, true],
+    [true, true],
+  ])("has the gradient that finite differences have, transposed %s, %s", async (tA, tB) => {
+    const a = normals(tA ? [4, 3] : [3, 4], "left");
+    const b = normals(tB ? [5, 4] : [4, 5], "right");
+    const loss = (left: tf.Tensor, right: tf.Tensor) => tf.matMul(left, right, tA, tB).square().sum() as tf.Scalar;
+    await selectBackend("wasm");
+    const gradients = tf.tidy(() => tf.grads(loss)([tf.tensor(a.values, a.shape), tf.tensor(b.values, b.shape)]));
+    const [toLeft, toRight] = await Promise.all(gradients.map(async (gradient) => [...(await gradient.data())]));
+    tf.dispose(gradients);
+    const left = await finiteDifferences((x) => loss(tf.tensor(x, a.shape), tf.tensor(b.values, b.shape)), a.values);
+    const right = await finiteDifferences((x) => loss(tf.tensor(a.values, a.shape), tf.tensor(x, b.shape)), b.values);
+    expect(largestDifference(toLeft as number[], left)).toBeLessThan(2e-2);
+    expect(largestDifference(toRight as number[], right)).toBeLessThan(2e-2);
+  });
+
+  it("stays on the fast path with a transposed operand: as shipped it takes ten times a plain product", async () => {
+    await selectBackend("wasm");
+    const a = tf.randomNormal([256, 256]);
+    const times = [false, true].map((transposeB) => {
+      tf.matMul(a, a, false, transposeB).dispose();
+      return Math.min(
+        ...Array.from({ length: 8 }, () => {
+          const started = performance.now();
+          tf.matMul(a, a, false, transposeB).dispose(); // wasm computes at once
+          return performance.now() - started;
+        }),
+      );
+    });
+    a.dispose();
+    expect(times[1] as number).toBeLessThan(4 * (times[0] as number));
+  });
+});
+
+describe("UnsortedSegmentSum on wasm", () => {
+  it("agrees with cpu, leaves out ids outside the range, and fills empty segments with 0", async () => {
+    const x = normals([5, 2, 3], "rows");
+    await expectSameAsCpu(() =>
+      tf.unsortedSegmentSum(tf.tensor(x.values, x.shape), tf.tensor1d([3, 0, 3, 7, 0], "int32"), 5),
+    );
+  });
+
+  it("gives gather the gradient that finite differences have, repeated rows added up", async () => {
+    const table = normals([4, 3], "table");
+    const loss = (x: tf.Tensor) =>
+      tf
+        .gather(x, tf.tensor1d([2, 0, 2, 2], "int32"))
+        .square()
+        .sum() as tf.Scalar;
+    await selectBackend("wasm");
+    const gradient = tf.tidy(() => tf.grad(loss)(tf.tensor(table.values, table.shape)));
+    const found = [...(await gradient.data())];
+    gradient.dispose();
+    const expected = await finiteDifferences((x) => loss(tf.tensor(x, table.shape)), table.values);
+    expect(largestDifference(found, expected)).toBeLessThan(5e-3);
+    await expectSameAsCpu(() => tf.grad(loss)(tf.tensor(table.values, table.shape)));
+  });
+
+  it("refuses what it cannot add up", () => {
+    expect(() => tf.unsortedSegmentSum(tf.tensor1d([1, 2], "int32"), tf.tensor1d([0, 1], "int32"), 2)).toThrow(
+      /float32/,
+    );
+  });
+});
