@@ -24,6 +24,7 @@ export const HEAP_BUDGET = 3.5 * 2 ** 30;
  * those in use and the budget.
  */
 export function guardHeap(heap: WasmHeap, budget: number = HEAP_BUDGET): HeapGuard {
+  heap._free(heap._malloc(1)); // Emscripten's stubs put the real functions in their own place at the first call
   const malloc = heap._malloc.bind(heap);
   const free = heap._free.bind(heap);
   const blocks = new Map<number, number>();

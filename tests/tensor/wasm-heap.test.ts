@@ -21,6 +21,7 @@ function withBudget(budget: number, work: (guard: ReturnType<typeof guardHeap>) 
 describe("the wasm memory budget", () => {
   it("refuses one tensor beyond the budget at once, naming bytes asked, in use and budget", async () => {
     const bytes = 4 * 31_000 * 31_000;
+    tf.fill([2], 1).dispose(); // the guard outlasts the first allocation
     await expectTidy(() => {
       expect(() => tf.fill([31_000, 31_000], 1)).toThrow(LabFailure);
       expect(() => tf.fill([31_000, 31_000], 1)).toThrow(
@@ -56,6 +57,23 @@ describe("the wasm memory budget", () => {
       block.dispose();
       expect(guard.inUse()).toBe(0);
     });
+  });
+
+  it("stands on a fresh module, whose functions replace themselves at their first call", () => {
+    const fresh: WasmHeap = {
+      _malloc: () => {
+        fresh._malloc = () => 64;
+        return 64;
+      },
+      _free: () => {
+        fresh._free = () => undefined;
+      },
+    };
+    const guard = guardHeap(fresh, 1000);
+    fresh._malloc(900);
+    expect(() => fresh._malloc(200)).toThrow(LabFailure);
+    fresh._free(64);
+    expect(guard.inUse()).toBe(0);
   });
 
   it("refuses when the heap itself has no room, instead of writing at address 0", () => {
