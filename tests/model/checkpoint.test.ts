@@ -1,0 +1,237 @@
+import { mkdir, readFile, rename, rm, truncate, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { RefusedInput } from "../../src/core/errors.js";
+import { layerTensorNames, openCheckpoint } from "../../src/model/checkpoint.js";
+import { openSafetensors, type TensorToWrite, writeSafetensors } from "../../src/model/safetensors.js";
+import { golden } from "../support/shared.js";
+import { changeJson, copyOfGolden, refusal, temporaryFolder } from "./support.js";
+
+/** Rewrites the one weights file of a copy of tiny-llama3-tied with some tensors changed, added or (undefined) left out. */
+async function changeTensors(folder: string, changes: Record<string, TensorToWrite | undefined>): Promise<void> {
+  const path = join(folder, "model.safetensors");
+  const file = await openSafetensors(path);
+  const tensors: Record<string, TensorToWrite> = {};
+  for (const [name, { shape }] of file.tensors) tensors[name] = { dtype: "F32", shape, data: await file.read(name) };
+  await file.close();
+  for (const [name, tensor] of Object.entries(changes)) {
+    if (tensor) tensors[name] = tensor;
+    else delete tensors[name];
+  }
+  await writeSafetensors(path, tensors);
+}
+
+const zeros = (...shape: number[]) => ({
+  dtype: "F32" as const,
+  shape,
+  data: new Float32Array(shape.reduce((a, b) => a * b)),
+});
+
+describe("golden checkpoints", () => {
+  test("BF16 in four shards: every tensor under its name, values as stored", async () => {
+    const checkpoint = await openCheckpoint(join(golden, "tiny-llama3"));
+    expect(checkpoint).toMatchObject({ name: "tiny-llama3", folder: join(golden, "tiny-llama3") });
+    const { q, k, down, inputNorm } = await checkpoint.layer(0);
+    expect([q.length, k.length, down.length, inputNorm.length]).toEqual([64 * 64, 32 * 64, 64 * 176, 64]);
+    const shard = await readFile(join(checkpoint.folder, "model-00001-of-00004.safetensors"));
+    expect(k[5]).toBe(Buffer.from([0, 0, ...shard.subarray(8 + 648 + 153600 + 10).subarray(0, 2)]).readFloatLE());
+    const embedding = await checkpoint.embedding();
+    const head = await checkpoint.head();
+    expect([embedding.length, head.length]).toEqual([1024 * 64, 1024 * 64]);
+    expect(head).not.toEqual(embedding);
+    expect(await checkpoint.embedding([7, 9])).toEqual(embedding.slice(7 * 64, 9 * 64));
+    expect(await checkpoint.head([1000, 1024])).toEqual(head.slice(1000 * 64));
+    expect(await checkpoint.finalNorm()).toHaveLength(64);
+    expect(await checkpoint.read(layerTensorNames(3).up, { rows: [0, 2] })).toHaveLength(128);
+    await checkpoint.close();
+  });
+
+  test("tied embeddings in one F32 file: the head is the embedding", async () => {
+    const checkpoint = await openCheckpoint(join(golden, "tiny-llama3-tied"));
+    expect(await checkpoint.head([3, 5])).toEqual(await checkpoint.embedding([3, 5]));
+    await checkpoint.close();
+  });
+
+  test("the hash is that of the content: the same in a copy, another after any change that matters", async () => {
+    const hashOf = async (folder: string) => {
+      const checkpoint = await openCheckpoint(folder);
+      const hash = await checkpoint.sha256();
+      await checkpoint.close();
+      return hash;
+    };
+    const folder = await copyOfGolden("tiny-llama3");
+    const hash = await hashOf(folder);
+    expect(hash).toMatch(/^[0-9a-f]{64}$/);
+    expect(hash).toBe(await hashOf(join(golden, "tiny-llama3")));
+    await writeFile(join(folder, "README.md"), "notes");
+    expect(await hashOf(folder)).toBe(hash);
+    const shard = join(folder, "model-00003-of-00004.safetensors");
+    const bytes = await readFile(shard);
+    bytes[bytes.length - 1] = (bytes.at(-1) as number) ^ 1;
+    await writeFile(shard, bytes);
+    const changed = await hashOf(folder);
+    expect(changed).not.toBe(hash);
+    await writeFile(join(folder, "chat_template.jinja"), "{{ messages[0].content }}");
+    expect(await hashOf(folder)).not.toBe(changed);
+  });
+});
+
+describe("a folder that is no whole model is refused before weights are read", () => {
+  test("no folder, a file, an empty folder, a folder without config.json", async () => {
+    const folder = await temporaryFolder();
+    expect((await refusal(() => openCheckpoint(join(folder, "none")))).found).toContain("ENOENT");
+    expect((await refusal(() => openCheckpoint(join(golden, "records.json")))).found).toContain("ENOTDIR");
+    expect((await refusal(() => openCheckpoint(folder))).found).toBe("no files");
+    await writeFile(join(folder, "model.safetensors"), "");
+    expect((await refusal(() => openCheckpoint(folder))).found).toContain("without config.json: model.safetensors");
+  });
+
+  test("an unsupported architecture, by its config.json", async () => {
+    const folder = await copyOfGolden("tiny-llama3");
+    await changeJson(join(folder, "config.json"), () => ({ architectures: ["GemmaForCausalLM"] }));
+    const refused = await refusal(() => openCheckpoint(folder));
+    expect(refused).toMatchObject({
+      where: `${join(folder, "config.json")}: architectures`,
+      found: "GemmaForCausalLM",
+    });
+  });
+
+  test("a missing shard, a truncated shard, a foreign shard", async () => {
+    const folder = await copyOfGolden("tiny-llama3");
+    const shard = join(folder, "model-00002-of-00004.safetensors");
+    await truncate(shard, 50_000);
+    expect((await refusal(() => openCheckpoint(folder))).message).toContain("truncated");
+    await writeFile(shard, "<html><body>404</body></html>");
+    expect(await refusal(() => openCheckpoint(folder))).toMatchObject({ where: shard, found: "an HTML or XML page" });
+    await rm(shard);
+    expect((await refusal(() => openCheckpoint(folder))).found).toBe(
+      "3 of 4 files; missing model-00002-of-00004.safetensors",
+    );
+  });
+
+  test("no weights, or weights of another format", async () => {
+    const folder = await copyOfGolden("tiny-llama3-tied");
+    await rename(join(folder, "model.safetensors"), join(folder, "pytorch_model.bin"));
+    const { found, hint } = await refusal(() => openCheckpoint(folder));
+    expect([found, hint]).toEqual(["pytorch_model.bin", expect.stringContaining("save_pretrained")]);
+    await rm(join(folder, "pytorch_model.bin"));
+    expect((await refusal(() => openCheckpoint(folder))).found).toBe("no weight files");
+  });
+
+  test("an index that leads out of the folder, names no file, or has no map", async () => {
+    const folder = await copyOfGolden("tiny-llama3");
+    const index = join(folder, "model.safetensors.index.json");
+    for (const weight_map of [{ a: "../secret.safetensors" }, { a: 3 }, "all", undefined]) {
+      await changeJson(index, () => ({ weight_map }));
+      expect((await refusal(() => openCheckpoint(folder))).where).toContain(`${index}: weight_map`);
+    }
+  });
+
+  test("a missing tensor, an unknown one, a wrong shape, a wrong dtype", async () => {
+    const folder = await copyOfGolden("tiny-llama3-tied");
+    const weights = join(folder, "model.safetensors");
+    const down = layerTensorNames(2).down;
+    await changeTensors(folder, { [down]: zeros(176, 64) });
+    expect(await refusal(() => openCheckpoint(folder))).toMatchObject({
+      where: `${weights}: ${down}`,
+      found: "[176, 64]",
+      expected: "[64, 176], as config.json says",
+    });
+    await changeTensors(folder, { [down]: { dtype: "I32", shape: [64, 176], data: new Int32Array(64 * 176) } });
+    expect(await refusal(() => openCheckpoint(folder))).toMatchObject({ where: `${weights}: ${down}`, found: "I32" });
+    await rm(weights);
+    await writeFile(weights, await readFile(join(golden, "tiny-llama3-tied/model.safetensors")));
+    await changeTensors(folder, { [down]: undefined });
+    expect((await refusal(() => openCheckpoint(folder))).found).toBe(`37 tensors; 1 missing: ${down}`);
+    await changeTensors(folder, { [down]: zeros(64, 176), "model.layers.0.self_attn.q_proj.bias": zeros(64) });
+    expect((await refusal(() => openCheckpoint(folder))).found).toBe("model.layers.0.self_attn.q_proj.bias");
+  });
+
+  test("an output head beside tied embeddings: only one of the two can be meant", async () => {
+    const folder = await copyOfGolden("tiny-llama3-tied");
+    await changeTensors(folder, { "lm_head.weight": zeros(1024, 64) });
+    const { found, expected } = await refusal(() => openCheckpoint(folder));
+    expect([found, expected]).toEqual(["lm_head.weight", expect.stringContaining("tied embeddings")]);
+    await changeJson(join(folder, "config.json"), () => ({ tie_word_embeddings: false }));
+    await (await openCheckpoint(folder)).close();
+  });
+
+  test("more or fewer layers than config.json says", async () => {
+    const folder = await copyOfGolden("tiny-llama3-tied");
+    const setLayers = (layers: number) =>
+      changeJson(join(folder, "config.json"), () => ({ num_hidden_layers: layers }));
+    await setLayers(5);
+    expect((await refusal(() => openCheckpoint(folder))).found).toContain("9 missing: model.layers.4.input_layernorm");
+    await setLayers(3);
+    expect((await refusal(() => openCheckpoint(folder))).found).toContain("model.layers.3.");
+  });
+
+  test("one tensor in two shards", async () => {
+    const folder = await copyOfGolden("tiny-llama3");
+    await writeSafetensors(join(folder, "more.safetensors"), { "model.norm.weight": zeros(64) });
+    await changeJson(join(folder, "model.safetensors.index.json"), ({ weight_map }) => ({
+      weight_map: { ...(weight_map as object), extra: "more.safetensors" },
+    }));
+    expect((await refusal(() => openCheckpoint(folder))).found).toBe(
+      "model-00003-of-00004.safetensors and more.safetensors",
+    );
+  });
+});
+
+test("stored rotary frequencies, as old files have them, are left aside", async () => {
+  const folder = await copyOfGolden("tiny-llama3-tied");
+  await changeTensors(folder, { "model.layers.0.self_attn.rotary_emb.inv_freq": zeros(8) });
+  await (await openCheckpoint(folder)).close();
+});
+
+test("a NaN among the weights is refused when its tensor is read, with its place", async () => {
+  const folder = await copyOfGolden("tiny-llama3-tied");
+  const gate = zeros(176, 64);
+  gate.data[64 * 3 + 2] = Number.NaN;
+  const name = layerTensorNames(1).gate;
+  await changeTensors(folder, { [name]: gate });
+  const checkpoint = await openCheckpoint(folder);
+  await checkpoint.layer(0);
+  const { where, found } = await refusal(() => checkpoint.layer(1));
+  expect([where, found]).toEqual([`${join(folder, "model.safetensors")}: ${name} [3, 2]`, "NaN"]);
+  await checkpoint.close();
+});
+
+test("random damage to the header of a shard: refused, or the same weights", async () => {
+  const folder = await copyOfGolden("tiny-llama3");
+  const shard = join(folder, "model-00004-of-00004.safetensors");
+  const whole = await readFile(shard);
+  const headerEnd = 8 + Number(whole.readBigUInt64LE(0));
+  const valuesOf = async () => {
+    const checkpoint = await openCheckpoint(folder);
+    try {
+      return Buffer.concat(
+        [(await checkpoint.head()).slice(), await checkpoint.finalNorm()].map((v) => Buffer.from(v.buffer)),
+      );
+    } finally {
+      await checkpoint.close();
+    }
+  };
+  const expected = await valuesOf();
+  await fc.assert(
+    fc.asyncProperty(fc.nat(headerEnd - 1), fc.integer({ min: 1, max: 255 }), async (at, flip) => {
+      const bytes = Buffer.from(whole);
+      bytes[at] = (bytes[at] as number) ^ flip;
+      await writeFile(shard, bytes);
+      try {
+        expect((await valuesOf()).equals(expected)).toBe(true);
+      } catch (error) {
+        expect(error).toBeInstanceOf(RefusedInput);
+      }
+    }),
+    { numRuns: 200 },
+  );
+});
+
+test("a folder in place of a weights file", async () => {
+  const folder = await copyOfGolden("tiny-llama3-tied");
+  await rm(join(folder, "model.safetensors"));
+  await mkdir(join(folder, "model.safetensors"));
+  expect((await refusal(() => openCheckpoint(folder))).found).toBe("something else than a file");
+});
