@@ -1,0 +1,72 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { dirname, join, relative, resolve, sep } from "node:path";
+import ts from "typescript";
+import { describe, expect, it } from "vitest";
+import { repository } from "./support/shared.js";
+
+/** From the ground up. A file imports from its own folder and from layers below, never from a sibling or from above. */
+const LAYERS = [
+  ["core"],
+  ["tensor"],
+  ["model", "data"],
+  ["edit"],
+  ["eval"],
+  ["run", "parity"],
+  ["report"],
+  ["notebook"],
+  ["doctor"],
+  ["index", "cli"],
+];
+
+const source = join(repository, "src");
+const files = readdirSync(source, { recursive: true, encoding: "utf8" })
+  .filter((file) => /\.[cm]?[tj]s$/.test(file))
+  .map((file) => ({ file, text: readFileSync(join(source, file), "utf8") }));
+
+/** Part of the project that a path inside src belongs to: its first folder, or a file of its own (index, cli). */
+function part(path: string): string {
+  return (path.split(sep)[0] as string).replace(/\..*$/, "");
+}
+
+function level(name: string): number {
+  return LAYERS.findIndex((layer) => layer.includes(name));
+}
+
+function imports(text: string): string[] {
+  return ts.preProcessFile(text, true, true).importedFiles.map(({ fileName }) => fileName);
+}
+
+describe("the source", () => {
+  it("has a place in the layers for every part", () => {
+    expect(files.length).toBeGreaterThan(20);
+    expect(files.map(({ file }) => part(file)).filter((name) => level(name) < 0)).toEqual([]);
+  });
+
+  it("imports only downwards", () => {
+    const upwards = files.flatMap(({ file, text }) =>
+      imports(text)
+        .filter((target) => target.startsWith("."))
+        .map((target) => relative(source, resolve(source, dirname(file), target)))
+        .filter((target) => part(target) !== part(file) && level(part(target)) >= level(part(file)))
+        .map((target) => `${file} imports ${target}`),
+    );
+    expect(upwards).toEqual([]);
+  });
+
+  it("takes TensorFlow.js from src/tensor alone", () => {
+    const direct = files.filter(
+      ({ file, text }) => part(file) !== "tensor" && imports(text).some((name) => name.startsWith("@tensorflow/")),
+    );
+    expect(direct.map(({ file }) => file)).toEqual([]);
+  });
+
+  it("reads tensors back asynchronously outside src/tensor", () => {
+    const blocking = files.filter(({ file, text }) => part(file) !== "tensor" && /\b(dataSync|arraySync)\b/.test(text));
+    expect(blocking.map(({ file }) => file)).toEqual([]);
+  });
+
+  it("has no default exports", () => {
+    const defaults = files.filter(({ text }) => /^export (default\b|=|\{[^}]*\bas default\b)/m.test(text));
+    expect(defaults.map(({ file }) => file)).toEqual([]);
+  });
+});
