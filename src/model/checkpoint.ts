@@ -1,6 +1,6 @@
 import { basename, join, resolve } from "node:path";
 import { z } from "zod";
-import { RefusedInput } from "../core/errors.js";
+import { nearest, RefusedInput } from "../core/errors.js";
 import { readJsonFile } from "../core/files.js";
 import { sha256File, sha256Json } from "../core/hash.js";
 import { type LlamaConfig, parseLlamaConfig } from "./config.js";
@@ -38,14 +38,14 @@ export interface Checkpoint {
   readonly name: string;
   readonly config: LlamaConfig;
   /** Reads weights by their name in the files, as float32. @throws {RefusedInput} for a NaN or an infinity among them */
-  read(name: string, options?: { rows?: RowRange }): Promise<Float32Array<ArrayBuffer>>;
+  read(name: string, options?: { rows?: RowRange }): Promise<Float32Array>;
   layer(index: number): Promise<LayerValues>;
   /** Rows of the embedding [V, D], all by default. */
-  embedding(rows?: RowRange): Promise<Float32Array<ArrayBuffer>>;
+  embedding(rows?: RowRange): Promise<Float32Array>;
   /** Rows of the output head [V, D], all by default. With tied embeddings, the embedding. */
-  head(rows?: RowRange): Promise<Float32Array<ArrayBuffer>>;
+  head(rows?: RowRange): Promise<Float32Array>;
   /** [D] */
-  finalNorm(): Promise<Float32Array<ArrayBuffer>>;
+  finalNorm(): Promise<Float32Array>;
   /** SHA-256 over the sorted names and SHA-256s of the files that decide what the model computes. */
   sha256(): Promise<string>;
   close(): Promise<void>;
@@ -118,8 +118,14 @@ function checkpointOf(opened: {
 }): Checkpoint {
   const { folder, config, files, located, names } = opened;
   const read: Checkpoint["read"] = async (name, { rows } = {}) => {
-    const file = located.get(name) ?? (files[0] as SafetensorsFile); // which refuses a name that no file has
-    return file.read(name, rows ? { rows, finite: true } : { finite: true });
+    const file = located.get(name);
+    if (file) return file.read(name, rows ? { rows, finite: true } : { finite: true });
+    const near = nearest(name, [...located.keys()]);
+    throw new RefusedInput("the model has no such tensor", {
+      where: folder,
+      found: name,
+      expected: near ? `the name of a tensor, such as ${near}` : "the name of a tensor",
+    });
   };
   const readRows = (name: string, rows: RowRange | undefined) => read(name, rows ? { rows } : {});
   let hash: Promise<string> | undefined;
@@ -134,10 +140,8 @@ function checkpointOf(opened: {
     finalNorm: () => read(FINAL_NORM),
     sha256: () => {
       const weights = files.map((file) => basename(file.path));
-      hash ??= hashFiles(
-        folder,
-        [...weights, INDEX, ...HASHED_FILES].filter((name) => names.includes(name)),
-      );
+      const others = HASHED_FILES.filter((name) => names.includes(name));
+      hash ??= hashFiles(folder, [...weights, ...others]);
       return hash;
     },
     close: () => closeAll(files),

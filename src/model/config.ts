@@ -43,7 +43,6 @@ const ARCHITECTURES = {
     intermediate_size: 11008,
     max_position_embeddings: 2048,
     num_key_value_heads: null,
-    sliding_window: null,
   },
   MistralForCausalLM: {
     model_type: "mistral",
@@ -64,13 +63,28 @@ const positive = z.number({ error: "a number above 0" }).positive({ error: "a nu
 const MAX_LAYERS = 1000;
 const layerCount = size.max(MAX_LAYERS, { error: `at most ${MAX_LAYERS}` });
 const tokenId = z.int({ error: "a token id" }).nonnegative({ error: "a token id" });
-const rope = z
-  .looseObject({
-    rope_type: z.string().optional(),
-    type: z.string().optional(), // the name of rope_type until Transformers 4.43
-    rope_theta: positive.optional(),
+const wholeHead = z.literal(1, { error: "1: the whole head is rotated" }).default(1);
+
+const DEFAULT_THETA = 10000;
+const rope = z.looseObject({ rope_type: z.string().optional(), type: z.string().optional() }).nullish();
+const ropeKeys = {
+  rope_type: z.string().optional(),
+  type: z.string().optional(), // the name of rope_type until Transformers 4.43
+  rope_theta: positive.optional(),
+  partial_rotary_factor: wholeHead,
+};
+const defaultFields = z.strictObject(ropeKeys, { error: "an object with rope_type default and rope_theta, no more" });
+const llama3Fields = z
+  .object({
+    ...ropeKeys,
+    factor: z.number({ error: "a number, 1 or more" }).min(1, { error: "a number, 1 or more" }),
+    low_freq_factor: positive,
+    high_freq_factor: positive,
+    original_max_position_embeddings: size,
   })
-  .nullish();
+  .refine(({ low_freq_factor, high_freq_factor }) => high_freq_factor > low_freq_factor, {
+    error: "high_freq_factor above low_freq_factor",
+  });
 
 const fields = z.looseObject(
   {
@@ -88,7 +102,7 @@ const fields = z.looseObject(
     rope_theta: positive.optional(),
     rope_scaling: rope,
     rope_parameters: rope,
-    partial_rotary_factor: z.literal(1, { error: "1: the whole head is rotated" }).default(1),
+    partial_rotary_factor: wholeHead,
     tie_word_embeddings: z.boolean({ error: "true or false" }).default(false),
     max_position_embeddings: size.optional(),
     sliding_window: size.nullish(),
@@ -119,7 +133,9 @@ export function parseLlamaConfig(json: unknown, where: string): LlamaConfig {
   const given = checked(fields, json, where);
   const defaults = ARCHITECTURES[architectureOf(given) as Architecture];
   const maxPositions = given.max_position_embeddings ?? defaults.max_position_embeddings;
-  refuseSlidingWindow(orDefault(given.sliding_window, defaults.sliding_window), maxPositions, where);
+  if ("sliding_window" in defaults) {
+    refuseSlidingWindow(orDefault(given.sliding_window, defaults.sliding_window), maxPositions, where);
+  }
   const eos = given.eos_token_id;
   return {
     vocabSize: given.vocab_size,
@@ -181,22 +197,39 @@ function headSizes(given: Fields, kvHeads: number | null, where: string) {
   return sizes;
 }
 
-function ropeOf(given: Fields, where: string): Pick<LlamaConfig, "ropeTheta" | "ropeScaling"> {
-  const field = given.rope_parameters ? "rope_parameters" : "rope_scaling";
-  const parameters = given[field];
-  const ropeTheta = parameters?.rope_theta ?? given.rope_theta ?? 10000;
-  const type = parameters?.rope_type ?? parameters?.type ?? "default";
-  if (type === "default") return { ropeTheta, ropeScaling: null };
-  if (type !== "llama3") {
+type Rope = Pick<LlamaConfig, "ropeTheta" | "ropeScaling">;
+
+function ropeOf(given: Fields, where: string): Rope {
+  const present = (["rope_parameters", "rope_scaling"] as const).filter((field) => given[field]);
+  const [rope, other] = present.map((field) => ropeFrom(given, field, where));
+  if (other && JSON.stringify(other) !== JSON.stringify(rope)) {
+    throw new RefusedInput("the rotary embedding is described twice", {
+      where: `${where}: rope_parameters, rope_scaling`,
+      found: "two that differ",
+      expected: "one of them, or two that agree",
+    });
+  }
+  return rope ?? { ropeTheta: given.rope_theta ?? DEFAULT_THETA, ropeScaling: null };
+}
+
+function ropeFrom(given: Fields, field: "rope_parameters" | "rope_scaling", where: string): Rope {
+  const type = given[field]?.rope_type ?? given[field]?.type ?? "default";
+  if (type !== "default" && type !== "llama3") {
     throw new RefusedInput("this rope scaling is not supported", {
       where: `${where}: ${field}.rope_type`,
       found: type,
       expected: "default or llama3",
     });
   }
-  const scaling = checked(llama3Fields, parameters, `${where}: ${field}`);
+  const place = `${where}: ${field}`;
+  const fallback = given.rope_theta ?? DEFAULT_THETA;
+  if (type === "default") {
+    const { rope_theta = fallback } = checked(defaultFields, given[field], place);
+    return { ropeTheta: rope_theta, ropeScaling: null };
+  }
+  const { rope_theta = fallback, ...scaling } = checked(llama3Fields, given[field], place);
   return {
-    ropeTheta,
+    ropeTheta: rope_theta,
     ropeScaling: {
       type,
       factor: scaling.factor,
@@ -206,17 +239,6 @@ function ropeOf(given: Fields, where: string): Pick<LlamaConfig, "ropeTheta" | "
     },
   };
 }
-
-const llama3Fields = z
-  .object({
-    factor: z.number({ error: "a number, 1 or more" }).min(1, { error: "a number, 1 or more" }),
-    low_freq_factor: positive,
-    high_freq_factor: positive,
-    original_max_position_embeddings: size,
-  })
-  .refine(({ low_freq_factor, high_freq_factor }) => high_freq_factor > low_freq_factor, {
-    error: "high_freq_factor above low_freq_factor",
-  });
 
 const DTYPES = ["float32", "float16", "bfloat16"] as const;
 

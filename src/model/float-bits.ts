@@ -33,7 +33,7 @@ export function widenF16(source: Uint16Array, target: Float32Array): void {
 }
 
 /** Float32 values as BF16 bits, rounded to the nearest, ties to even. */
-export function narrowToBf16(source: Float32Array): Uint16Array<ArrayBuffer> {
+export function narrowToBf16(source: Float32Array): Uint16Array {
   const bits = bitsOf(source);
   const target = new Uint16Array(source.length);
   for (let i = 0; i < target.length; i++) {
@@ -45,7 +45,7 @@ export function narrowToBf16(source: Float32Array): Uint16Array<ArrayBuffer> {
 }
 
 /** Float32 values as F16 bits, rounded to the nearest, ties to even; from 65520 on they become infinite. */
-export function narrowToF16(source: Float32Array): Uint16Array<ArrayBuffer> {
+export function narrowToF16(source: Float32Array): Uint16Array {
   const bits = bitsOf(source);
   const target = new Uint16Array(source.length);
   for (let i = 0; i < target.length; i++) target[i] = f16Of(bits[i] as number);

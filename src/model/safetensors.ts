@@ -20,13 +20,13 @@ export interface SafetensorsFile {
    * @param options `finite`: refuse NaN and infinities
    * @throws {RefusedInput} for an unknown name, another dtype, rows out of range, or a file that became shorter
    */
-  read(name: string, options?: { rows?: RowRange; finite?: boolean }): Promise<Float32Array<ArrayBuffer>>;
+  read(name: string, options?: { rows?: RowRange; finite?: boolean }): Promise<Float32Array>;
   /**
    * Reads the stored bytes of a tensor of any dtype, or of some of its rows, into a buffer of their own:
    * `new Int32Array(bytes.buffer)` views an I32 tensor.
    * @throws {RefusedInput} as `read`
    */
-  readRaw(name: string, options?: { rows?: RowRange }): Promise<Uint8Array<ArrayBuffer>>;
+  readRaw(name: string, options?: { rows?: RowRange }): Promise<Uint8Array>;
   close(): Promise<void>;
 }
 
@@ -157,7 +157,7 @@ function tensorSpan(asked: {
   return { tensor, offset: tensor.offset + start * rowBytes, bytes: (end - start) * rowBytes, where };
 }
 
-async function readFloats(handle: FileHandle, span: TensorSpan, finite: boolean): Promise<Float32Array<ArrayBuffer>> {
+async function readFloats(handle: FileHandle, span: TensorSpan, finite: boolean): Promise<Float32Array> {
   const { dtype } = span.tensor;
   if (dtype !== "F32" && dtype !== "F16" && dtype !== "BF16") {
     throw new RefusedInput("a tensor cannot be read as float32", {
@@ -183,7 +183,7 @@ async function readFloats(handle: FileHandle, span: TensorSpan, finite: boolean)
   return values;
 }
 
-function refuseNotFinite(values: Float32Array, start: number, { tensor, bytes, where, offset }: TensorSpan): void {
+function refuseNotFinite(values: Float32Array, start: number, { tensor, where, offset }: TensorSpan): void {
   const index = firstNotFinite(values);
   if (index < 0) return;
   let rest = start + index + (offset - tensor.offset) / DTYPE_BYTES[tensor.dtype];
@@ -195,7 +195,7 @@ function refuseNotFinite(values: Float32Array, start: number, { tensor, bytes, w
   throw new RefusedInput("a weight is not a finite number", {
     where: `${where} [${position.reverse().join(", ")}]`,
     found: String(values[index]),
-    expected: `finite numbers in all of its ${bytes} bytes`,
+    expected: "finite numbers only",
   });
 }
 

@@ -63,11 +63,13 @@ export async function loadTokenizer(folder: string, config?: LlamaConfig): Promi
   const bosId = idOf(settings.specialTokens.bos_token) ?? config?.bosTokenId ?? null;
   const eosId = idOf(settings.specialTokens.eos_token);
   const addsBos = bosId !== null && library.encode("", { add_special_tokens: true }).ids.includes(bosId);
+  const eosIds = settings.eosIds ?? config?.eosTokenIds ?? (eosId === undefined ? [] : [eosId]);
+  refuseStrayIds([...eosIds, ...(bosId === null ? [] : [bosId])], vocabSize, folder);
   const cleanUp = settings.tokenizerConfig.clean_up_tokenization_spaces === true;
   return {
     vocabSize,
     bosId,
-    eosIds: settings.eosIds ?? config?.eosTokenIds ?? (eosId === undefined ? [] : [eosId]),
+    eosIds,
     hasChatTemplate: template !== null,
     encode: (text, { addBos } = {}) => {
       const ids = allKnown(library.encode(text, { add_special_tokens: addBos ?? true }).ids, text, folder);
@@ -158,6 +160,16 @@ function refuseOtherVocabulary(vocabSize: number, config: LlamaConfig, folder: s
     found: `${vocabSize} tokens in tokenizer.json, ${config.vocabSize} rows in the embedding (vocab_size of config.json)`,
     expected: `${vocabSize} rows, or up to ${allowed} more for padding`,
     hint: "use the tokenizer.json that came with the model",
+  });
+}
+
+function refuseStrayIds(ids: readonly number[], vocabSize: number, folder: string): void {
+  const stray = ids.find((id) => id >= vocabSize);
+  if (stray === undefined) return;
+  throw new RefusedInput("a special token is not in the vocabulary", {
+    where: `${folder}: bos_token_id, eos_token_id`,
+    found: stray,
+    expected: `an id below ${vocabSize}`,
   });
 }
 

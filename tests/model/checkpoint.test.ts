@@ -43,6 +43,8 @@ describe("golden checkpoints", () => {
     expect(await checkpoint.embedding([7, 9])).toEqual(embedding.slice(7 * 64, 9 * 64));
     expect(await checkpoint.head([1000, 1024])).toEqual(head.slice(1000 * 64));
     expect(await checkpoint.finalNorm()).toHaveLength(64);
+    const { found, expected } = await refusal(() => checkpoint.read("model.norm.weigth"));
+    expect([found, expected]).toEqual(["model.norm.weigth", "the name of a tensor, such as model.norm.weight"]);
     expect(await checkpoint.read(layerTensorNames(3).up, { rows: [0, 2] })).toHaveLength(128);
     await checkpoint.close();
   });

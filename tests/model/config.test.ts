@@ -45,6 +45,7 @@ test("LLaMA 3.1 as Transformers 4 and as Transformers 5 write it is the same mod
   const renewed = { ...shared, head_dim: 128, dtype: torch_dtype, rope_parameters: { ...rope_scaling, rope_theta } };
   const config = parseLlamaConfig(OLD, "config.json");
   expect(parseLlamaConfig(renewed, "config.json")).toEqual(config);
+  expect(parseLlamaConfig({ ...renewed, rope_scaling, rope_theta }, "config.json")).toEqual(config);
   expect(config).toEqual({
     vocabSize: 128256,
     hiddenSize: 4096,
@@ -130,6 +131,8 @@ test("a Mistral is read as a LLaMA as long as its sliding window cannot matter",
     const refused = await refusal(() => parseLlamaConfig({ ...mistral, ...window }, "config.json"));
     expect(refused).toMatchObject({ where: "config.json: sliding_window", found: "4096 of 32768 positions" });
   }
+  // A LLaMA pays no attention to the key, in Transformers either.
+  expect(parseLlamaConfig({ ...OLD, sliding_window: 4096 }, "config.json").layers).toBe(32);
 });
 
 describe("refused, with field, found and expected", () => {
@@ -163,6 +166,24 @@ describe("refused, with field, found and expected", () => {
       { ...OLD, rope_scaling: { ...OLD.rope_scaling, low_freq_factor: 4 } },
       "rope_scaling",
       /high_freq_factor above/,
+    ],
+    [
+      "two ropes that differ",
+      { ...OLD, rope_parameters: { ...OLD.rope_scaling, factor: 32, rope_theta: 500000 } },
+      "rope_parameters, rope_scaling",
+      /two that differ/,
+    ],
+    [
+      "a rope for each kind of layer",
+      { ...OLD, rope_scaling: null, rope_parameters: { full_attention: { rope_theta: 1e6 } } },
+      "rope_parameters",
+      /full_attention/,
+    ],
+    [
+      "a partly rotated head, as Transformers 5 says it",
+      { ...OLD, rope_scaling: null, rope_parameters: { rope_theta: 1e6, partial_rotary_factor: 0.5 } },
+      "rope_parameters: partial_rotary_factor",
+      /0\.5/,
     ],
     ["no layers", { ...OLD, num_hidden_layers: 0 }, "num_hidden_layers", /1 or more/],
     ["more layers than any model", { ...OLD, num_hidden_layers: 1e9 }, "num_hidden_layers", /at most 1000/],

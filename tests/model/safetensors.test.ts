@@ -59,6 +59,21 @@ describe("reading", () => {
     await file.close();
   });
 
+  test("rows beyond 4 GiB are found", async () => {
+    const path = join(await temporaryFolder(), "large.safetensors");
+    const rows = 1_300_000;
+    const header = safetensorsBytes({ a: { dtype: "F32", shape: [rows, 1024], data_offsets: [0, rows * 4096] } });
+    const handle = await open(path, "w");
+    await handle.write(header);
+    await handle.write(Buffer.from(Float32Array.of(1, 2, 3).buffer), 0, 12, header.length + (rows - 1) * 4096);
+    await handle.truncate(header.length + rows * 4096); // 5.3 GB, sparse: takes no space
+    await handle.close();
+    const file = await openSafetensors(path);
+    const last = await file.read("a", { rows: [rows - 2, rows] });
+    expect([last.length, ...last.slice(1023, 1028)]).toEqual([2048, 0, 1, 2, 3, 0]);
+    await file.close();
+  });
+
   test("what cannot be read is named: unknown tensor, dtype, rows", async () => {
     const file = await openSafetensors(join(golden, "forward-tiny-llama3.safetensors"));
     const ids = await file.readRaw("0.ids");

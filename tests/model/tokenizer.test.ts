@@ -182,6 +182,16 @@ describe("a tokenizer that is not the model's is refused", () => {
     }
   });
 
+  test("special ids that no token has", async () => {
+    const folder = await copyOfGolden("tiny-llama3");
+    await changeJson(join(folder, "generation_config.json"), () => ({ eos_token_id: [1, 128001] }));
+    expect(await refusal(() => loadTokenizer(folder))).toMatchObject({ found: 128001, expected: "an id below 1024" });
+    await rm(join(folder, "generation_config.json"));
+    await changeJson(join(folder, "tokenizer_config.json"), () => ({ bos_token: undefined }));
+    const config = configWith({ bos_token_id: 1024 });
+    expect((await refusal(() => loadTokenizer(folder, config))).found).toBe(1024);
+  });
+
   test("an embedding padded to a round number is accepted", async () => {
     for (const rows of [1024, 1025, 1088, 1152]) expect((await load(rows)).vocabSize).toBe(1024);
   });
