@@ -2,16 +2,9 @@ import { fileURLToPath } from "node:url";
 import { parse } from "yaml";
 import { nearest, RefusedInput } from "../../core/errors.js";
 import { errorText, readText } from "../../core/files.js";
-import {
-  DENSE_MERGES,
-  keysWithoutEffect,
-  type WiseKey,
-  type WiseOptions,
-  type WiseValues,
-  wiseKeys,
-  wiseSchema,
-  wiseVariants,
-} from "./options.js";
+import type { OptionSource } from "../contract.js";
+import { DENSE_MERGES, keysWithoutEffect, type WiseKey, type WiseOptions, wiseKeys, wiseVariants } from "./options.js";
+import { type WiseValues, wiseSchema } from "./schema.js";
 
 export { describeWiseOptions, type WiseOptions } from "./options.js";
 
@@ -25,13 +18,8 @@ export const presets = {
   tiny: "the four-layer checkpoint that comes with the project",
 } as const;
 
-export interface WiseOptionSource {
-  /** A YAML file of the released form. */
-  file?: string | undefined;
-  /** One of `presets`; with a file, what the file leaves out comes from it. */
-  preset?: string | undefined;
-  /** "key=value", over both. */
-  set?: readonly string[] | undefined;
+/** With both a preset and a file, what the file leaves out comes from the preset; single settings win over both. */
+export interface WiseOptionSource extends OptionSource {
   /** Layers of the model, to refuse a layer it does not have. */
   numLayers?: number | undefined;
 }
