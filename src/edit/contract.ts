@@ -56,7 +56,7 @@ export interface PreparedMethod {
   ignored: string[];
   start(setting: EditSetting): EditSession;
   /** Continues from a file that `save` wrote. @throws {RefusedInput} when it belongs to another model or method */
-  restore(path: string, setting: EditSetting): Promise<EditSession>;
+  restore(path: string, setting: EditSetting): Promise<{ session: EditSession; edits: number }>;
 }
 
 /** Where a method's options come from: a file or a preset, then single settings on top. */

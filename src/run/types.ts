@@ -6,10 +6,13 @@ export type When = "after-all" | "after-each";
 
 /** Everything two numbers must share to stand in one table. */
 export interface Protocol {
-  /** Name of the data set, its sha256 and the number of records used. */
+  /** Name of the data set, its sha256 and the number of records used, from the first. */
   data: string;
   dataSha256: string;
   records: number;
+  /** The list of irrelevant prompts that routers train on. */
+  irrelevant: string;
+  irrelevantSha256: string;
   /** Edits between rollbacks; "all" is one block. */
   T: number | "all";
   when: When;

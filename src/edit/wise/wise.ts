@@ -33,7 +33,10 @@ export const wise: EditMethod = {
       style: { chatTemplate: options.chatTemplate, doubleBos: options.doubleBos },
       ignored,
       start: (setting) => createSession(setting, options, emptyState(setting.model)),
-      restore: async (path, setting) => createSession(setting, options, await loadWiseState(path, { model: setting.model, options })),
+      restore: async (path, setting) => {
+        const state = await loadWiseState(path, { model: setting.model, options });
+        return { session: createSession(setting, options, state), edits: state.edits };
+      },
     };
   },
 };

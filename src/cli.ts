@@ -1,0 +1,133 @@
+#!/usr/bin/env node
+import { Command, InvalidArgumentError, Option } from "commander";
+import { doctorCommand } from "./cli/doctor.js";
+import { goldenCommand } from "./cli/golden.js";
+import { type RunArguments, runCommand } from "./cli/run.js";
+import { startCommand } from "./cli/start.js";
+import { Interrupted, RefusedInput } from "./core/errors.js";
+import { fetchData } from "./data/fetch.js";
+import { kernelCommandLine, notebookRunCommand } from "./notebook/commands.js";
+import { BACKENDS, type BackendName } from "./tensor/backend.js";
+
+/** The exit status of a process that SIGINT ended, by the shell's convention. */
+const INTERRUPTED = 130;
+
+const program = new Command("wise-lab")
+  .description("Rerun and explore lifelong knowledge-editing results: WISE with T-rollback on a LLaMA.")
+  .showHelpAfterError("(wise-lab COMMAND --help shows what is allowed)");
+
+const backendOption = () =>
+  new Option("--backend <name>", "what computes; the best there is by default").choices(BACKENDS);
+
+const collect = (value: string, before: string[] = []) => [...before, value];
+
+function wholeNumber(text: string): number {
+  if (/^[1-9]\d*$/.test(text)) return Number(text);
+  throw new InvalidArgumentError("a whole number from 1 is expected.");
+}
+
+/** Ends the process with the status of a command; one Ctrl-C stops the work, with what was finished kept. */
+function run(work: (signal: AbortSignal) => Promise<number>): Promise<void> {
+  const controller = new AbortController();
+  process.once("SIGINT", () => controller.abort());
+  return work(controller.signal).then(
+    (status) => {
+      process.exitCode = status;
+    },
+    (error: unknown) => {
+      process.exitCode = error instanceof Interrupted ? INTERRUPTED : 1;
+      const expected = error instanceof RefusedInput || error instanceof Interrupted;
+      console.error(expected ? `wise-lab: ${(error as Error).message}` : error);
+    },
+  );
+}
+
+program
+  .command("run")
+  .description("run the T-rollback protocol: edit blocks of T records, score, roll back")
+  .requiredOption("--T <number|all>", "edits between rollbacks")
+  .option("--model <folder>", "a Hugging Face LLaMA folder; the project's own by default")
+  .option("--data <file>", "records to edit; the project's own by default")
+  .option("--limit <number>", "use the first records only", wholeNumber)
+  .addOption(new Option("--when <when>", "when a record is scored").choices(["after-all", "after-each"]).default("after-all"))
+  .option("--irrelevant <file>", "irrelevant prompts that the router trains on")
+  .option("--method <name>", "editing method", "wise")
+  .option("--hparams <file>", "hyperparameters, a YAML file of the released form")
+  .option("--preset <name>", "hyperparameters that come with the project (data/hparams)")
+  .option("--set <key=value>", "one hyperparameter, over the file; may be repeated", collect)
+  .option("--out <folder>", "folder to write the run to, and to continue it from; runs/NAME by default")
+  .addOption(backendOption())
+  .action((options: RunArguments) => run((signal) => runCommand(options, signal)));
+
+program
+  .command("golden")
+  .description("compare tokenizer, forward pass, gradient, WISE and scoring with a folder of golden vectors")
+  .argument("<folder>")
+  .addOption(backendOption())
+  .action((folder: string, options: { backend?: BackendName }) => run(() => goldenCommand(folder, options)));
+
+program
+  .command("doctor")
+  .description("report on this machine, the backend and what is missing")
+  .option("--markdown", "as the facts part of environment.md")
+  .option("--json", "as data")
+  .addOption(backendOption())
+  .action((options: { markdown?: boolean; json?: boolean; backend?: BackendName }) => run(() => doctorCommand(options)));
+
+program
+  .command("data")
+  .description("data sets that are not part of the project")
+  .command("fetch")
+  .description("bring a known data file into the data folder, checked by its sha256")
+  .argument("<name>")
+  .option("--from <file>", "copy it from disk")
+  .option("--to <folder>", "another data folder")
+  .action((name: string, options: { from?: string; to?: string }) =>
+    run(async () => {
+      const { path, how } = await fetchData(name, options);
+      console.log(`${how}: ${path}`);
+      return 0;
+    }),
+  );
+
+const kernel = program.command("kernel").description('the Jupyter kernel "TypeScript (wise-lab)"');
+for (const [action, description] of [
+  ["install", "make it known to Jupyter"],
+  ["uninstall", "take it away from Jupyter"],
+  ["path", "print where its kernelspec is or would be"],
+] as const) {
+  kernel
+    .command(action)
+    .description(description)
+    .option("--prefix <folder>", "an environment's folder; the user's own Jupyter folder by default")
+    .action((options: { prefix?: string }) =>
+      run(async () => {
+        console.log(await kernelCommandLine(action, options));
+        return 0;
+      }),
+    );
+}
+
+program
+  .command("notebook")
+  .description("notebooks without a browser")
+  .command("run")
+  .description("execute a notebook over the Jupyter protocol and save it after each cell")
+  .argument("<file>")
+  .option("--param <name=value>", "a value for the cell tagged parameters; may be repeated", collect)
+  .option("--out <file>", "write here and leave the notebook as it is")
+  .option("--allow-errors", "go on after a cell that fails")
+  .option("--timeout <seconds>", "for each cell")
+  .action((file: string, options: { param?: string[]; out?: string; allowErrors?: boolean; timeout?: string }) =>
+    run((signal) => notebookRunCommand(file, { ...options, signal })),
+  );
+
+program
+  .command("start")
+  .description("run the notebooks of the project on its own model and print the table")
+  .option("--out <folder>", "folder for the executed notebooks; runs/start by default")
+  .option("--save", "write outputs into notebooks/ and figures/")
+  .addOption(backendOption())
+  .action((options: { out?: string; save?: boolean; backend?: BackendName }) => run((signal) => startCommand(options, signal)));
+
+await program.parseAsync();

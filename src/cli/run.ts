@@ -1,0 +1,83 @@
+import { formatDuration } from "../notebook/progress.js";
+import { renderSummary } from "../report/format.js";
+import { parseT } from "../run/blocks.js";
+import { openLab } from "../run/lab.js";
+import type { RunProgress } from "../run/runner.js";
+import type { When } from "../run/types.js";
+import type { BackendName } from "../tensor/backend.js";
+
+/** Options of `wise-lab run`, as the command line gives them. */
+export interface RunArguments {
+  T: string;
+  model?: string;
+  data?: string;
+  limit?: number;
+  when: When;
+  irrelevant?: string;
+  method: string;
+  hparams?: string;
+  preset?: string;
+  set?: string[];
+  out?: string;
+  backend?: BackendName;
+}
+
+/** `wise-lab run`. Prints a progress line and the table. @returns the exit status */
+export async function runCommand(options: RunArguments, signal: AbortSignal): Promise<number> {
+  const T = parseT(options.T);
+  const lab = await openLab({
+    model: options.model,
+    backend: options.backend,
+    method: options.method,
+    hparams: { file: options.hparams, preset: options.preset, set: options.set },
+    signal,
+  });
+  try {
+    console.error(lab.backend.detail);
+    for (const key of lab.method.ignored) console.error(`no effect here: ${key}`);
+    const out = options.out ?? `runs/${lab.model.name}-${lab.method.name}-T${T}-${options.when}`;
+    const line = createProgressLine();
+    const result = await lab.run({
+      data: options.data,
+      irrelevant: options.irrelevant,
+      T,
+      when: options.when,
+      limit: options.limit,
+      out,
+      signal,
+      onProgress: line.show,
+      onNotice: (notice) => console.error(notice),
+    });
+    line.end();
+    console.log(renderSummary([result], "text"));
+    console.log(`run folder: ${out}`);
+    return 0;
+  } finally {
+    lab.close();
+  }
+}
+
+/** One line that is written over: on a terminal at every step, elsewhere once in a while. */
+export function createProgressLine(): { show(progress: RunProgress): void; end(): void } {
+  const terminal = process.stderr.isTTY;
+  const interval = terminal ? 100 : 10_000; // milliseconds
+  let last = Number.NEGATIVE_INFINITY;
+  return {
+    show(progress) {
+      const now = performance.now();
+      const finished = progress.scored === progress.records;
+      if (now - last < interval && !finished) return;
+      last = now;
+      process.stderr.write(terminal ? `\r${progressText(progress)}\x1b[K` : `${progressText(progress)}\n`);
+    },
+    end() {
+      if (terminal) process.stderr.write("\n");
+    },
+  };
+}
+
+function progressText({ block, blocks, edited, scored, records, seconds, secondsLeft }: RunProgress): string {
+  const left = secondsLeft === null ? "" : `, ${formatDuration(secondsLeft * 1000)} left`;
+  const spent = formatDuration(seconds * 1000);
+  return `block ${block + 1}/${blocks}  edited ${edited}/${records}  scored ${scored}/${records}  ${spent}${left}`;
+}

@@ -1,0 +1,234 @@
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { access } from "node:fs/promises";
+import { join } from "node:path";
+import { z } from "zod";
+import { RefusedInput } from "../core/errors.js";
+import { readJsonFile, requireWritableFolder, writeFileAtomic } from "../core/files.js";
+import { canonicalJson } from "../core/hash.js";
+import { type JsonlWriter, openJsonl, readJsonl } from "../core/jsonl.js";
+import type { EditTrace } from "../edit/trace.js";
+import type { RecordScore } from "../eval/types.js";
+import type { Protocol, RunResult } from "./types.js";
+
+/*
+ * A run is a folder that is only appended to:
+ *   run.json       the protocol and the context templates, written once
+ *   edits.jsonl    one line per edit, in order
+ *   timings.jsonl  the seconds of each edit, apart, so that all other files are the same bytes in every rerun
+ *   scores.jsonl   one line per scored record
+ *   blocks.jsonl   one line per finished block, with the length of the other files at its end
+ * What stands behind the last finished block is an interrupted block: resuming cuts it off and makes the block again.
+ */
+
+const FORMAT = "wise-lab run, version 1";
+const LINE_FILES = ["edits", "timings", "scores"] as const;
+type LineFile = (typeof LINE_FILES)[number];
+
+const configSchema = z.object({
+  format: z.literal(FORMAT),
+  protocol: z.custom<Protocol>((value) => typeof value === "object" && value !== null && "T" in value),
+  templates: z.array(z.string()),
+});
+
+const blockSchema = z.object({
+  block: z.number().int().nonnegative(),
+  bytes: z.object({ edits: z.number(), timings: z.number(), scores: z.number() }),
+});
+
+/** What identifies a run: a folder holds one. */
+export interface RunConfig {
+  protocol: Protocol;
+  templates: readonly string[];
+}
+
+/** A run folder open for appending, locked against other processes. */
+export interface RunFolder {
+  readonly path: string;
+  /** Blocks that are finished: the run goes on with this one. */
+  readonly finishedBlocks: number;
+  edit(trace: EditTrace): void;
+  score(score: RecordScore): void;
+  /** Closes a block: it will not be made again. */
+  finishBlock(block: number): void;
+  close(): void;
+}
+
+/**
+ * Opens a run folder, new or interrupted.
+ * @throws {RefusedInput} when it is not writable, used by another process, or holds a run of another configuration
+ * (with the first field that differs)
+ */
+export async function openRunFolder(path: string, config: RunConfig): Promise<RunFolder> {
+  await requireWritableFolder(path);
+  const unlock = lock(path);
+  try {
+    await requireSameRun(path, config);
+    const finished = await readBlocks(path);
+    const kept = finished.at(-1)?.bytes ?? { edits: 0, timings: 0, scores: 0 };
+    const files = {} as Record<LineFile, JsonlWriter>;
+    for (const name of LINE_FILES) files[name] = openJsonl(fileOf(path, name), { keepBytes: kept[name] });
+    const blocksFile = fileOf(path, "blocks");
+    const goodBytes = (await exists(blocksFile)) ? (await readJsonl(blocksFile)).goodBytes : 0;
+    const blocks = openJsonl(blocksFile, { keepBytes: goodBytes, fsync: true });
+    return writer(path, { files, blocks, kept, finishedBlocks: finished.length, unlock });
+  } catch (error) {
+    unlock();
+    throw error;
+  }
+}
+
+interface Open {
+  files: Record<LineFile, JsonlWriter>;
+  blocks: JsonlWriter;
+  kept: Record<LineFile, number>;
+  finishedBlocks: number;
+  unlock: () => void;
+}
+
+function writer(path: string, { files, blocks, kept, finishedBlocks, unlock }: Open): RunFolder {
+  const bytes = { ...kept };
+  const append = (name: LineFile, value: unknown) => {
+    files[name].append(value);
+    bytes[name] += Buffer.byteLength(`${JSON.stringify(value)}\n`);
+  };
+  return {
+    path,
+    finishedBlocks,
+    edit({ seconds, ...trace }) {
+      append("edits", trace);
+      append("timings", { record: trace.record, ...seconds });
+    },
+    score: (score) => append("scores", score),
+    finishBlock: (block) => blocks.append({ block, bytes }),
+    close() {
+      for (const file of [...Object.values(files), blocks]) file.close();
+      unlock();
+    },
+  };
+}
+
+/** Reads a run, finished or not: the blocks that are finished. @throws {RefusedInput} when the folder holds none */
+export async function readRun(path: string): Promise<RunResult> {
+  const { protocol } = await readConfig(path);
+  const kept = (await readBlocks(path)).at(-1)?.bytes ?? { edits: 0, timings: 0, scores: 0 };
+  const read = async (name: LineFile) => {
+    if (kept[name] === 0) return [];
+    const lines = readFileSync(fileOf(path, name)).subarray(0, kept[name]).toString("utf8").trimEnd().split("\n");
+    return lines.map((line) => JSON.parse(line) as unknown);
+  };
+  const timings = (await read("timings")) as ({ record: number } & EditTrace["seconds"])[];
+  const edits = ((await read("edits")) as Omit<EditTrace, "seconds">[]).map((edit, i): EditTrace => {
+    const { frozen, steps } = timings[i] as EditTrace["seconds"];
+    return { ...edit, seconds: { frozen, steps } };
+  });
+  return { protocol, edits, scores: (await read("scores")) as RecordScore[], folder: path };
+}
+
+function fileOf(path: string, name: LineFile | "blocks"): string {
+  return join(path, `${name}.jsonl`);
+}
+
+async function readConfig(path: string): Promise<z.infer<typeof configSchema>> {
+  const file = join(path, "run.json");
+  const parsed = configSchema.safeParse(await readJsonFile(file));
+  if (parsed.success) return parsed.data;
+  throw new RefusedInput("not the folder of a run", {
+    where: file,
+    found: z.prettifyError(parsed.error),
+    expected: `a run.json of the form "${FORMAT}"`,
+  });
+}
+
+async function requireSameRun(path: string, { protocol, templates }: RunConfig): Promise<void> {
+  const file = join(path, "run.json");
+  if (!(await exists(file))) {
+    await writeFileAtomic(file, `${JSON.stringify({ format: FORMAT, protocol, templates }, null, 2)}\n`);
+    return;
+  }
+  const standing = await readConfig(path);
+  const before = flatten({ ...standing.protocol, templates: standing.templates });
+  const now = flatten({ ...protocol, templates });
+  const fields = [...new Set([...Object.keys(before), ...Object.keys(now)])].filter((key) => before[key] !== now[key]);
+  if (fields.length === 0) return;
+  throw new RefusedInput("the folder holds a run of another configuration", {
+    where: file,
+    found: fields.map((key) => `${key}: ${now[key]}`).join("; "),
+    expected: fields.map((key) => `${key}: ${before[key]}`).join("; "),
+    hint: "another --out folder",
+  });
+}
+
+/** Nested fields as "options.lr", each value as canonical JSON. */
+function flatten(value: object, prefix = ""): Record<string, string> {
+  const fields: Record<string, string> = {};
+  for (const [key, field] of Object.entries(value)) {
+    if (typeof field === "object" && field !== null && !Array.isArray(field)) {
+      Object.assign(fields, flatten(field, `${prefix}${key}.`));
+    } else {
+      fields[prefix + key] = canonicalJson(field);
+    }
+  }
+  return fields;
+}
+
+async function readBlocks(path: string): Promise<z.infer<typeof blockSchema>[]> {
+  const file = fileOf(path, "blocks");
+  if (!(await exists(file))) return [];
+  return (await readJsonl(file)).values.map((value, i) => {
+    const parsed = blockSchema.safeParse(value);
+    if (parsed.success && parsed.data.block === i) return parsed.data;
+    throw new RefusedInput("a run folder is damaged", {
+      where: `${file}:${i + 1}`,
+      found: value,
+      expected: `the end of block ${i}`,
+    });
+  });
+}
+
+/** Takes the folder for this process. A lock left by a process that is gone is taken over. */
+function lock(path: string): () => void {
+  const file = join(path, "run.lock");
+  for (;;) {
+    try {
+      writeFileSync(file, `${process.pid}\n`, { flag: "wx" });
+      return () => rmSync(file, { force: true });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+      const owner = readOwner(file);
+      if (owner === null) continue; // released in between
+      if (isRunning(owner)) {
+        throw new RefusedInput("the run folder is in use", {
+          where: file,
+          found: `process ${owner} is writing to it`,
+          expected: "one process per run folder",
+          hint: "another --out folder, or wait for that process",
+        });
+      }
+      rmSync(file, { force: true });
+    }
+  }
+}
+
+function readOwner(file: string): number | null {
+  try {
+    return Number(readFileSync(file, "utf8"));
+  } catch {
+    return null;
+  }
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}

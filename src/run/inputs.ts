@@ -1,0 +1,88 @@
+import { access } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { RefusedInput } from "../core/errors.js";
+import { catalogueEntry, locateData } from "../data/fetch.js";
+import { type IrrelevantList, loadIrrelevant } from "../data/load.js";
+import type { OptionSource } from "../edit/contract.js";
+import type { LlamaConfig } from "../model/config.js";
+
+/** A file of the project itself, wherever it is installed. */
+export function projectFile(...parts: string[]): string {
+  return fileURLToPath(new URL(["../..", ...parts].join("/"), import.meta.url));
+}
+
+/** The model and records that are used when none are named. */
+export const DEFAULT_MODEL = projectFile("data", "tiny-llama3");
+export const DEFAULT_RECORDS = projectFile("data", "tiny-records.json");
+
+/** Irrelevant prompts of the project's own, for record files that have no list of theirs. */
+const GENERAL_IRRELEVANT = projectFile("data", "irrelevant.json");
+
+/** Which list belongs to which edit set in the authors' distribution. */
+const companions: Readonly<Record<string, string>> = {
+  "zsre_mend_edit.json": "zsre_mend_train_loc_prompts_first1000",
+  "hallucination-edit.json": "hallucination-train",
+  "temporal-edit.json": "temporal-train",
+};
+
+/**
+ * The irrelevant prompts of a run: the file named; else the one that belongs to a known edit set, beside it or in the
+ * data folder; else the project's general list.
+ * @returns the list, and one line for the user about what was chosen where nothing was named
+ */
+export async function findIrrelevant(
+  records: string,
+  named: string | undefined,
+): Promise<{ list: IrrelevantList; notice: string | null }> {
+  if (named !== undefined) return { list: await loadIrrelevant(named), notice: null };
+  const companion = companions[basename(records)];
+  if (companion !== undefined) {
+    const beside = join(dirname(records), catalogueEntry(companion).file);
+    const found = (await isFile(beside)) ? beside : await locateData(companion);
+    if (found !== null) {
+      const list = await loadIrrelevant(found);
+      return { list, notice: `irrelevant prompts: ${list.name}, which belongs to ${basename(records)}` };
+    }
+  }
+  const list = await loadIrrelevant(GENERAL_IRRELEVANT);
+  const notice = `irrelevant prompts: the project's general list of ${list.prompts.length}; name one with --irrelevant`;
+  return { list, notice };
+}
+
+/** Models whose hyperparameters come with the project, told by their shape. */
+const knownShapes = [
+  { preset: "llama-3-8b", layers: 32, hiddenSize: 4096, kvHeads: 8, vocabSize: 128256 },
+  { preset: "mistral-7b", layers: 32, hiddenSize: 4096, kvHeads: 8, vocabSize: 32000 },
+  { preset: "llama-2-7b", layers: 32, hiddenSize: 4096, kvHeads: 32, vocabSize: 32000 },
+  { preset: "tiny", layers: 4, hiddenSize: 64, kvHeads: 2, vocabSize: 1024 },
+] as const;
+
+/**
+ * Completes where options come from: without a file or preset, the preset of the model's shape.
+ * @throws {RefusedInput} when nothing is named and the shape is not known
+ */
+export function withDefaultPreset(source: OptionSource, config: LlamaConfig): OptionSource {
+  if (source.file !== undefined || source.preset !== undefined) return source;
+  const known = knownShapes.find(
+    ({ layers, hiddenSize, kvHeads, vocabSize }) =>
+      layers === config.layers &&
+      hiddenSize === config.hiddenSize &&
+      kvHeads === config.kvHeads &&
+      vocabSize === config.vocabSize,
+  );
+  if (known !== undefined) return { ...source, preset: known.preset };
+  throw new RefusedInput("no hyperparameters are known for this model", {
+    where: "model",
+    found: `${config.layers} layers, hidden size ${config.hiddenSize}, vocabulary ${config.vocabSize}`,
+    expected: `a file of hyperparameters, or a model shaped like ${knownShapes.map(({ preset }) => preset).join(", ")}`,
+    hint: "--hparams FILE",
+  });
+}
+
+async function isFile(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}

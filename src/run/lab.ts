@@ -1,0 +1,171 @@
+import { createRng } from "../core/rng.js";
+import { irrelevantPrompt, loadRecords, wrapsAround } from "../data/load.js";
+import type { EditOptions, EditSession, EditSetting, OptionSource, PreparedMethod } from "../edit/contract.js";
+import { untouched } from "../edit/overlay.js";
+import { methodNamed } from "../edit/registry.js";
+import { makeContextTemplates } from "../edit/templates.js";
+import type { EditTrace } from "../edit/trace.js";
+import { type Answer, ask } from "../eval/ask.js";
+import { type Probe, scoreProbes } from "../eval/score.js";
+import type { ProbeScore } from "../eval/types.js";
+import { createCutStore } from "../model/cut-store.js";
+import { type LlamaModel, loadModel } from "../model/model.js";
+import { type BackendName, type BackendReport, selectBackend } from "../tensor/backend.js";
+import { parseT } from "./blocks.js";
+import { DEFAULT_MODEL, DEFAULT_RECORDS, findIrrelevant, withDefaultPreset } from "./inputs.js";
+import type { RunPlan } from "./plan.js";
+import { type RunProgress, runProtocol } from "./runner.js";
+import type { RunResult, When } from "./types.js";
+
+/** What a lab is opened with. Everything has a default: the model, records and hyperparameters of the project. */
+export interface LabOptions {
+  /** Folder of a Hugging Face LLaMA. */
+  model?: string | undefined;
+  backend?: BackendName | undefined;
+  method?: string | undefined;
+  /** Hyperparameters: a YAML file or preset, and "key=value" settings over it. */
+  hparams?: OptionSource | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/** One fact to write by hand. */
+export interface Fact {
+  prompt: string;
+  target: string;
+  /** A text whose answer must not change, to train the router on; one of the project's own by default. */
+  irrelevant?: string;
+}
+
+/** One run of the T-rollback protocol. */
+export interface RunRequest {
+  /** Records file; the project's own by default. */
+  data?: string | undefined;
+  irrelevant?: string | undefined;
+  T: number | string;
+  when?: When | undefined;
+  /** Use the first records only. */
+  limit?: number | undefined;
+  /** Folder to write to and to continue from; in memory when left out. */
+  out?: string | undefined;
+  signal?: AbortSignal | undefined;
+  onProgress?: ((progress: RunProgress) => void) | undefined;
+  /** Told what was chosen where nothing was named. */
+  onNotice?: ((line: string) => void) | undefined;
+}
+
+/** A model to ask, edit by hand and roll back, and to run the protocol on. */
+export interface Lab {
+  readonly model: LlamaModel;
+  readonly backend: BackendReport;
+  readonly method: PreparedMethod;
+  /** The context templates that the model wrote. */
+  readonly templates: readonly string[];
+  /** Edits that stand now. */
+  readonly edits: number;
+  /** A free answer under the edits that stand. */
+  ask(question: string, options?: { maxNewTokens?: number; signal?: AbortSignal }): Promise<Answer>;
+  /** Teacher-forced scores under the edits that stand. */
+  score(probes: readonly Probe[], signal?: AbortSignal): Promise<ProbeScore[]>;
+  /** Writes one fact, on top of those that stand. */
+  edit(fact: Fact, options?: EditOptions): Promise<EditTrace>;
+  /** Drops every edit: the model answers as before the first. */
+  rollback(): void;
+  /** Writes the edits that stand to one safetensors file. */
+  save(path: string): Promise<void>;
+  /** Rolls back and puts the edits of a saved file in place. */
+  restore(path: string): Promise<void>;
+  /** Runs the protocol. The edits made by hand are not part of it and stay. */
+  run(request: RunRequest): Promise<RunResult>;
+  close(): void;
+}
+
+const ANSWER_TOKENS = 12; // the longest answers of zsRE, with room to see the model run on
+
+/** Loads a model and prepares a method on it. @throws {RefusedInput} for a model, method or option that cannot be used */
+export async function openLab(options: LabOptions = {}): Promise<Lab> {
+  const backend = await selectBackend(options.backend);
+  const model = await loadModel(options.model ?? DEFAULT_MODEL);
+  try {
+    const source = withDefaultPreset(options.hparams ?? {}, model.config);
+    const method = await methodNamed(options.method ?? "wise").prepare(source, { layers: model.config.layers });
+    const templates = await makeContextTemplates(model, options.signal);
+    const { list } = await findIrrelevant("", undefined);
+    return createLab({ model, backend, method, templates, irrelevant: list });
+  } catch (error) {
+    model.dispose();
+    throw error;
+  }
+}
+
+type LabParts = Pick<RunPlan, "model" | "backend" | "method" | "templates" | "irrelevant">;
+
+function createLab(parts: LabParts): Lab {
+  const { model, method, templates } = parts;
+  const cuts = createCutStore(model, method.layer);
+  const setting: EditSetting = { model, cuts, templates, rng: createRng(method.seed) };
+  const reading = { model, cuts, style: method.style };
+  let session: EditSession | null = null;
+  let edits = 0;
+
+  function rollback(): void {
+    session?.dispose();
+    session = null;
+    edits = 0;
+  }
+
+  async function underEdits<T>(read: (overlay: Awaited<ReturnType<EditSession["overlay"]>>) => Promise<T>): Promise<T> {
+    const overlay = session === null ? untouched(method.layer) : await session.overlay();
+    try {
+      return await read(overlay);
+    } finally {
+      overlay.dispose();
+    }
+  }
+
+  return {
+    ...parts,
+    get edits() {
+      return edits;
+    },
+    ask: (question, { maxNewTokens = ANSWER_TOKENS, signal } = {}) =>
+      underEdits((overlay) => ask(question, overlay, { ...reading, maxNewTokens, signal })),
+    score: (probes, signal) => underEdits((overlay) => scoreProbes(probes, overlay, { ...reading, signal })),
+    async edit({ prompt, target, irrelevant = irrelevantPrompt(parts.irrelevant, edits) }, control) {
+      session ??= method.start(setting);
+      const trace = await session.edit({ record: -1, prompt, target, irrelevant }, control);
+      edits += 1;
+      return trace;
+    },
+    rollback,
+    async save(path) {
+      session ??= method.start(setting);
+      await session.save(path);
+    },
+    async restore(path) {
+      const restored = await method.restore(path, setting);
+      rollback();
+      session = restored.session;
+      edits = restored.edits;
+    },
+    run: (request) => runRequest(parts, request),
+    close() {
+      rollback();
+      model.dispose();
+    },
+  };
+}
+
+async function runRequest(parts: LabParts, request: RunRequest): Promise<RunResult> {
+  const data = request.data ?? DEFAULT_RECORDS;
+  const T = parseT(request.T);
+  const dataset = await loadRecords(data, { limit: request.limit });
+  const { list, notice } = await findIrrelevant(data, request.irrelevant);
+  if (notice !== null) request.onNotice?.(notice);
+  if (wrapsAround(list, dataset.records.length)) {
+    request.onNotice?.(
+      `irrelevant prompts: ${list.prompts.length} for ${dataset.records.length} records; the later ones start the list again`,
+    );
+  }
+  const plan: RunPlan = { ...parts, dataset, irrelevant: list, T, when: request.when ?? "after-all" };
+  return runProtocol(plan, { folder: request.out ?? null, signal: request.signal, onProgress: request.onProgress });
+}

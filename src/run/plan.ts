@@ -1,0 +1,107 @@
+import { RefusedInput } from "../core/errors.js";
+import { type IrrelevantList, irrelevantPrompt } from "../data/load.js";
+import type { Dataset, EditRecord } from "../data/records.js";
+import type { EditRequest, PreparedMethod } from "../edit/contract.js";
+import { editRows } from "../edit/rows.js";
+import { encodeProbe, type Probe } from "../eval/score.js";
+import type { LlamaModel } from "../model/model.js";
+import type { BackendReport } from "../tensor/backend.js";
+import type { Protocol, When } from "./types.js";
+
+/** A T-rollback run with everything it needs loaded and checked. */
+export interface RunPlan {
+  model: LlamaModel;
+  backend: BackendReport;
+  dataset: Dataset;
+  irrelevant: IrrelevantList;
+  method: PreparedMethod;
+  T: number | "all";
+  when: When;
+  /** Context templates, made once per model. */
+  templates: readonly string[];
+}
+
+/** What every number of the run stands under. */
+export function protocolOf(plan: RunPlan): Protocol {
+  return {
+    data: plan.dataset.name,
+    dataSha256: plan.dataset.sha256,
+    records: plan.dataset.records.length,
+    irrelevant: plan.irrelevant.name,
+    irrelevantSha256: plan.irrelevant.sha256,
+    T: plan.T,
+    when: plan.when,
+    metric: "teacher-forced token accuracy",
+    locality: "agreement with the model before the edit",
+    chatTemplate: plan.method.style.chatTemplate,
+    doubleBos: plan.method.style.doubleBos,
+    method: plan.method.name,
+    options: plan.method.options,
+    model: plan.model.name,
+    modelSha256: plan.model.sha256,
+    seed: plan.method.seed,
+    backend: `${plan.backend.name} ${plan.backend.version} ${plan.backend.device}`,
+  };
+}
+
+/** The edit of a record. */
+export function requestOf(record: EditRecord, irrelevant: IrrelevantList): EditRequest {
+  return {
+    record: record.index,
+    prompt: record.prompt,
+    target: record.target,
+    irrelevant: irrelevantPrompt(irrelevant, record.index),
+  };
+}
+
+/** The probes of a record: rewrite, then rephrase where there is one, then all of locality and portability. */
+export function probesOf(record: EditRecord): Probe[] {
+  const rephrase: Probe[] =
+    record.rephrase === null ? [] : [{ kind: "rephrase", prompt: record.rephrase, answer: record.target }];
+  return [
+    { kind: "rewrite", prompt: record.prompt, answer: record.target },
+    ...rephrase,
+    ...record.locality.map(({ prompt, answer }): Probe => ({ kind: "locality", prompt, answer })),
+    ...record.portability.map(({ prompt, answer }): Probe => ({ kind: "portability", prompt, answer })),
+  ];
+}
+
+/** Every token sequence that a record needs, for editing and for scoring. */
+export function sequencesOf(record: EditRecord, plan: RunPlan): number[][] {
+  const { model, method, templates } = plan;
+  const rows = editRows(model.tokenizer, requestOf(record, plan.irrelevant), { templates, style: method.style });
+  const probes = probesOf(record).map((probe) => encodeProbe(model, probe, method.style).ids);
+  return [...rows.templates.map(({ ids }) => ids), rows.irrelevant, ...probes];
+}
+
+/**
+ * Tokenizes everything the run will need, before anything expensive starts.
+ * @throws {RefusedInput} naming the record whose text does not fit the model
+ */
+export function checkTexts(plan: RunPlan): void {
+  const limit = plan.model.config.maxPositions;
+  for (const record of plan.dataset.records) {
+    const where = `${plan.dataset.path}, record ${record.index + 1} (index ${record.index})`;
+    const longest = Math.max(...sequencesInPlace(record, plan, where).map((ids) => ids.length));
+    if (longest <= limit) continue;
+    throw new RefusedInput("a record does not fit the model", {
+      where,
+      found: `${longest} tokens`,
+      expected: `at most ${limit} tokens, the model's max_position_embeddings`,
+    });
+  }
+}
+
+function sequencesInPlace(record: EditRecord, plan: RunPlan, where: string): number[][] {
+  try {
+    return sequencesOf(record, plan);
+  } catch (cause) {
+    if (!(cause instanceof RefusedInput)) throw cause;
+    throw new RefusedInput(cause.message.split("\n")[0] as string, {
+      where: `${where}, ${cause.where}`,
+      found: cause.found,
+      expected: cause.expected,
+      cause,
+    });
+  }
+}
