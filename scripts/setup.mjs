@@ -23,7 +23,7 @@ export function setUp() {
 /** Runs npm in the repository: the one that runs this script, or else the one on the PATH. */
 export function npm(...args) {
   const running = process.env.npm_execpath;
-  if (running?.endsWith(".js")) return succeed(process.execPath, [running, ...args]);
+  if (running?.endsWith("npm-cli.js")) return succeed(process.execPath, [running, ...args]);
   succeed(process.platform === "win32" ? "npm.cmd" : "npm", args);
 }
 
