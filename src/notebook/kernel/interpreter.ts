@@ -1,8 +1,12 @@
-import { inspect } from "node:util";
 import type * as TypeScript from "typescript";
 import { Interrupted } from "../../core/errors.js";
 import { type CellError, type CellScript, describeDiagnostics, describeThrown } from "./cell-errors.js";
+import type { InterruptState } from "./interrupts.js";
 import { type CellDiagnostic, type Converter, type Executor, loadTslab, type Tslab } from "./tslab.js";
+
+const ENDED_BY_FORCE =
+  "the cell was ended in the middle of its code; restart the kernel if libraries it used behave strangely now";
+const GIVE_UP_AFTER_MS = 100;
 
 /** How a cell ended. `value` is that of its last expression. */
 export type Outcome = { status: "ok"; value: unknown } | { status: "error"; error: CellError };
@@ -10,6 +14,7 @@ export type Outcome = { status: "ok"; value: unknown } | { status: "error"; erro
 /** Compiles and runs cells of one notebook, and answers questions about their code. */
 export class Interpreter {
   readonly #root: string;
+  readonly #interruptState: InterruptState;
   readonly #tslab: Tslab;
   readonly #executor: Executor;
   readonly #scripts = new Map<string, CellScript>();
@@ -17,9 +22,13 @@ export class Interpreter {
   #told: { value: unknown; thrown: { value: unknown } | null; diagnostics: CellDiagnostic[] } = nothingTold();
   #current: CellScript & { name: string } = { name: "", label: "", source: "", lineMap: null };
 
+  /** Ends the wait for the running cell. */
+  #giveUp: () => void = () => undefined;
+
   /** @param root folder from which cells import: the project, wherever the notebook lies. */
-  constructor(root: string) {
+  constructor(root: string, interruptState: InterruptState) {
     this.#root = root;
+    this.#interruptState = interruptState;
     this.#tslab = loadTslab();
     const folder = process.cwd();
     process.chdir(root); // tslab resolves imports from the folder in which its converter was made
@@ -50,11 +59,14 @@ export class Interpreter {
   async execute(source: string, name: string, label: string): Promise<Outcome> {
     this.#told = nothingTold();
     this.#current = { name, label, source, lineMap: null };
-    try {
-      await this.#executor.execute(source);
-    } catch (error) {
-      this.#told.thrown = { value: error }; // a fault of tslab itself, such as two declarations it cannot merge
-    }
+    const finished = await Promise.race([
+      this.#run(source).then(() => true),
+      new Promise<boolean>((resolve) => {
+        this.#giveUp = () => resolve(false);
+      }),
+    ]);
+    this.#interruptState.setCellCodeRuns(false);
+    if (this.#interruptState.takeForce() || !finished) this.#told.thrown = { value: new Interrupted(ENDED_BY_FORCE) };
     const { value, thrown, diagnostics } = this.#told;
     if (diagnostics.length > 0) return { status: "error", error: describeDiagnostics(diagnostics, this.#current) };
     if (thrown)
@@ -63,8 +75,10 @@ export class Interpreter {
   }
 
   /** Ends the wait for the running cell. Code that goes on by itself is not stopped. */
-  interrupt(): void {
+  leave(): void {
+    const giveUp = this.#giveUp;
     this.#executor.interrupt();
+    setTimeout(giveUp, GIVE_UP_AFTER_MS); // tslab's own wait is gone when the cell was ended by force
   }
 
   complete(source: string, position: number): { start: number; end: number; candidates: string[] } {
@@ -89,12 +103,28 @@ export class Interpreter {
     this.#executor.close();
   }
 
+  /** In a turn of its own: ending code by force ends everything that waits below it too, and this wait must stay. */
+  #run(source: string): Promise<void> {
+    return new Promise((resolve) => {
+      setImmediate(async () => {
+        try {
+          await this.#executor.execute(source);
+        } catch (error) {
+          this.#told.thrown = { value: error }; // a fault of tslab itself, such as two declarations it cannot merge
+        }
+        resolve();
+      });
+    });
+  }
+
   /** Names every compiled cell for stacks, and keeps the diagnostics that tslab would only print. */
   #wrapConverter(converter: Converter): Converter {
     return {
       ...converter,
       convert: (previousDeclarations, source) => {
+        this.#interruptState.setCellCodeRuns(false);
         const converted = converter.convert(previousDeclarations, source);
+        this.#interruptState.setCellCodeRuns(true);
         this.#told.diagnostics = converted.diagnostics;
         if (converted.output) {
           const { name, label } = this.#current;
@@ -106,11 +136,6 @@ export class Interpreter {
       },
     };
   }
-}
-
-/** A result as text, the way Node prints it. */
-export function inspectResult(value: unknown): string {
-  return typeof value === "string" ? value : inspect(value);
 }
 
 function nothingTold() {

@@ -1,15 +1,15 @@
 import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
-import { Interrupted } from "../../core/errors.js";
 import { resultBundle } from "../bundles.js";
 import { type DisplayOptions, setKernelHost } from "../host.js";
-import { type ConnectionInfo, type Message, type MimeBundle, PROTOCOL_VERSION } from "../wire.js";
+import { type Message, type MimeBundle, PROTOCOL_VERSION } from "../wire.js";
 import type { CellError } from "./cell-errors.js";
 import { Interpreter } from "./interpreter.js";
+import { CellInterruption, InterruptState } from "./interrupts.js";
 import { KernelServer } from "./server.js";
 import { captureStandardStreams, StreamBuffer } from "./streams.js";
 
 export interface KernelOptions {
-  connection: ConnectionInfo;
+  connectionFile: string;
   /** The project: cells import from here. */
   root: string;
   /** Of the package. */
@@ -23,19 +23,16 @@ const INTERRUPT_GRACE_MS = 600;
 /** Requests sent together with a failed cell may still be on their way; they are aborted, not run. */
 const ABORT_WINDOW_MS = 30;
 
-interface RunningCell {
-  request: Message;
-  interruption: AbortController;
-}
-
 /** A Jupyter kernel for TypeScript cells, protocol 5.3. Cells run one at a time; other requests are answered meanwhile. */
 export class Kernel {
   readonly #options: KernelOptions;
   readonly #interpreter: Interpreter;
   readonly #streams: StreamBuffer;
+  readonly #interruptState = new InterruptState();
   readonly #waiting: Message[] = [];
   #server: KernelServer | null = null;
-  #running: RunningCell | null = null;
+  /** The interrupt of the running cell. */
+  #running: CellInterruption | null = null;
   #draining = false;
   /** The request whose cell gets what is printed now: the running one, or the last one. */
   #outputOf: Message | null = null;
@@ -44,15 +41,20 @@ export class Kernel {
 
   private constructor(options: KernelOptions) {
     this.#options = options;
-    this.#interpreter = new Interpreter(options.root);
+    this.#interpreter = new Interpreter(options.root, this.#interruptState);
     this.#streams = new StreamBuffer((name, text) => this.#publish("stream", { name, text }, this.#outputOf));
   }
 
   static async start(options: KernelOptions): Promise<Kernel> {
     const kernel = new Kernel(options);
-    kernel.#server = await KernelServer.open(options.connection, (request, channel) =>
-      kernel.#receive(request, channel),
-    );
+    kernel.#server = await KernelServer.open({
+      connectionFile: options.connectionFile,
+      interruptMemory: kernel.#interruptState.memory,
+      onRequest: (request, channel) => kernel.#receive(request, channel),
+      onInterrupt: () => {
+        if (kernel.#interruptState.take()) kernel.interrupt(); // else the cell's signal has seen it
+      },
+    });
     captureStandardStreams(kernel.#streams);
     const display = (bundle: MimeBundle, options: DisplayOptions) => kernel.#display(bundle, options);
     setKernelHost({ display, signal: () => kernel.#signal() });
@@ -63,12 +65,7 @@ export class Kernel {
 
   /** Aborts the signal of the running cell; one that does not stop in time is left. The kernel lives on. */
   interrupt(): void {
-    const cell = this.#running;
-    if (!cell || cell.interruption.signal.aborted) return;
-    cell.interruption.abort(new Interrupted("the cell was interrupted"));
-    setTimeout(() => {
-      if (this.#running === cell) this.#interpreter.interrupt();
-    }, INTERRUPT_GRACE_MS);
+    this.#running?.abort();
   }
 
   /** An error that no cell awaits: shown where output goes now. */
@@ -83,51 +80,46 @@ export class Kernel {
       void this.#drain();
       return;
     }
+    const type = request.header.msg_type;
     this.#publish("status", { execution_state: "busy" }, request);
     try {
-      this.#answer(request, channel);
+      const answer = this.#answer(type, request.content);
+      const content = { status: "ok", ...answer };
+      if (answer) this.#server?.reply(request, channel, type.replace(/_request$/, "_reply"), content);
     } catch (error) {
-      this.reportStrayError(request.header.msg_type, error);
+      this.reportStrayError(type, error);
     } finally {
       this.#publish("status", { execution_state: "idle" }, request);
     }
-    if (request.header.msg_type === "shutdown_request") void this.#shutdown();
+    if (type === "shutdown_request") void this.#shutdown();
   }
 
-  #answer(request: Message, channel: "shell" | "control"): void {
-    const { content, header } = request;
-    const reply = (fields: Record<string, unknown>) =>
-      this.#server?.reply(request, channel, header.msg_type.replace(/_request$/, "_reply"), {
-        status: "ok",
-        ...fields,
-      });
+  /** The fields of a reply; null where the protocol asks for none. */
+  #answer(type: string, content: Record<string, unknown>): Record<string, unknown> | null {
     const code = String(content.code ?? "");
-    switch (header.msg_type) {
+    switch (type) {
       case "kernel_info_request":
-        return reply(kernelInfo(this.#options.version, this.#interpreter.typescriptVersion));
+        return kernelInfo(this.#options.version, this.#interpreter.typescriptVersion);
       case "complete_request": {
         const { start, end, candidates } = this.#interpreter.complete(code, Number(content.cursor_pos));
-        return reply({ cursor_start: start, cursor_end: end, matches: candidates, metadata: {} });
+        return { cursor_start: start, cursor_end: end, matches: candidates, metadata: {} };
       }
       case "inspect_request": {
         const text = this.#interpreter.inspect(code, Number(content.cursor_pos));
-        return reply({ found: text !== null, data: text === null ? {} : { "text/plain": text }, metadata: {} });
+        return { found: text !== null, data: text === null ? {} : { "text/plain": text }, metadata: {} };
       }
       case "is_complete_request": {
         const { completed, indent } = this.#interpreter.isComplete(code);
-        return reply(completed ? { status: "complete" } : { status: "incomplete", indent: indent ?? "" });
+        return completed ? { status: "complete" } : { status: "incomplete", indent: indent ?? "" };
       }
       case "comm_info_request":
-        return reply({ comms: {} });
+        return { comms: {} };
       case "history_request":
-        return reply({ history: [] });
-      case "interrupt_request":
-        this.interrupt();
-        return reply({});
+        return { history: [] };
       case "shutdown_request":
-        return reply({ restart: content.restart === true });
+        return { restart: content.restart === true };
       default: // comm messages and the like: this kernel has no widgets, and the protocol lets it ignore them
-        return;
+        return null;
     }
   }
 
@@ -157,8 +149,7 @@ export class Kernel {
     this.#outputOf = request;
     if (!silent) this.#publish("execute_input", { code, execution_count: count }, request);
 
-    const cell: RunningCell = { request, interruption: new AbortController() };
-    this.#running = cell;
+    this.#running = this.#newInterruption();
     const name = counted ? `cell-${count}` : `silent-${++this.#silentCount}`;
     const outcome = await this.#interpreter.execute(code, name, counted ? `cell ${count}` : "cell");
     if (outcome.status === "ok" && !silent && outcome.value != null) {
@@ -168,11 +159,23 @@ export class Kernel {
         metadata: {},
       });
     }
+    this.#running.end();
     this.#running = null;
     this.#streams.flush();
     if (outcome.status === "ok") return null;
     if (!silent) this.#publish("error", { ...outcome.error }, request);
     return outcome.error;
+  }
+
+  #newInterruption(): CellInterruption {
+    this.#interruptState.take(); // one that came between cells is not meant for this one
+    const interruption = new CellInterruption(this.#interruptState);
+    interruption.signal.addEventListener("abort", () => {
+      setTimeout(() => {
+        if (this.#running === interruption) this.#interpreter.leave();
+      }, INTERRUPT_GRACE_MS);
+    });
+    return interruption;
   }
 
   async #abortWaiting(): Promise<void> {
@@ -195,7 +198,7 @@ export class Kernel {
   }
 
   #signal(): AbortSignal {
-    return this.#running?.interruption.signal ?? new AbortController().signal;
+    return this.#running?.signal ?? new AbortController().signal;
   }
 
   /** After everything printed so far. */
@@ -212,7 +215,7 @@ export class Kernel {
     this.#streams.flush();
     await sleep(ABORT_WINDOW_MS); // lets the reply leave
     this.#interpreter.close();
-    this.#server?.close();
+    await this.#server?.close();
     this.#options.onShutdown();
   }
 }

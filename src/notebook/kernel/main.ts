@@ -1,6 +1,5 @@
 import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
-import { readConnectionFile } from "../wire.js";
 import { Kernel } from "./kernel.js";
 
 /** Started by Jupyter: `node main.js CONNECTION_FILE`. */
@@ -11,7 +10,7 @@ async function main(connectionFile: string | undefined): Promise<void> {
   let kernel: Kernel | null = null;
   process.on("SIGINT", () => kernel?.interrupt()); // from the start: an early interrupt must not end the process
   kernel = await Kernel.start({
-    connection: await readConnectionFile(connectionFile),
+    connectionFile,
     root: fileURLToPath(new URL(".", packageFile)).replace(/[/\\]$/, ""),
     version,
     onShutdown: () => process.exit(0),

@@ -1,56 +1,63 @@
+import { once } from "node:events";
+import { Worker } from "node:worker_threads";
 import * as zmq from "zeromq";
 import { LabFailure } from "../../core/errors.js";
-import {
-  type Channel,
-  type ConnectionInfo,
-  channelAddress,
-  decodeMessage,
-  encodeMessage,
-  type Message,
-  newHeader,
-} from "../wire.js";
+import { errorText } from "../../core/files.js";
+import { channelAddress, decodeMessage, encodeMessage, type Message, newHeader, readConnectionFile } from "../wire.js";
+import type { ControlThreadData, FromControlThread } from "./interrupts.js";
 
-export type RequestHandler = (request: Message, channel: "shell" | "control") => void;
+export interface ServerOptions {
+  connectionFile: string;
+  onRequest: (request: Message, channel: "shell" | "control") => void;
+  /** Called when the control thread has received an interrupt. */
+  onInterrupt: () => void;
+  /** Shared with the control thread. */
+  interruptMemory: SharedArrayBuffer;
+}
 
-/** The kernel's five sockets. Nothing sent is ever dropped: there is no limit on what waits, and no send waits. */
+/**
+ * The kernel's end of the five channels: shell, iopub and stdin here, control and heartbeat in a thread of their own.
+ * Nothing sent is ever dropped: there is no limit on what waits, and no send waits.
+ */
 export class KernelServer {
   readonly #key: string;
-  readonly #iopub = new zmq.Publisher();
-  readonly #shell = new zmq.Router();
-  readonly #control = new zmq.Router();
+  readonly #options: ServerOptions;
+  // As ZeroMQ has them (1000 messages, then waiting or dropping) a fast loop loses its output and its idle status.
+  readonly #iopub = new zmq.Publisher({ sendHighWaterMark: 0, sendTimeout: 0 });
+  readonly #shell = new zmq.Router({ sendHighWaterMark: 0, sendTimeout: 0 });
   readonly #stdin = new zmq.Router();
-  readonly #heartbeat = new zmq.Reply();
+  readonly #controlThread: Worker;
 
-  private constructor(key: string) {
+  private constructor(key: string, options: ServerOptions) {
     this.#key = key;
-    for (const socket of [this.#iopub, this.#shell, this.#control]) {
-      // As ZeroMQ has them (1000 messages, then waiting or dropping) a fast loop loses its output and its idle status.
-      socket.sendHighWaterMark = 0;
-      socket.sendTimeout = 0;
-    }
+    this.#options = options;
+    const workerData: ControlThreadData = { connectionFile: options.connectionFile, memory: options.interruptMemory };
+    this.#controlThread = new Worker(new URL("./control-thread.js", import.meta.url), { workerData });
   }
 
-  /** Opens the sockets and hands every request to `onRequest`. @throws {LabFailure} when a port is taken. */
-  static async open(connection: ConnectionInfo, onRequest: RequestHandler): Promise<KernelServer> {
-    const server = new KernelServer(connection.key);
-    const sockets = {
-      iopub: server.#iopub,
-      shell: server.#shell,
-      control: server.#control,
-      stdin: server.#stdin,
-      hb: server.#heartbeat,
-    } satisfies Record<Channel, zmq.Socket>;
-    for (const [channel, socket] of Object.entries(sockets)) {
-      const address = channelAddress(connection, channel as Channel);
-      try {
-        await socket.bind(address);
-      } catch (cause) {
-        throw new LabFailure(`the kernel cannot listen at ${address}`, { cause });
-      }
+  /** Opens the channels. @throws {LabFailure} when a port is taken. */
+  static async open(options: ServerOptions): Promise<KernelServer> {
+    const connection = await readConnectionFile(options.connectionFile);
+    const server = new KernelServer(connection.key, options);
+    try {
+      await Promise.all([
+        server.#iopub.bind(channelAddress(connection, "iopub")),
+        server.#shell.bind(channelAddress(connection, "shell")),
+        server.#stdin.bind(channelAddress(connection, "stdin")),
+        once(server.#controlThread, "message"), // its sockets are open
+      ]);
+    } catch (cause) {
+      throw new LabFailure(`the kernel cannot listen: ${errorText(cause)}`, { cause });
     }
-    void server.#serve(server.#shell, "shell", onRequest);
-    void server.#serve(server.#control, "control", onRequest);
-    void server.#answerHeartbeats();
+    server.#controlThread.on("message", (message: FromControlThread) => {
+      if (message.kind === "interrupt") options.onInterrupt();
+      else if (message.kind === "request")
+        server.#receive(
+          message.frames.map((frame) => Buffer.from(frame)),
+          "control",
+        );
+    });
+    void server.#serveShell();
     return server;
   }
 
@@ -67,30 +74,32 @@ export class KernelServer {
 
   /** To the client that sent `request`. */
   reply(request: Message, channel: "shell" | "control", type: string, content: Record<string, unknown>): void {
-    const socket = channel === "shell" ? this.#shell : this.#control;
     const header = newHeader(type, request.header.session);
     const message = { identities: request.identities, header, parent: request.header, metadata: {}, content };
-    void socket.send(encodeMessage(message, this.#key));
+    const frames = encodeMessage(message, this.#key);
+    if (channel === "shell") void this.#shell.send(frames);
+    else this.#controlThread.postMessage(frames);
   }
 
-  close(): void {
-    for (const socket of [this.#iopub, this.#shell, this.#control, this.#stdin, this.#heartbeat]) socket.close();
+  async close(): Promise<void> {
+    for (const socket of [this.#iopub, this.#shell, this.#stdin]) socket.close();
+    const ended = once(this.#controlThread, "exit");
+    this.#controlThread.postMessage("close"); // ended from outside, its sockets would abort the process
+    await ended;
   }
 
-  async #serve(socket: zmq.Router, channel: "shell" | "control", onRequest: RequestHandler): Promise<void> {
-    for await (const frames of socket) {
-      let request: Message;
-      try {
-        request = decodeMessage(frames, this.#key);
-      } catch (error) {
-        console.error(`kernel: ${error instanceof Error ? error.message : error}; ignored`);
-        continue;
-      }
-      onRequest(request, channel);
+  async #serveShell(): Promise<void> {
+    for await (const frames of this.#shell) this.#receive(frames, "shell");
+  }
+
+  #receive(frames: Buffer[], channel: "shell" | "control"): void {
+    let request: Message;
+    try {
+      request = decodeMessage(frames, this.#key);
+    } catch (error) {
+      console.error(`kernel: ${errorText(error)}; ignored`);
+      return;
     }
-  }
-
-  async #answerHeartbeats(): Promise<void> {
-    for await (const frames of this.#heartbeat) await this.#heartbeat.send(frames);
+    this.#options.onRequest(request, channel);
   }
 }
