@@ -113,11 +113,12 @@ function loadNativeBinding(): void {
   }
 }
 
-/** tfjs-node 4.22 calls two functions that Node 23 took away. */
+/** tfjs-node 4.22 calls two functions that Node 22 warns of and Node 23 took away. */
 function restoreLegacyUtil(): void {
-  const legacy = util as unknown as Record<string, unknown>;
-  legacy.isArray ??= Array.isArray;
-  legacy.isNullOrUndefined ??= (value: unknown) => value === null || value === undefined;
+  Object.assign(util, {
+    isArray: Array.isArray,
+    isNullOrUndefined: (value: unknown) => value === null || value === undefined,
+  });
 }
 
 async function startWasm(): Promise<Started> {
