@@ -1,0 +1,164 @@
+import { dirname } from "node:path";
+import { RefusedInput } from "../core/errors.js";
+import { errorText, requireWritableFolder, writeFileAtomic } from "../core/files.js";
+import { type FoundBrowser, findBrowsers } from "./browser.js";
+import type { Figure } from "./figure.js";
+import { startChromium } from "./render/chromium.js";
+import { startStatic } from "./render/static.js";
+import { type Drawing, type Engine, type FigureFormat, figureFormats, type Pictures } from "./render/types.js";
+import { COLUMN_INCHES, PIXELS_PER_INCH } from "./theme.js";
+
+/** What can draw figures, best first. "static" is jsdom with resvg and pdfkit: no browser at all. */
+export const rungs = ["CHROME_PATH", "system", "@sparticuz/chromium", "static"] as const;
+export type Rung = (typeof rungs)[number];
+
+export interface RenderOptions {
+  formats: readonly FigureFormat[];
+  /** Default: the size in the figure's layout. Text keeps its size. */
+  widthInches?: number;
+  heightInches?: number;
+  /** Pixels of the PNG per CSS pixel. Default 4: 384 dots per inch. */
+  scale?: number;
+}
+
+export interface RenderedFigure extends Pictures {
+  /** What to tell the user when the best way to draw was not to be had; null when it was. */
+  steppedDown: string | null;
+}
+
+/** Draws figures one after another with one browser page, until it is closed. */
+export interface Renderer {
+  /** What draws, e.g. "Chromium 147.0 (system)"; null where nothing can. */
+  readonly engine: string | null;
+  readonly steppedDown: string | null;
+  /**
+   * Pictures of a figure, the same bytes each time with one engine. No pictures where nothing can draw.
+   * @throws {RefusedInput} for a size, scale or format that cannot be.
+   * @throws {LabFailure} with plotly's words for a figure that it would draw otherwise than it says.
+   */
+  render(figure: Figure, options: RenderOptions): Promise<RenderedFigure>;
+  close(): Promise<void>;
+}
+
+/**
+ * Starts the first thing on this machine that can draw figures. Close it: a browser runs until then.
+ * @throws {RefusedInput} when CHROME_PATH names no program.
+ */
+export async function createRenderer(options: { rungs?: readonly Rung[] } = {}): Promise<Renderer> {
+  const { engine, steppedDown } = await climbDown(options.rungs ?? rungs);
+  let last: Promise<unknown> = Promise.resolve();
+  return {
+    engine: engine?.name ?? null,
+    steppedDown,
+    render: (figure, renderOptions) => {
+      // There is one page: a figure waits until the one before it is drawn, however that went.
+      const drawn = last.then(async () => {
+        const drawing = drawingOf(figure, renderOptions);
+        return { ...(engine === null ? {} : await engine.draw(drawing)), steppedDown };
+      });
+      last = drawn.catch(() => undefined);
+      return drawn;
+    },
+    close: async () => engine?.close(),
+  };
+}
+
+/** Draws one figure with a renderer of its own. */
+export async function renderFigure(figure: Figure, options: RenderOptions): Promise<RenderedFigure> {
+  drawingOf(figure, options); // refused before a browser starts
+  const renderer = await createRenderer();
+  try {
+    return await renderer.render(figure, options);
+  } finally {
+    await renderer.close();
+  }
+}
+
+export interface ExportedFigure {
+  /** Paths of the files written, the JSON first. */
+  files: string[];
+  steppedDown: string | null;
+}
+
+/**
+ * Writes a figure to BASE.json and its pictures to BASE.svg, BASE.png and BASE.pdf. The JSON is the figure as plotly
+ * reads it; where nothing can draw, it is all that is written, and `steppedDown` says so.
+ * @throws {RefusedInput} when the folder cannot be written to.
+ */
+export async function exportFigure(
+  figure: Figure,
+  basePath: string,
+  formats: readonly FigureFormat[] = figureFormats,
+  options: Omit<RenderOptions, "formats"> & { renderer?: Renderer } = {},
+): Promise<ExportedFigure> {
+  const { renderer, ...size } = options;
+  await requireWritableFolder(dirname(basePath));
+  const json = `${basePath}.json`;
+  await writeFileAtomic(json, `${JSON.stringify(figure, null, 1)}\n`);
+  const render = renderer ? renderer.render : renderFigure;
+  const { steppedDown, ...pictures } = await render(figure, { formats, ...size });
+  const files = [json];
+  for (const format of figureFormats) {
+    const bytes = pictures[format];
+    if (bytes === undefined) continue;
+    const path = `${basePath}.${format}`;
+    await writeFileAtomic(path, bytes);
+    files.push(path);
+  }
+  return { files, steppedDown };
+}
+
+async function climbDown(wanted: readonly Rung[]): Promise<{ engine: Engine | null; steppedDown: string | null }> {
+  const failures: string[] = [];
+  const found = findBrowsers().filter((browser) => wanted.includes(browser.source));
+  for (const start of [...found, ...(wanted.includes("static") ? (["static"] as const) : [])]) {
+    try {
+      const engine = await startEngine(start);
+      return { engine, steppedDown: stepText(engine, start, failures) };
+    } catch (cause) {
+      const name = start === "static" ? "jsdom and resvg" : `${start.source} browser ${start.path}`;
+      failures.push(`${name}: ${errorText(cause).split("\n")[0]}`);
+    }
+  }
+  const text = `nothing here can draw figures, only their JSON is written; ${BROWSER_HINT}`;
+  return { engine: null, steppedDown: withReasons(text, failures) };
+}
+
+const BROWSER_HINT = "install Chrome or Chromium, or set CHROME_PATH";
+
+function startEngine(start: FoundBrowser | "static"): Promise<Engine> {
+  return start === "static" ? startStatic() : startChromium(start);
+}
+
+function stepText(engine: Engine, start: FoundBrowser | "static", failures: readonly string[]): string | null {
+  if (start === "static")
+    return withReasons(`figures are drawn without a browser, by ${engine.name}; ${BROWSER_HINT}`, failures);
+  return failures.length === 0 ? null : withReasons(`figures are drawn by ${engine.name}`, failures);
+}
+
+function withReasons(text: string, failures: readonly string[]): string {
+  return failures.length === 0 ? text : `${text} (did not start: ${failures.join("; ")})`;
+}
+
+function drawingOf(figure: Figure, options: RenderOptions): Drawing {
+  const { formats, scale = 4 } = options;
+  const width = pixels(options.widthInches) ?? figure.layout.width ?? COLUMN_INCHES * PIXELS_PER_INCH;
+  const height = pixels(options.heightInches) ?? figure.layout.height ?? Math.round(width * 0.65);
+  for (const [name, value] of Object.entries({ width, height, scale })) {
+    if (Number.isFinite(value) && value > 0) continue;
+    throw new RefusedInput("a figure needs a size", { where: name, found: value, expected: "a number above 0" });
+  }
+  const unknown = formats.find((format) => !figureFormats.includes(format));
+  if (unknown !== undefined) {
+    throw new RefusedInput("a figure cannot be written in this format", {
+      where: "formats",
+      found: unknown,
+      expected: figureFormats.join(", "),
+    });
+  }
+  return { figure, formats, width, height, scale };
+}
+
+function pixels(inches: number | undefined): number | undefined {
+  return inches === undefined ? undefined : Math.round(inches * PIXELS_PER_INCH);
+}

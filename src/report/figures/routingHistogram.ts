@@ -1,0 +1,151 @@
+import type { Annotation, Data, LayoutAxis, Shape, YAxisName } from "plotly.js-dist";
+import { RefusedInput } from "../../core/errors.js";
+import type { ProbeScore } from "../../eval/types.js";
+import type { RunResult } from "../../run/types.js";
+import type { Figure } from "../figure.js";
+import {
+  axis,
+  baseConfig,
+  baseLayout,
+  colors,
+  createTheme,
+  type FigureOptions,
+  label,
+  metricStyles,
+  PIXELS_PER_INCH,
+  type Theme,
+} from "../theme.js";
+import { probesOf } from "../values.js";
+
+const kinds = ["rewrite", "rephrase", "locality"] as const;
+type Kind = (typeof kinds)[number];
+
+/** Bins per threshold: a whole number, so that the threshold stands on an edge and no bin holds both sides of it. */
+const BINS = 12;
+/** Distances beyond this many thresholds share the last bin, so that one outlier does not flatten the rest. */
+const LAST_EDGE = 3;
+/** Heights in inches: of the band above a panel, which holds its name, and of what stands below the last one. */
+const BAND = 0.2;
+const PANEL = 0.46;
+const FOOT = 0.33;
+
+/**
+ * How far the routing activation of each probe is from its threshold: a histogram of Delta / threshold, one panel per
+ * kind of probe. Below 1 the untouched model answers (pale), from 1 on a memory (full colour). Of several memories the
+ * one nearest to taking over counts. A ratio is drawn because every block has a threshold of its own.
+ * @throws {RefusedInput} when no probe was read against a memory, or a threshold is not above 0.
+ */
+export function routingHistogram(run: RunResult, options: FigureOptions = {}): Figure {
+  const probes = new Map(
+    kinds.map((kind) => [kind, run.scores.flatMap((record) => probesOf(record, kind)).filter(isRead)]),
+  );
+  const shown = kinds.filter((kind) => probes.get(kind)?.length);
+  if (shown.length === 0) {
+    throw new RefusedInput("no probe of the run was read against a memory", {
+      where: `scores of the ${run.protocol.method} run`,
+      found: "no routing activations",
+      expected: "a method with a router, such as wise",
+    });
+  }
+  const theme = createTheme(options.medium);
+  const panels = shown.map((kind, i) => ({ kind, suffix: i === 0 ? "" : `${i + 1}`, probes: probes.get(kind) ?? [] }));
+  const ratios = panels.flatMap((panel) => panel.probes.map(ratioOf));
+  const lastEdge = Math.min(LAST_EDGE, Math.max(1.5, Math.ceil(Math.max(...ratios) * 2) / 2));
+  const plot = panels.length * (BAND + PANEL) - BAND; // the first band is the top margin
+  const tops = panels.map((_, i) => 1 - (i * (BAND + PANEL)) / plot);
+  const axes = panels.map((panel, i): [string, Partial<LayoutAxis>] => {
+    const top = tops[i] as number;
+    const place = { domain: [Math.max(0, top - PANEL / plot), top] as [number, number], anchor: "x" as const };
+    return [`yaxis${panel.suffix}`, axis("", theme, { ...place, rangemode: "tozero", tickformat: ".0%", nticks: 3 })];
+  });
+  const margins = { top: BAND * PIXELS_PER_INCH, bottom: FOOT * PIXELS_PER_INCH };
+  return {
+    data: panels.map((panel) => bars(panel, lastEdge, theme)),
+    layout: {
+      ...baseLayout({ ...options, heightInches: BAND + plot + FOOT, margins, legend: false }),
+      bargap: 0,
+      xaxis: xAxis(lastEdge, panels.at(-1)?.suffix ?? "", theme),
+      ...Object.fromEntries(axes),
+      shapes: [thresholdLine(theme)],
+      annotations: panels.map((panel, i) => panelLabel(panel, tops[i] as number, theme)),
+    },
+    config: baseConfig,
+  };
+}
+
+interface Panel {
+  kind: Kind;
+  /** Number of the panel's y axis in plotly's names: "", "2", "3". */
+  suffix: string;
+  probes: readonly ProbeScore[];
+}
+
+function isRead(probe: ProbeScore): boolean {
+  return probe.readings.length > 0;
+}
+
+/** Delta / threshold of the memory nearest to taking over, or furthest past it. */
+function ratioOf(probe: ProbeScore): number {
+  const ratios = probe.readings.map(({ memory, delta, threshold }) => {
+    if (threshold > 0) return delta / threshold;
+    throw new RefusedInput("a threshold of 0 or less has no ratio to draw", {
+      where: `reading of ${memory} for "${probe.prompt}"`,
+      found: threshold,
+      expected: "a threshold above 0 (an act_ratio above 0)",
+    });
+  });
+  return Math.max(...ratios);
+}
+
+function bars({ kind, suffix, probes }: Panel, lastEdge: number, theme: Theme): Data {
+  const counts = Array.from({ length: Math.round(lastEdge * BINS) }, () => 0);
+  for (const probe of probes) {
+    const bin = Math.min(Math.floor(ratioOf(probe) * BINS), counts.length - 1);
+    counts[bin] = (counts[bin] ?? 0) + 1;
+  }
+  const { color, tint } = metricStyles[kind];
+  return {
+    type: "bar",
+    uid: `routing-${kind}`,
+    name: kind,
+    x: counts.map((_, bin) => (bin + 0.5) / BINS),
+    y: counts.map((count) => count / probes.length),
+    width: 1 / BINS,
+    yaxis: `y${suffix}` as YAxisName,
+    marker: {
+      color: counts.map((_, bin) => (bin < BINS ? tint : color)),
+      line: { color: colors.paper, width: theme.px(0.5) },
+    },
+    customdata: counts,
+    hovertemplate: "%{x:.2f} thresholds: %{customdata} probes",
+  };
+}
+
+function xAxis(lastEdge: number, lowest: string, theme: Theme): Partial<LayoutAxis> {
+  const ticks = Array.from({ length: Math.round(lastEdge * 2) + 1 }, (_, i) => i / 2);
+  return axis("Routing activation Δ / threshold", theme, {
+    range: [0, lastEdge],
+    tickmode: "array",
+    tickvals: ticks,
+    ticktext: ticks.map((tick) => (tick === LAST_EDGE ? `${tick}+` : String(tick))),
+    anchor: `y${lowest}` as YAxisName,
+  });
+}
+
+function thresholdLine(theme: Theme): Partial<Shape> {
+  const line = { color: colors.ink, width: theme.px(0.9) };
+  return { type: "line", xref: "x", x0: 1, x1: 1, yref: "paper", y0: 0, y1: 1, line };
+}
+
+function panelLabel({ kind, probes }: Panel, top: number, theme: Theme): Partial<Annotation> {
+  const share = probes.filter((probe) => probe.route !== "main").length / probes.length;
+  return label(`${kind}: ${(100 * share).toFixed(0)}% to a memory`, {
+    xref: "paper",
+    x: 1,
+    xanchor: "right",
+    yref: "paper",
+    y: top,
+    yanchor: "bottom",
+    font: { size: theme.pt(7.5), color: metricStyles[kind].color },
+  });
+}

@@ -1,0 +1,79 @@
+import type { Data } from "plotly.js-dist";
+import { RefusedInput } from "../../core/errors.js";
+import type { RunResult } from "../../run/types.js";
+import type { Figure } from "../figure.js";
+import { requireAlike } from "../protocols.js";
+import { rowsOf, summaryFrame } from "../tables.js";
+import { axis, baseConfig, baseLayout, createTheme, type FigureOptions, gridLines, metricStyles } from "../theme.js";
+
+const names = ["rewrite", "rephrase", "locality"] as const;
+/** How far the marks of one T stand apart, in steps of the axis: their intervals must not lie over one another. */
+const APART = 0.09;
+
+/**
+ * Rewrite, rephrase and locality over T, with 95% bootstrap intervals over records. "all" stands last.
+ * @throws {RefusedInput} when the runs differ in anything but T, or two have the same T.
+ */
+export function tRollback(runs: readonly RunResult[], options: FigureOptions = {}): Figure {
+  requireAlike(runs, ["T"]);
+  const ordered = [...runs].sort((a, b) => order(a) - order(b));
+  const twice = ordered.find((run, i) => i > 0 && order(run) === order(ordered[i - 1] as RunResult));
+  if (twice) {
+    throw new RefusedInput("two runs of one T cannot share a place on the axis", {
+      where: "runs",
+      found: `T = ${twice.protocol.T} twice`,
+      expected: "one run per T",
+    });
+  }
+  const theme = createTheme(options.medium);
+  const rows = rowsOf(summaryFrame(ordered, { allow: ["T"] }));
+  const lines = names.map((name, i): Data => {
+    const style = metricStyles[name];
+    const column = (ending: string) => rows.map((row) => row[`${name}${ending}`] as number | null);
+    const means = column("");
+    return {
+      type: "scatter",
+      mode: "lines+markers",
+      uid: `t-rollback-${name}`,
+      name,
+      x: rows.map((_, place) => place + (i - 1) * APART),
+      y: means,
+      error_y: {
+        type: "data",
+        symmetric: false,
+        array: column("High").map((high, place) => distance(high, means[place])),
+        arrayminus: column("Low").map((low, place) => distance(low, means[place])),
+        color: style.color,
+        thickness: theme.px(0.9),
+        width: theme.px(2),
+      },
+      line: { color: style.color, width: theme.px(1.1) },
+      marker: { color: style.color, symbol: style.symbol, size: theme.px(5.5) },
+      text: rows.map((row) => `T = ${row.T}`),
+      hovertemplate: "%{text}: %{y:.3f}",
+    };
+  });
+  return {
+    data: lines,
+    layout: {
+      ...baseLayout({ ...options, heightInches: 2.1 }),
+      xaxis: axis("Edits between rollbacks T", theme, {
+        tickmode: "array",
+        tickvals: rows.map((_, place) => place),
+        ticktext: rows.map((row) => String(row.T)),
+        range: [-0.4, rows.length - 0.6],
+      }),
+      yaxis: axis("Score", theme, { ...gridLines(theme), range: [-0.02, 1.04], dtick: 0.2, tickformat: ".1f" }),
+    },
+    config: baseConfig,
+  };
+}
+
+function order(run: RunResult): number {
+  return run.protocol.T === "all" ? Number.POSITIVE_INFINITY : run.protocol.T;
+}
+
+/** Length of one arm of an interval; nothing where there is no mean. */
+function distance(end: number | null | undefined, mean: number | null | undefined): number {
+  return end == null || mean == null ? 0 : Math.abs(end - mean);
+}

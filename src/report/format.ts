@@ -1,0 +1,152 @@
+import type { DataFrame } from "danfojs-node";
+import type { RunResult } from "../run/types.js";
+import { caption, footnotes, rowFields } from "./protocols.js";
+import { type Cell, frameOf, type Row, rowsOf, type SummaryOptions, summaryFrame } from "./tables.js";
+import type { MeasureName } from "./values.js";
+
+export interface FormatOptions {
+  /** Decimals of numbers that are not whole. Default 3. */
+  digits?: number;
+}
+
+/** A table as CSV (RFC 4180, "\n" after each line): numbers in full, NaN as NaN, null as nothing. */
+export function toCsv(frame: DataFrame): string {
+  const lines = [frame.columns as string[], ...(frame.values as Cell[][])];
+  return lines.map((cells) => `${cells.map(csvCell).join(",")}\n`).join("");
+}
+
+/** A table as GitHub Markdown, numbers to the right. */
+export function toMarkdown(frame: DataFrame, options: FormatOptions = {}): string {
+  const { header, body, right } = gridOf(frame, options);
+  const line = (cells: readonly string[]) => `| ${cells.map(markdownCell).join(" | ")} |\n`;
+  const rule = `| ${right.map((toRight) => (toRight ? "---:" : "---")).join(" | ")} |\n`;
+  return [line(header), rule, ...body.map(line)].join("");
+}
+
+/** A table as aligned plain text for a terminal, numbers to the right. */
+export function toText(frame: DataFrame, options: FormatOptions = {}): string {
+  const { header, body, right } = gridOf(frame, options);
+  const cells = [header, ...body].map((row) => row.map((cell) => cell.replaceAll(/\s+/g, " ")));
+  const widths = header.map((_, i) => Math.max(...cells.map((row) => lengthOf(row[i] as string))));
+  const lines = cells.map((row) =>
+    row
+      .map((cell, i) => {
+        const blank = " ".repeat((widths[i] as number) - lengthOf(cell));
+        return right[i] ? blank + cell : cell + blank;
+      })
+      .join("  ")
+      .trimEnd(),
+  );
+  lines.splice(1, 0, widths.map((width) => "-".repeat(width)).join("  "));
+  return `${lines.join("\n")}\n`;
+}
+
+/** How the scores of a summary are called where people read it, in the order of the columns. */
+const scoreHeads = {
+  rewrite: "Rewrite",
+  rephrase: "Rephrase",
+  locality: "Locality",
+  average: "Avg",
+  portability: "Portability",
+} satisfies Partial<Record<MeasureName, string>>;
+
+/**
+ * A summary for reading: a mean and its interval in one cell, e.g. "0.979 [0.946, 1.000]". Fields in which the rows do
+ * not differ are left to the caption, T excepted.
+ * @param frame what `summaryFrame` made.
+ */
+export function summaryView(frame: DataFrame, { digits = 3 }: FormatOptions = {}): DataFrame {
+  const rows = rowsOf(frame);
+  const names = frame.columns as string[];
+  const fields = names.slice(0, names.indexOf("records"));
+  const shown = fields.filter((field) => field === "T" || new Set(rows.map((row) => row[field])).size > 1);
+  const scores = Object.entries(scoreHeads).filter(([name]) => names.includes(name));
+  const view = rows.map((row): Row => {
+    const toMain = ["rewriteToMain", "rephraseToMain", "localityToMain"].map((name) => fixed(row[name], 2));
+    return {
+      ...Object.fromEntries(shown.map((field) => [field, row[field] ?? null])),
+      Records: row.records ?? null,
+      Blocks: row.blocks ?? null,
+      ...Object.fromEntries(scores.map(([name, head]) => [head, intervalText(row, name, digits)])),
+      "Pre-edit rew / reph": [row.preRewrite, row.preRephrase].map((value) => fixed(value, digits)).join(" / "),
+      "To main rew / reph / loc": toMain.join(" / "),
+      "s/edit": fixed(row.secondsPerEdit, 2),
+    };
+  });
+  return frameOf(view, "runs");
+}
+
+/** Table, caption and footnotes of runs as one text: what a terminal prints and what a notebook shows. */
+export function renderSummary(
+  runs: readonly RunResult[],
+  format: "text" | "markdown",
+  options: SummaryOptions & FormatOptions = {},
+): string {
+  const view = summaryView(summaryFrame(runs, options), options);
+  const table = format === "text" ? toText(view) : toMarkdown(view);
+  const { notes } = footnotes(runs, options.allow ?? rowFields);
+  return `${table}\n${[caption(runs), ...notes].join("\n")}\n`;
+}
+
+interface Grid {
+  header: string[];
+  body: string[][];
+  /** Whether a column stands to the right: all its cells begin like numbers, or are empty. */
+  right: boolean[];
+}
+
+function gridOf(frame: DataFrame, options: FormatOptions): Grid {
+  const header = frame.columns as string[];
+  const values = frame.values as Cell[][];
+  const columns = header.map((_, i) =>
+    columnText(
+      values.map((row) => row[i] ?? null),
+      options,
+    ),
+  );
+  return {
+    header,
+    body: values.map((_, row) => columns.map((column) => column[row] as string)),
+    right: columns.map((column) => column.every((text) => /^(-$|NaN|-?\d)/.test(text))),
+  };
+}
+
+/** Cells of a column as text. Decimals are the same in all cells, and none where all numbers are whole. */
+function columnText(cells: readonly Cell[], { digits = 3 }: FormatOptions): string[] {
+  const whole = cells.every((cell) => typeof cell !== "number" || Number.isInteger(cell) || Number.isNaN(cell));
+  return cells.map((cell) => {
+    if (cell === null) return NOTHING;
+    return typeof cell === "number" && !whole ? cell.toFixed(digits) : String(cell);
+  });
+}
+
+/** How a cell reads where there is no such probe. */
+const NOTHING = "-";
+
+function fixed(cell: Cell | undefined, digits: number): string {
+  return typeof cell === "number" ? cell.toFixed(digits) : NOTHING;
+}
+
+/** A mean with its interval, and with the number of records behind it where that is not all of them. */
+function intervalText(row: Row, name: string, digits: number): string {
+  const [mean, low, high] = [name, `${name}Low`, `${name}High`].map((column) => fixed(row[column], digits));
+  if (mean === NOTHING) return NOTHING;
+  const count = row[`${name}Records`];
+  return `${mean} [${low}, ${high}]${count === row.records ? "" : ` (n = ${count})`}`;
+}
+
+function csvCell(cell: Cell): string {
+  const text = cell === null ? "" : String(cell);
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}
+
+function markdownCell(text: string): string {
+  return text
+    .replaceAll("\\", "\\\\")
+    .replaceAll("|", "\\|")
+    .replaceAll(/\s*\n\s*/g, "<br>");
+}
+
+function lengthOf(text: string): number {
+  return [...text].length;
+}

@@ -1,0 +1,130 @@
+import { RefusedInput, show } from "../core/errors.js";
+import type { Protocol, RunResult } from "../run/types.js";
+
+/** Fields of a protocol in which the rows of a table differ by design: each gets a column of its own. */
+export const rowFields = ["method", "T", "when"] as const satisfies readonly (keyof Protocol)[];
+
+/** One field in which two protocols differ. Options are named one by one, e.g. "options.act_ratio". */
+export interface Difference {
+  field: string;
+  first: unknown;
+  other: unknown;
+}
+
+/**
+ * Where two protocols differ, except in the allowed fields. Options of different methods have nothing to compare: the
+ * method says it.
+ */
+export function differences(first: Protocol, other: Protocol, allowed: readonly string[]): Difference[] {
+  const a = fieldsOf(first);
+  const b = fieldsOf(other);
+  return [...new Set([...a.keys(), ...b.keys()])]
+    .filter((field) => !allowed.includes(field))
+    .filter((field) => first.method === other.method || !field.startsWith("options."))
+    .map((field) => ({ field, first: a.get(field), other: b.get(field) }))
+    .filter((pair) => canonical(pair.first) !== canonical(pair.other));
+}
+
+/** A field of a protocol by its name, "options.act_ratio" for one option. */
+export function fieldOf(protocol: Protocol, field: string): unknown {
+  return fieldsOf(protocol).get(field);
+}
+
+/**
+ * Proves that runs may stand in one table or figure.
+ * @throws {RefusedInput} when there is none, or naming every field in which one differs from the first.
+ */
+export function requireAlike(runs: readonly RunResult[], allowed: readonly string[] = rowFields): void {
+  const first = firstOf(runs);
+  for (const [i, run] of runs.entries()) {
+    const found = differences(first.protocol, run.protocol, allowed);
+    if (found.length === 0) continue;
+    throw new RefusedInput("runs of unlike protocols cannot stand side by side unmarked", {
+      where: `run ${i + 1}${run.folder === null ? "" : ` (${run.folder})`}, compared with run 1`,
+      found: describe(found),
+      expected: `the same protocol but for ${allowed.join(", ")}`,
+      hint: "mark: true adds a footnote to each row that differs",
+    });
+  }
+}
+
+/** Footnotes for runs that differ from the first: a mark per run ("" for those like it), and the text of each mark. */
+export function footnotes(
+  runs: readonly RunResult[],
+  allowed: readonly string[] = rowFields,
+): { marks: string[]; notes: string[] } {
+  const first = firstOf(runs);
+  const texts: string[] = [];
+  const marks = runs.map((run) => {
+    const found = differences(first.protocol, run.protocol, allowed);
+    if (found.length === 0) return "";
+    const text = describe(found);
+    if (!texts.includes(text)) texts.push(text);
+    return letter(texts.indexOf(text));
+  });
+  return { marks, notes: texts.map((text, i) => `${letter(i)}: ${text}`) };
+}
+
+/** What the numbers of these runs mean, in words: the text under a table or a figure. Every value that occurs is named. */
+export function caption(runs: readonly RunResult[]): string {
+  firstOf(runs);
+  const every = (text: (protocol: Protocol) => unknown) =>
+    [...new Set(runs.map((run) => String(text(run.protocol))))].join(" or ");
+  const parts = [
+    `${every((p) => `${p.data} (sha256 ${p.dataSha256.slice(0, 8)})`)}, ${every((p) => p.records)} records`,
+    `T = ${[...new Set(runs.map((run) => run.protocol.T))].join(", ")}, scored ${every((p) => p.when)}`,
+    every((p) => p.metric),
+    `locality is ${every((p) => p.locality)}`,
+    every(templateText),
+    `${every((p) => p.method)} on ${every((p) => `${p.model} (sha256 ${p.modelSha256.slice(0, 8)})`)}`,
+    `seed ${every((p) => p.seed)}`,
+    `computed with ${every((p) => p.backend)}`,
+    "[95% bootstrap interval over records]",
+  ];
+  const methods = [...new Set(runs.map((run) => run.protocol.method))];
+  return [`${parts.join("; ")}.`, ...methods.map((method) => optionsLine(runs, method))].join("\n");
+}
+
+function templateText(protocol: Protocol): string {
+  if (!protocol.chatTemplate) return "no chat template";
+  return protocol.doubleBos ? "chat template, a second BOS in front" : "chat template";
+}
+
+function optionsLine(runs: readonly RunResult[], method: string): string {
+  const all = runs.filter((run) => run.protocol.method === method).map((run) => run.protocol.options);
+  const names = [...new Set(all.flatMap((options) => Object.keys(options)))];
+  const every = (name: string) => [...new Set(all.map((options) => show(options[name])))].join(" or ");
+  return `${method}: ${names.map((name) => `${name} ${every(name)}`).join(", ")}.`;
+}
+
+function firstOf(runs: readonly RunResult[]): RunResult {
+  const [first] = runs;
+  if (first === undefined) {
+    throw new RefusedInput("there is no run to show", { where: "runs", found: "0 runs", expected: "at least one run" });
+  }
+  return first;
+}
+
+function fieldsOf({ options, ...plain }: Protocol): Map<string, unknown> {
+  const named = Object.entries(options).map(([name, value]) => [`options.${name}`, value] as const);
+  return new Map<string, unknown>([...Object.entries(plain), ...named]);
+}
+
+function describe(found: readonly Difference[]): string {
+  return found.map(({ field, first, other }) => `${field} is ${show(other)}, not ${show(first)}`).join("; ");
+}
+
+/** Text that is equal when values are, whatever the order of their keys. */
+function canonical(value: unknown): string {
+  if (value === undefined) return "undefined";
+  return JSON.stringify(value, (_key, part: unknown) =>
+    part !== null && typeof part === "object" && !Array.isArray(part)
+      ? Object.fromEntries(Object.entries(part).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : part,
+  );
+}
+
+function letter(index: number): string {
+  const last = String.fromCharCode(97 + (index % 26));
+  return index < 26 ? last : letter(Math.floor(index / 26) - 1) + last;
+}

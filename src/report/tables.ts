@@ -1,0 +1,167 @@
+import { DataFrame } from "danfojs-node";
+import { RefusedInput, show } from "../core/errors.js";
+import { createRng } from "../core/rng.js";
+import { bootstrapInterval, mean } from "../core/stats.js";
+import type { ProbeScore, RecordScore } from "../eval/types.js";
+import type { RunResult } from "../run/types.js";
+import { fieldOf, footnotes, requireAlike, rowFields } from "./protocols.js";
+import {
+  anyHas,
+  type MeasureName,
+  measures,
+  type ProbeKind,
+  probeKinds,
+  probesOf,
+  secondsOf,
+  valuesOf,
+} from "./values.js";
+
+/** A cell of a frame: null only where a record has no such probe, or nothing was measured. */
+export type Cell = string | number | boolean | null;
+export type Row = Record<string, Cell>;
+
+/**
+ * One row per record of a run, in file order: prompt, answer, scores in [0, 1] after and before the edit, the route of
+ * each kind of probe, and how its edit went (steps, seconds). `record` and `block` count from 0.
+ */
+export function casesFrame(run: RunResult): DataFrame {
+  const kinds = probeKinds.filter((kind) => kind !== "portability" || anyHas([run], kind));
+  const edits = new Map(run.edits.map((edit) => [edit.record, edit]));
+  const rows = run.scores.map((record): Row => {
+    const edit = edits.get(record.record);
+    return {
+      record: record.record,
+      block: record.block,
+      subject: record.subject,
+      prompt: record.rewrite.prompt,
+      answer: record.rewrite.answer,
+      ...Object.fromEntries(shownMeasures([run]).map((name) => [name, measures[name](record)])),
+      ...byKind(record, kinds, "Exact", (probes) => probes.every((probe) => probe.exact)),
+      ...byKind(record, kinds, "Route", (probes) => [...new Set(probes.map((probe) => probe.route))].join(", ")),
+      steps: edit?.steps.length ?? null,
+      stoppedEarly: edit?.stoppedEarly ?? null,
+      seconds: edit === undefined ? null : edit.seconds.frozen + edit.seconds.steps,
+    };
+  });
+  return frameOf(rows, "records of the run");
+}
+
+/** One row per block: which records it holds, mean scores, the number of records behind each, seconds of its edits. */
+export function blocksFrame(run: RunResult): DataFrame {
+  const blocks = new Map<number, RecordScore[]>();
+  for (const score of run.scores) blocks.set(score.block, [...(blocks.get(score.block) ?? []), score]);
+  const rows = [...blocks].map(([block, scores]): Row => {
+    const records = scores.map((score) => score.record);
+    const seconds = secondsOf(run, new Set(records));
+    return {
+      block,
+      firstRecord: Math.min(...records),
+      lastRecord: Math.max(...records),
+      records: records.length,
+      ...Object.assign({}, ...shownMeasures([run]).map((name) => meanColumns(scores, name))),
+      seconds: seconds.length === 0 ? null : seconds.reduce((total, s) => total + s, 0),
+    };
+  });
+  return frameOf(rows, "blocks of the run");
+}
+
+export interface SummaryOptions {
+  /** Fields of the protocol in which runs may differ; each is a column. Default: method, T and when. */
+  allow?: readonly string[];
+  /** Takes runs that differ in other fields too, and gives each a mark in a column "mark" (texts: `footnotes`). */
+  mark?: boolean;
+}
+
+/**
+ * One row per run: the fields in which runs may differ, records and blocks, mean scores in [0, 1] with the number of
+ * records behind each and its 95% bootstrap interval over records (columns NAME, NAMELow, NAMEHigh, NAMERecords), scores
+ * before the edits, the share of each kind of probe that the router left to the untouched model, and seconds per edit.
+ * @throws {RefusedInput} naming the fields in which runs differ that may not, unless they are marked.
+ */
+export function summaryFrame(runs: readonly RunResult[], options: SummaryOptions = {}): DataFrame {
+  const { allow = rowFields, mark = false } = options;
+  if (!mark) requireAlike(runs, allow);
+  const { marks } = footnotes(runs, allow);
+  const rows = runs.map((run, i): Row => {
+    const seconds = secondsOf(run);
+    return {
+      ...Object.fromEntries(allow.map((field) => [field, cellOf(fieldOf(run.protocol, field))])),
+      ...(mark ? { mark: marks[i] as string } : {}),
+      records: run.scores.length,
+      blocks: new Set(run.scores.map((score) => score.block)).size,
+      ...Object.assign({}, ...shownMeasures(runs).map((name) => intervalColumns(run, name))),
+      ...Object.assign({}, ...probeKinds.filter((kind) => anyHas(runs, kind)).map((kind) => shareOfMain(run, kind))),
+      secondsPerEdit: seconds.length === 0 ? null : mean(seconds),
+    };
+  });
+  return frameOf(rows, "runs");
+}
+
+/** Rows of a frame as objects, with the values that stand in it. */
+export function rowsOf(frame: DataFrame): Row[] {
+  const columns = frame.columns as string[];
+  return (frame.values as Cell[][]).map((values) =>
+    Object.fromEntries(columns.map((name, i) => [name, values[i] ?? null])),
+  );
+}
+
+/** @throws {RefusedInput} for no rows: danfo has no empty frame with columns. */
+export function frameOf(rows: readonly Row[], what: string): DataFrame {
+  const [first] = rows;
+  if (first === undefined) {
+    throw new RefusedInput("a table needs at least one row", { where: what, found: "none", expected: "at least one" });
+  }
+  const columns = Object.keys(first);
+  return new DataFrame(
+    rows.map((row) => columns.map((name) => row[name] ?? null)),
+    { columns },
+  );
+}
+
+/** A column per kind of probe, named after it. */
+function byKind(
+  record: RecordScore,
+  kinds: readonly ProbeKind[],
+  ending: string,
+  cell: (probes: readonly ProbeScore[]) => Cell,
+): Row {
+  const columns = kinds.map((kind) => {
+    const probes = probesOf(record, kind);
+    return [`${kind}${ending}`, probes.length === 0 ? null : cell(probes)] as const;
+  });
+  return Object.fromEntries(columns);
+}
+
+function shownMeasures(runs: readonly RunResult[]): MeasureName[] {
+  const portability: MeasureName[] = anyHas(runs, "portability") ? ["portability"] : [];
+  return ["rewrite", "rephrase", "locality", "average", ...portability, "preRewrite", "preRephrase"];
+}
+
+function meanColumns(scores: readonly RecordScore[], name: MeasureName): Row {
+  const values = valuesOf(scores, name);
+  return { [name]: values.length === 0 ? null : mean(values), [`${name}Records`]: values.length };
+}
+
+/** The interval's generator is keyed by the run's seed and the column: the same run gives the same interval anywhere. */
+function intervalColumns(run: RunResult, name: MeasureName): Row {
+  const values = valuesOf(run.scores, name);
+  const rng = createRng(run.protocol.seed).fork("bootstrap", name);
+  const interval = values.length === 0 ? { mean: null, low: null, high: null } : bootstrapInterval(values, { rng });
+  return {
+    [name]: interval.mean,
+    [`${name}Low`]: interval.low,
+    [`${name}High`]: interval.high,
+    [`${name}Records`]: values.length,
+  };
+}
+
+function shareOfMain(run: RunResult, kind: ProbeKind): Row {
+  const probes = run.scores.flatMap((record) => probesOf(record, kind));
+  const routed = probes.map((probe): number => (probe.route === "main" ? 1 : 0));
+  return { [`${kind}ToMain`]: routed.length === 0 ? null : mean(routed) };
+}
+
+function cellOf(value: unknown): Cell {
+  if (typeof value === "string" || typeof value === "number" || typeof value === "boolean") return value;
+  return value === undefined || value === null ? null : show(value);
+}

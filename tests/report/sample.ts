@@ -1,0 +1,105 @@
+import { createRng, type Rng } from "../../src/core/rng.js";
+import type { EditStep, EditTrace } from "../../src/edit/trace.js";
+import type { ProbeScore, RecordScore } from "../../src/eval/types.js";
+import type { Protocol, RunResult } from "../../src/run/types.js";
+
+// Invented runs with the shape of real ones, for tests of tables and figures. No number here was measured.
+
+export const sampleProtocol: Protocol = {
+  data: "invented",
+  dataSha256: "0".repeat(64),
+  records: 60,
+  T: 10,
+  when: "after-all",
+  metric: "teacher-forced token accuracy",
+  locality: "agreement with the model before the edit",
+  chatTemplate: true,
+  doubleBos: false,
+  method: "wise",
+  options: { act_ratio: 0.5, n_iter: 30, act_margin: [2, 20, 10], retrieve: true },
+  model: "invented",
+  modelSha256: "1".repeat(64),
+  seed: 7,
+  backend: "cpu",
+};
+
+/** An invented run: quality falls as more edits share a block. */
+export function sampleRun(protocol: Partial<Protocol> = {}): RunResult {
+  const full = { ...sampleProtocol, ...protocol };
+  const perBlock = full.T === "all" ? full.records : full.T;
+  const rng = createRng(full.seed).fork("sample", perBlock);
+  const edits = Array.from({ length: full.records }, (_, record) => sampleTrace(rng.fork("edit", record), record));
+  const scores = edits.map((edit) => {
+    const block = Math.floor(edit.record / perBlock);
+    const threshold =
+      Math.min(...edits.filter((e) => Math.floor(e.record / perBlock) === block).map((e) => e.minAct)) / 2;
+    return sampleScore(rng.fork("score", edit.record), { edit, block, threshold, crowd: Math.log10(perBlock) });
+  });
+  return { protocol: full, scores, edits, folder: null };
+}
+
+/** An invented edit: losses that decay, distances that part. */
+export function sampleTrace(rng: Rng, record: number, steps = 30): EditTrace {
+  const speed = 0.12 + 0.1 * rng.uniform();
+  const trace: EditStep[] = [];
+  for (let step = 0; step < steps; step++) {
+    const ft = 7.5 * Math.exp(-speed * step) * (1 + 0.08 * rng.normal()) + 0.01;
+    const inScope = 26 * (1 - Math.exp(-0.2 * step)) + 0.3 * rng.normal() + 0.5;
+    const outOfScope = 3.2 * step * Math.exp(-0.22 * step) + 0.5 + 0.1 * rng.uniform();
+    const act = positive(outOfScope - inScope + 10) + positive(outOfScope - 2) + positive(20 - inScope);
+    trace.push({ step, ft, act, replay: 0, loss: ft + act, inScope, outOfScope });
+  }
+  const minAct = (trace.at(-1) as EditStep).inScope;
+  const stoppedEarly = steps < 30;
+  return { record, steps: trace, stoppedEarly, minAct, seconds: { frozen: 0.2, steps: 0.05 * steps } };
+}
+
+interface Situation {
+  edit: EditTrace;
+  block: number;
+  threshold: number;
+  /** log10 of the edits per block. */
+  crowd: number;
+}
+
+function sampleScore(rng: Rng, { edit, block, threshold, crowd }: Situation): RecordScore {
+  const forget = 0.05 + 0.12 * crowd;
+  const probe = (kind: "rewrite" | "rephrase" | "locality"): ProbeScore => {
+    const draw = rng.fork(kind);
+    const centre = { rewrite: edit.minAct, rephrase: edit.minAct * (0.82 - 0.06 * crowd), locality: 1.5 + 2 * crowd }[
+      kind
+    ];
+    const delta = Math.max(0.05, centre * (1 + 0.16 * draw.normal()));
+    const routed = delta >= threshold;
+    const good = kind === "locality" ? !routed || draw.uniform() > 0.6 : routed && draw.uniform() > forget;
+    const target = Array.from({ length: 4 }, () => draw.integer(1000));
+    const kept = good ? 4 : draw.integer(4);
+    const pre = target.map((id, i) => (kind === "locality" || i === 0 ? id : id + 1));
+    const post = target.map((id, i) => (i < kept ? id : id + 2));
+    return {
+      prompt: `${kind} prompt of record ${edit.record}`,
+      answer: `answer ${edit.record}`,
+      target,
+      pre,
+      post,
+      score: kept / 4,
+      preScore: kind === "locality" ? null : 0.25,
+      exact: kept === 4,
+      route: routed ? "side" : "main",
+      readings: [{ memory: "side", delta, threshold }],
+    };
+  };
+  return {
+    record: edit.record,
+    block,
+    subject: `Subject ${edit.record}`,
+    rewrite: probe("rewrite"),
+    rephrase: probe("rephrase"),
+    locality: [probe("locality")],
+    portability: [],
+  };
+}
+
+function positive(x: number): number {
+  return Math.max(0, x);
+}
