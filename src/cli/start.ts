@@ -1,2 +1,72 @@
-import type { BackendName } from "../tensor/backend.js";
-export async function startCommand(_o: { out?: string; save?: boolean; backend?: BackendName }, _s: AbortSignal): Promise<number> { return 0; }
+import { existsSync } from "node:fs";
+import { mkdir } from "node:fs/promises";
+import { basename, join, relative } from "node:path";
+import { LabFailure } from "../core/errors.js";
+import { runNotebook } from "../notebook/run.js";
+import { renderSummary } from "../report/format.js";
+import { readRun } from "../run/folder.js";
+import { projectFile } from "../run/inputs.js";
+import type { RunResult } from "../run/types.js";
+import { type BackendName, selectBackend } from "../tensor/backend.js";
+
+/** The notebooks of the main job, in order. */
+const NOTEBOOKS = ["01-one-edit", "02-t-rollback"] as const;
+
+/** The T values that notebook 02 runs, in the order of its table. */
+const RUN_FOLDERS = ["T1", "T2", "Tall"] as const;
+
+export interface StartArguments {
+  out?: string;
+  save?: boolean;
+  backend?: BackendName;
+}
+
+/**
+ * `npm start`: executes the notebooks in the TypeScript kernel, then prints the T-rollback table and where everything is.
+ * @returns the exit status: 0, or 1 when a cell failed
+ */
+export async function startCommand(options: StartArguments, signal: AbortSignal): Promise<number> {
+  const { name, detail } = await selectBackend(options.backend);
+  process.env.WISE_LAB_BACKEND = name; // the kernel is a process of its own and shall take the same one
+  console.log(detail);
+  const out = await freshFolder(options.out);
+  const figures = options.save ? projectFile("figures") : join(out, "figures");
+  await mkdir(figures, { recursive: true });
+  for (const notebook of NOTEBOOKS) {
+    const source = projectFile("notebooks", `${notebook}.ipynb`);
+    const output = options.save ? source : join(out, `${notebook}.ipynb`);
+    const folders = notebook === "02-t-rollback" ? { runs: join(out, "runs") } : {};
+    // Saved notebooks are committed: no path of this machine, and no folder that is not.
+    const parameters = options.save ? { figures: "../figures" } : { figures, ...folders };
+    console.log(`running ${here(source)}`);
+    const { errors } = await runNotebook(source, { parameters, output, signal });
+    const [failed] = errors;
+    if (failed) throw new LabFailure(`${here(output)}, cell ${failed.cell}: ${failed.name}: ${failed.message}`);
+  }
+  if (!options.save) console.log(`\n${renderSummary(await readRuns(join(out, "runs")), "text")}`);
+  console.log(`notebooks: ${here(options.save ? projectFile("notebooks") : out)}`);
+  console.log(`figures:   ${here(figures)}`);
+  return 0;
+}
+
+async function readRuns(folder: string): Promise<RunResult[]> {
+  const runs: RunResult[] = [];
+  for (const name of RUN_FOLDERS) runs.push(await readRun(join(folder, name)));
+  return runs;
+}
+
+/** The folder named, or the next free runs/start-N: nothing is ever overwritten. */
+async function freshFolder(named: string | undefined): Promise<string> {
+  let folder = named;
+  for (let n = 1; folder === undefined; n++) {
+    const candidate = projectFile("runs", `start-${n}`);
+    if (!existsSync(candidate)) folder = candidate;
+  }
+  await mkdir(folder, { recursive: true });
+  return folder;
+}
+
+function here(path: string): string {
+  const shown = relative(process.cwd(), path);
+  return shown.startsWith("..") ? basename(path) : shown;
+}

@@ -1,0 +1,36 @@
+/**
+ * What notebooks import: open a lab, ask, edit, roll back, run the protocol, and show tables and figures.
+ * @packageDocumentation
+ */
+export { Interrupted, LabFailure, RefusedInput } from "./core/errors.js";
+export { createRng, type Rng } from "./core/rng.js";
+export { bootstrapInterval, type Interval, mean, pairedPermutationTest } from "./core/stats.js";
+export { fetchData, locateData } from "./data/fetch.js";
+export { loadIrrelevant, loadRecords } from "./data/load.js";
+export type { Dataset, EditRecord } from "./data/records.js";
+export type { MemoryReading, Route } from "./edit/overlay.js";
+export { methods } from "./edit/registry.js";
+export type { EditStep, EditTrace } from "./edit/trace.js";
+export { describeWiseOptions, loadWiseOptions, presets, type WiseOptions } from "./edit/wise/hparams.js";
+export type { Answer } from "./eval/ask.js";
+export type { Probe, ProbeKind } from "./eval/score.js";
+export type { ProbeScore, RecordScore } from "./eval/types.js";
+export { display, displayFigure, displayTable, interruptSignal } from "./notebook/display.js";
+export { followEdit, followRun } from "./notebook/follow.js";
+export { type Progress, progress } from "./notebook/progress.js";
+export { runGolden } from "./parity/golden.js";
+export { answerRows, probeRows } from "./report/answers.js";
+export { exportFigure, renderFigure } from "./report/export.js";
+export type { Figure } from "./report/figure.js";
+export { lossCurve } from "./report/figures/lossCurve.js";
+export { routingDistances } from "./report/figures/routingDistances.js";
+export { routingHistogram } from "./report/figures/routingHistogram.js";
+export { tRollback } from "./report/figures/tRollback.js";
+export { renderSummary, summaryView, toCsv, toMarkdown, toText } from "./report/format.js";
+export { blocksFrame, casesFrame, summaryFrame } from "./report/tables.js";
+export { readRun } from "./run/folder.js";
+export { DEFAULT_MODEL, DEFAULT_RECORDS, projectFile } from "./run/inputs.js";
+export { type Fact, type Lab, type LabOptions, openLab, type RunRequest } from "./run/lab.js";
+export type { RunProgress } from "./run/runner.js";
+export type { Protocol, RunResult, When } from "./run/types.js";
+export { type BackendName, type BackendReport, selectBackend } from "./tensor/backend.js";
