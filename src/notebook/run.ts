@@ -44,7 +44,7 @@ export interface NotebookRun {
 }
 
 /** Time a cell that ran into its limit has to stop by itself before the kernel is ended. */
-const STOP_GRACE_MS = 5000;
+const STOP_GRACE_MS = 10_000;
 
 /**
  * Executes a notebook with the kernel of this package, over the Jupyter protocol; needs no Python and no kernelspec.

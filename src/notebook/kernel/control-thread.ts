@@ -26,6 +26,7 @@ async function serve(kernel: MessagePort, { connectionFile, memory }: ControlThr
       control.close();
       heartbeat.close();
       kernel.close();
+      state.setClosed();
     } else void control.send(message.map((frame) => (typeof frame === "string" ? frame : Buffer.from(frame))));
   });
   tell({ kind: "open" });

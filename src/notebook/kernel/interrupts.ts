@@ -3,7 +3,8 @@ import { Interrupted } from "../../core/errors.js";
 const ASKED = 0;
 const CELL_CODE_RUNS = 1;
 const ENDED_BY_FORCE = 2;
-const WORDS = 3;
+const THREAD_CLOSED = 3;
+const WORDS = 4;
 
 /** What the control thread is started with. */
 export interface ControlThreadData {
@@ -57,6 +58,17 @@ export class InterruptState {
     return isStuck;
   }
 
+  /** Control thread: its sockets are closed. */
+  setClosed(): void {
+    Atomics.store(this.#words, THREAD_CLOSED, 1);
+    Atomics.notify(this.#words, THREAD_CLOSED);
+  }
+
+  /** Kernel: waits, blocking, until the control thread has closed its sockets. */
+  waitUntilClosed(milliseconds: number): void {
+    Atomics.wait(this.#words, THREAD_CLOSED, 0, milliseconds);
+  }
+
   /** Kernel: whether code of a cell was ended by force since the last call. */
   takeForce(): boolean {
     return Atomics.exchange(this.#words, ENDED_BY_FORCE, 0) === 1;
@@ -66,16 +78,18 @@ export class InterruptState {
 /** The interrupt of one cell: a signal that looks for interrupts itself whenever it is asked. */
 export class CellInterruption {
   readonly #controller = new AbortController();
+  readonly #state: InterruptState;
   #ended = false;
   readonly signal: AbortSignal;
 
   constructor(state: InterruptState) {
-    const { signal } = this.#controller;
-    const isAborted = () => Reflect.get(AbortSignal.prototype, "aborted", signal) as boolean;
-    this.signal = Object.defineProperty(signal, "aborted", {
-      get: () => {
-        if (!this.#ended && !isAborted() && state.take()) this.abort();
-        return isAborted();
+    this.#state = state;
+    this.signal = Object.defineProperties(this.#controller.signal, {
+      aborted: { get: () => this.#isAborted() },
+      throwIfAborted: {
+        value: () => {
+          if (this.#isAborted()) throw this.signal.reason;
+        },
       },
     });
   }
@@ -87,5 +101,11 @@ export class CellInterruption {
 
   abort(): void {
     this.#controller.abort(new Interrupted("the cell was interrupted"));
+  }
+
+  #isAborted(): boolean {
+    const isAborted = () => Reflect.get(AbortSignal.prototype, "aborted", this.signal) as boolean;
+    if (!this.#ended && !isAborted() && this.#state.take()) this.abort();
+    return isAborted();
   }
 }

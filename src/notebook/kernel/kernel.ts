@@ -14,7 +14,7 @@ export interface KernelOptions {
   root: string;
   /** Of the package. */
   version: string;
-  /** Called once the sockets are closed, after a shutdown request. */
+  /** Called after a shutdown request has been answered. */
   onShutdown: () => void;
 }
 
@@ -22,6 +22,8 @@ export interface KernelOptions {
 const INTERRUPT_GRACE_MS = 600;
 /** Requests sent together with a failed cell may still be on their way; they are aborted, not run. */
 const ABORT_WINDOW_MS = 30;
+/** Lets the reply to a shutdown leave. */
+const SHUTDOWN_DELAY_MS = 30;
 
 /** A Jupyter kernel for TypeScript cells, protocol 5.3. Cells run one at a time; other requests are answered meanwhile. */
 export class Kernel {
@@ -49,7 +51,7 @@ export class Kernel {
     const kernel = new Kernel(options);
     kernel.#server = await KernelServer.open({
       connectionFile: options.connectionFile,
-      interruptMemory: kernel.#interruptState.memory,
+      interruptState: kernel.#interruptState,
       onRequest: (request, channel) => kernel.#receive(request, channel),
       onInterrupt: () => {
         if (kernel.#interruptState.take()) kernel.interrupt(); // else the cell's signal has seen it
@@ -91,7 +93,7 @@ export class Kernel {
     } finally {
       this.#publish("status", { execution_state: "idle" }, request);
     }
-    if (type === "shutdown_request") void this.#shutdown();
+    if (type === "shutdown_request") setTimeout(this.#options.onShutdown, SHUTDOWN_DELAY_MS);
   }
 
   /** The fields of a reply; null where the protocol asks for none. */
@@ -152,19 +154,24 @@ export class Kernel {
     this.#running = this.#newInterruption();
     const name = counted ? `cell-${count}` : `silent-${++this.#silentCount}`;
     const outcome = await this.#interpreter.execute(code, name, counted ? `cell ${count}` : "cell");
-    if (outcome.status === "ok" && !silent && outcome.value != null) {
-      this.#publishInOrder("execute_result", {
-        execution_count: count,
-        data: resultBundle(outcome.value),
-        metadata: {},
-      });
-    }
+    let error = outcome.status === "error" ? outcome.error : null;
+    if (outcome.status === "ok" && !silent && outcome.value != null) error = this.#showResult(outcome.value, count);
     this.#running.end();
     this.#running = null;
     this.#streams.flush();
-    if (outcome.status === "ok") return null;
-    if (!silent) this.#publish("error", { ...outcome.error }, request);
-    return outcome.error;
+    if (error && !silent) this.#publish("error", { ...error }, request);
+    return error;
+  }
+
+  /** @returns the error of a value that cannot be printed, for its getters or its own way to be inspected throw. */
+  #showResult(value: unknown, count: number): CellError | null {
+    try {
+      const data = resultBundle(value);
+      this.#publishInOrder("execute_result", { execution_count: count, data, metadata: {} });
+      return null;
+    } catch (thrown) {
+      return this.#interpreter.describe(thrown);
+    }
   }
 
   #newInterruption(): CellInterruption {
@@ -211,12 +218,11 @@ export class Kernel {
     this.#server?.publish(type, content, parent);
   }
 
-  async #shutdown(): Promise<void> {
+  /** Before the process ends, in whatever way. */
+  close(): void {
     this.#streams.flush();
-    await sleep(ABORT_WINDOW_MS); // lets the reply leave
-    this.#interpreter.close();
-    await this.#server?.close();
-    this.#options.onShutdown();
+    this.#server?.close();
+    this.#server = null;
   }
 }
 

@@ -15,6 +15,7 @@ async function main(connectionFile: string | undefined): Promise<void> {
     version,
     onShutdown: () => process.exit(0),
   });
+  process.on("exit", () => kernel?.close()); // cells may call process.exit too
   process.on("uncaughtException", (error) => kernel?.reportStrayError("uncaught exception", error));
   process.on("unhandledRejection", (reason) => kernel?.reportStrayError("unhandled rejection", reason));
   exitWithParent();

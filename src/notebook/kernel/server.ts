@@ -4,7 +4,9 @@ import * as zmq from "zeromq";
 import { LabFailure } from "../../core/errors.js";
 import { errorText } from "../../core/files.js";
 import { channelAddress, decodeMessage, encodeMessage, type Message, newHeader, readConnectionFile } from "../wire.js";
-import type { ControlThreadData, FromControlThread } from "./interrupts.js";
+import type { ControlThreadData, FromControlThread, InterruptState } from "./interrupts.js";
+
+const CLOSE_LIMIT_MS = 1000;
 
 export interface ServerOptions {
   connectionFile: string;
@@ -12,7 +14,7 @@ export interface ServerOptions {
   /** Called when the control thread has received an interrupt. */
   onInterrupt: () => void;
   /** Shared with the control thread. */
-  interruptMemory: SharedArrayBuffer;
+  interruptState: InterruptState;
 }
 
 /**
@@ -31,7 +33,10 @@ export class KernelServer {
   private constructor(key: string, options: ServerOptions) {
     this.#key = key;
     this.#options = options;
-    const workerData: ControlThreadData = { connectionFile: options.connectionFile, memory: options.interruptMemory };
+    const workerData: ControlThreadData = {
+      connectionFile: options.connectionFile,
+      memory: options.interruptState.memory,
+    };
     this.#controlThread = new Worker(new URL("./control-thread.js", import.meta.url), { workerData });
   }
 
@@ -81,11 +86,11 @@ export class KernelServer {
     else this.#controlThread.postMessage(frames);
   }
 
-  async close(): Promise<void> {
+  /** Closes the channels before the process ends: a thread that is ended with open sockets would abort it. */
+  close(): void {
+    this.#controlThread.postMessage("close");
+    this.#options.interruptState.waitUntilClosed(CLOSE_LIMIT_MS);
     for (const socket of [this.#iopub, this.#shell, this.#stdin]) socket.close();
-    const ended = once(this.#controlThread, "exit");
-    this.#controlThread.postMessage("close"); // ended from outside, its sockets would abort the process
-    await ended;
   }
 
   async #serveShell(): Promise<void> {

@@ -1,6 +1,7 @@
 import { createRequire } from "node:module";
 import type * as TypeScript from "typescript";
 import { createLineMap, type LineMap } from "./lines.js";
+import { repairShorthand } from "./shorthand.js";
 
 /** A fault found by the type checker. Lines and columns from 0. */
 export interface CellDiagnostic {
@@ -67,7 +68,7 @@ function cellOptions(ts: typeof TypeScript): TypeScript.CompilerOptions {
 }
 
 /**
- * Loads tslab with its TypeScript changed in two places: the options of the compiler that checks cells, and
+ * Loads tslab with its TypeScript changed in two places: the compiler that checks cells (options, `{ name }`), and
  * the second pass of each cell (modules to CommonJS), whose source map tells the cell line of an error.
  * The current folder must be the project root when `createConverter` is called: tslab keeps it.
  */
@@ -79,12 +80,24 @@ export function loadTslab(): Tslab {
   if (!loaded) throw new Error("tslab's TypeScript was loaded but is not in the module cache");
   let lastMap: LineMap | null = null;
 
-  const createWatchCompilerHost = (files: string[], options: TypeScript.CompilerOptions, ...rest: unknown[]) =>
-    (ts.createWatchCompilerHost as (...values: unknown[]) => unknown)(
-      files,
-      { ...options, ...cellOptions(ts) },
-      ...rest,
-    );
+  type Builder = TypeScript.EmitAndSemanticDiagnosticsBuilderProgram;
+  const createWatchCompilerHost = (
+    files: string[],
+    options: TypeScript.CompilerOptions,
+    system: TypeScript.System,
+    ...rest: unknown[]
+  ) => {
+    type CreateHost = (...values: unknown[]) => TypeScript.WatchCompilerHostOfFilesAndCompilerOptions<Builder>;
+    const createHost = ts.createWatchCompilerHost as CreateHost;
+    const host = createHost(files, { ...options, ...cellOptions(ts) }, system, ...rest);
+    const { createProgram } = host;
+    host.createProgram = (...values) => {
+      const builder = createProgram(...values);
+      repairShorthand(ts, builder);
+      return builder;
+    };
+    return host;
+  };
   const transpileModule = (source: string, request: TypeScript.TranspileOptions) => {
     const result = ts.transpileModule(source, {
       ...request,

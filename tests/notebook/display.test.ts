@@ -1,0 +1,72 @@
+import { afterEach, describe, expect, it, vi } from "vitest";
+import { resultBundle, tableBundle } from "../../src/notebook/bundles.js";
+import { display, displayFigure, displayTable, interruptSignal } from "../../src/notebook/display.js";
+import { formatDuration, progress } from "../../src/notebook/progress.js";
+
+afterEach(() => vi.restoreAllMocks());
+
+describe("a table", () => {
+  const frame = {
+    columns: ["T", "Avg"],
+    index: [0, 1],
+    values: [
+      [1, 0.25],
+      ["all", null],
+    ],
+  };
+
+  it("is static HTML and aligned text, from rows or a frame", () => {
+    const bundle = tableBundle(frame, { caption: "Rollback & co" });
+    expect(bundle["text/plain"]).toBe("Rollback & co\nT    Avg\n---  -----\n  1  0.250\nall");
+    expect(bundle["text/html"]).toContain("<caption>Rollback &amp; co</caption>");
+    expect(bundle["text/html"]).toContain("<tr><td>all</td><td></td></tr>");
+    expect(tableBundle([{ T: 1, Avg: 0.25 }, { T: "all" }])).toEqual(tableBundle(frame));
+  });
+
+  it("shows chosen columns and says how many rows it leaves out", () => {
+    const rows = Array.from({ length: 60 }, (_, i) => ({ i, square: i * i }));
+    const text = tableBundle(rows, { columns: ["square"], maxRows: 2 })["text/plain"];
+    expect(text).toBe("square\n------\n     0\n     1\n2 of 60 rows");
+  });
+
+  it("keeps script out", () => {
+    expect(tableBundle([{ "<b>": '<img onerror="x">' }])["text/html"]).not.toMatch(/<b>|<img/);
+  });
+});
+
+describe("a result", () => {
+  it("is a table for a frame, and text else", () => {
+    expect(resultBundle({ columns: ["a"], index: [0], values: [1] })).toHaveProperty("text/html");
+    expect(resultBundle(new Map([[1, 2]]))).toEqual({ "text/plain": "Map(1) { 1 => 2 }" });
+  });
+});
+
+describe("outside a notebook", () => {
+  it("displays print text and the signal is never aborted", async () => {
+    const log = vi.spyOn(console, "log").mockImplementation(() => undefined);
+    display({ "text/html": "<b>x</b>" });
+    displayTable([{ a: 1 }]);
+    await displayFigure({ data: [], layout: { title: { text: "<b>Loss</b> curve" } }, config: {} });
+    const bar = progress("edits", 2);
+    bar.update(2);
+    bar.finish("done");
+    expect(log.mock.calls.map(([line]) => line)).toEqual([
+      "[text/html]",
+      "a\n-\n1",
+      "Figure: Loss curve",
+      `edits  ${"█".repeat(24)} 2/2 · done`,
+    ]);
+    expect(interruptSignal().aborted).toBe(false);
+  });
+});
+
+describe("durations", () => {
+  it.each([
+    [850, "850 ms"],
+    [12_300, "12 s"],
+    [200_000, "3 min 20 s"],
+    [7_500_000, "2 h 05 min"],
+  ])("%d ms is %s", (milliseconds, text) => {
+    expect(formatDuration(milliseconds)).toBe(text);
+  });
+});

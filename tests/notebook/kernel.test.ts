@@ -1,0 +1,133 @@
+import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type * as TypeScript from "typescript";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { KernelClient } from "../../src/notebook/client.js";
+import type { Message } from "../../src/notebook/wire.js";
+import { repository } from "../support/shared.js";
+
+let kernel: KernelClient;
+beforeAll(async () => {
+  kernel = await KernelClient.start(tmpdir());
+}, 120_000);
+afterAll(() => kernel.close());
+
+/** Runs a cell; `interruptAfter` milliseconds it is interrupted. Tells the reply, its messages and the wait for the end. */
+async function execute(
+  code: string,
+  { interruptAfter, stopOnError = true }: { interruptAfter?: number; stopOnError?: boolean } = {},
+) {
+  const messages: Message[] = [];
+  let interruptedAt = 0;
+  if (interruptAfter !== undefined) {
+    setTimeout(() => {
+      interruptedAt = performance.now();
+      kernel.interrupt();
+    }, interruptAfter);
+  }
+  const reply = await kernel.execute(code, { stopOnError, onOutput: (message) => messages.push(message) });
+  return { content: reply.content, messages, waited: performance.now() - interruptedAt };
+}
+
+describe("an interrupt", () => {
+  it("stops a loop that takes the cell's signal within a second, awaited in whatever way", async () => {
+    await execute('import { interruptSignal } from "wise-lab";');
+    const pauses = ["new Promise((r) => setTimeout(r, 20))", "Promise.resolve(1)"];
+    for (const pause of pauses) {
+      const code = `const s = interruptSignal(); for (;;) { s.throwIfAborted(); await ${pause}; }`;
+      const { content, waited } = await execute(code, { interruptAfter: 500 });
+      expect(content).toMatchObject({ status: "error", ename: "Interrupted" });
+      expect(waited).toBeLessThan(1000);
+    }
+  });
+
+  it("leaves an awaited loop that takes no signal within a second", async () => {
+    const code = "for (let i = 0; i < 40; i++) await new Promise((r) => setTimeout(r, 50));";
+    const { content, waited } = await execute(code, { interruptAfter: 300 });
+    expect(content).toMatchObject({ ename: "Interrupted", evalue: expect.stringContaining("still runs") });
+    expect(waited).toBeLessThan(1000);
+  });
+
+  it("ends even a loop that never awaits, and the kernel lives with its variables", async () => {
+    await execute("const kept = 41;");
+    for (const code of ["for (;;) {}", "await new Promise((r) => setTimeout(r, 20)); for (;;) {}"]) {
+      const { content, waited } = await execute(code, { interruptAfter: 500 });
+      expect(content).toMatchObject({ ename: "Interrupted", evalue: expect.stringContaining("in the middle") });
+      expect(waited).toBeLessThan(8000);
+    }
+    const { messages } = await execute("await new Promise((r) => setTimeout(r, 20));\nkept + 1");
+    expect(messages.at(-1)?.content.data).toEqual({ "text/plain": "42" });
+  });
+
+  it("between cells does nothing to the next one", async () => {
+    kernel.interrupt();
+    const { content } = await execute("await new Promise((r) => setTimeout(r, 300));");
+    expect(content.status).toBe("ok");
+  });
+});
+
+describe("cells sent together", () => {
+  const send = (code: string, stopOnError: boolean) => execute(code, { stopOnError });
+
+  it("are aborted behind a failed one", async () => {
+    const replies = await Promise.all([
+      send("await null; throw new Error('x');", true),
+      send("1", true),
+      send("2", true),
+    ]);
+    expect(replies.map(({ content }) => content.status)).toEqual(["error", "aborted", "aborted"]);
+    expect((await send("3", true)).content.status).toBe("ok");
+  });
+
+  it("run on where errors are allowed", async () => {
+    const replies = await Promise.all([send("throw new Error('x');", false), send("1", false)]);
+    expect(replies.map(({ content }) => content.status)).toEqual(["error", "ok"]);
+  });
+});
+
+describe("the editor's questions", () => {
+  it("complete and explain names of the package from its declarations", async () => {
+    const code = 'import { displayTable } from "wise-lab";\ndisplayTa';
+    const { content } = await kernel.ask("complete_request", { code, cursor_pos: code.length });
+    expect(content.matches).toContain("displayTable");
+    const info = await kernel.ask("inspect_request", { code, cursor_pos: 12, detail_level: 0 });
+    expect((info.content.data as Record<string, string>)["text/plain"]).toMatch(
+      /function displayTable\(input: [\s\S]*small static table/,
+    );
+  });
+
+  it("say who the kernel is, whether code is complete, and that there are no widgets", async () => {
+    expect(kernel.info).toMatchObject({ implementation: "wise-lab", language_info: { name: "typescript" } });
+    expect((await kernel.ask("is_complete_request", { code: "function f() {" })).content.status).toBe("incomplete");
+    const comms = await kernel.ask("comm_info_request", {});
+    expect([comms.header.msg_type, comms.content.comms]).toEqual(["comm_info_reply", {}]);
+  });
+});
+
+describe("the declarations of the package", () => {
+  it("hold under the TypeScript that notebooks use", () => {
+    const entry = join(repository, "dist/index.d.ts");
+    expect(existsSync(entry), "build first").toBe(true);
+    const load = createRequire(createRequire(import.meta.url).resolve("tslab"));
+    const ts = load("@tslab/typescript-for-tslab") as typeof TypeScript;
+    const program = ts.createProgram([entry], {
+      strict: true,
+      noEmit: true,
+      target: ts.ScriptTarget.ES2022,
+      module: ts.ModuleKind.ESNext,
+      moduleResolution: ts.ModuleResolutionKind.Bundler,
+      lib: ["lib.es2023.d.ts"],
+      types: ["node"],
+    });
+    const ours = program.getSourceFiles().filter(({ fileName }) => fileName.startsWith(join(repository, "dist")));
+    const faults = ours.flatMap((file) => [
+      ...program.getSyntacticDiagnostics(file),
+      ...program.getSemanticDiagnostics(file),
+    ]);
+    expect(
+      faults.map(({ file, messageText }) => `${file?.fileName}: ${ts.flattenDiagnosticMessageText(messageText, " ")}`),
+    ).toEqual([]);
+  });
+});
