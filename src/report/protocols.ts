@@ -72,6 +72,7 @@ export function caption(runs: readonly RunResult[]): string {
     [...new Set(runs.map((run) => String(text(run.protocol))))].join(" or ");
   const parts = [
     `${every((p) => `${p.data} (sha256 ${p.dataSha256.slice(0, 8)})`)}, ${every((p) => p.records)} records`,
+    `irrelevant prompts: ${every((p) => `${p.irrelevant} (sha256 ${p.irrelevantSha256.slice(0, 8)})`)}`,
     `T = ${[...new Set(runs.map((run) => run.protocol.T))].join(", ")}, scored ${every((p) => p.when)}`,
     every((p) => p.metric),
     `locality is ${every((p) => p.locality)}`,

@@ -9,6 +9,8 @@ export const sampleProtocol: Protocol = {
   data: "invented",
   dataSha256: "0".repeat(64),
   records: 60,
+  irrelevant: "invented",
+  irrelevantSha256: "2".repeat(64),
   T: 10,
   when: "after-all",
   metric: "teacher-forced token accuracy",
@@ -86,7 +88,7 @@ function sampleScore(rng: Rng, { edit, block, threshold, crowd }: Situation): Re
       preScore: kind === "locality" ? null : 0.25,
       exact: kept === 4,
       route: routed ? "side" : "main",
-      readings: [{ memory: "side", delta, threshold }],
+      readings: [{ memory: "side", delta, minAct: 2 * threshold, threshold }],
     };
   };
   return {

@@ -50,7 +50,7 @@ export function routingHistogram(run: RunResult, options: FigureOptions = {}): F
   const theme = createTheme(options.medium);
   const panels = shown.map((kind, i) => ({ kind, suffix: i === 0 ? "" : `${i + 1}`, probes: probes.get(kind) ?? [] }));
   const ratios = panels.flatMap((panel) => panel.probes.map(ratioOf));
-  const lastEdge = Math.min(LAST_EDGE, Math.max(1.5, Math.ceil(Math.max(...ratios) * 2) / 2));
+  const lastEdge = Math.min(LAST_EDGE, Math.max(1.5, Math.floor(Math.max(...ratios) * 2) / 2 + 0.5));
   const plot = panels.length * (BAND + PANEL) - BAND; // the first band is the top margin
   const tops = panels.map((_, i) => 1 - (i * (BAND + PANEL)) / plot);
   const axes = panels.map((panel, i): [string, Partial<LayoutAxis>] => {

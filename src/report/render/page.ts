@@ -32,13 +32,16 @@ export async function drawInPage(job: { figure: Figure; width: number; height: n
 }
 
 /**
- * The SVG of a drawn figure, the same every time: plotly names its parts after a random number drawn for each picture.
+ * The SVG of a drawn figure, the same text every time: plotly names its parts after a random number drawn for each
+ * picture, and writes attributes in an order that depends on what it drew before.
  * @throws {LabFailure} with plotly's words when it refused the figure.
  */
 export function svgOf(drawn: Drawn): string {
   if ("faults" in drawn) throw new LabFailure(`plotly refuses the figure: ${drawn.faults.join("; ")}`);
   const random = /id="defs-([0-9a-f]+)"/.exec(drawn.svg)?.[1];
-  return random === undefined
-    ? drawn.svg
-    : drawn.svg.replaceAll(new RegExp(`(?<=["#][a-z]+-?)${random}`, "g"), "figure");
+  const named = random ? drawn.svg.replaceAll(new RegExp(`(?<=["#][a-z]+-?)${random}`, "g"), "figure") : drawn.svg;
+  return named.replaceAll(/(<[\w:]+)((?: [\w:-]+="[^"]*")+)/g, (_tag, name: string, attributes: string) => {
+    const sorted = (attributes.match(/ [\w:-]+="[^"]*"/g) ?? []).sort();
+    return name + sorted.join("");
+  });
 }

@@ -1,0 +1,111 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { readCSV } from "danfojs-node";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { renderSummary, summaryView, toCsv, toMarkdown, toText } from "../../src/report/format.js";
+import { frameOf, rowsOf, summaryFrame } from "../../src/report/tables.js";
+import { sampleRun } from "./sample.js";
+
+const rows = [
+  { name: 'Anna "Ann" Lee', note: "one, two", score: 0.123456789, whole: 3 },
+  { name: "two\nlines", note: "a|b", score: Number.NaN, whole: 12 },
+  { name: "plain", note: null, score: 1, whole: 7 },
+];
+const frame = frameOf(rows, "rows");
+
+describe("toCsv", () => {
+  let folder: string;
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), "wise-lab-csv-"));
+  });
+  afterAll(() => rm(folder, { recursive: true }));
+
+  it("quotes what needs it and keeps numbers whole", () => {
+    expect(toCsv(frame)).toBe(
+      'name,note,score,whole\n"Anna ""Ann"" Lee","one, two",0.123456789,3\n"two\nlines",a|b,NaN,12\nplain,,1,7\n',
+    );
+  });
+
+  it("is read back by another reader as it was", async () => {
+    const path = join(folder, "table.csv");
+    await writeFile(path, toCsv(frame));
+    const read = rowsOf(await readCSV(path));
+    expect(read.map((row) => row.name)).toEqual(rows.map((row) => row.name));
+    expect(read[0]).toEqual(rows[0]);
+  });
+});
+
+describe("toText", () => {
+  it("aligns columns, numbers to the right, every cell on one line", () => {
+    expect(toText(frame, { digits: 2 }).split("\n")).toEqual([
+      "name            note      score  whole",
+      "--------------  --------  -----  -----",
+      'Anna "Ann" Lee  one, two   0.12      3',
+      "two lines       a|b         NaN     12",
+      "plain           -          1.00      7",
+      "",
+    ]);
+  });
+});
+
+describe("toMarkdown", () => {
+  it("keeps cells apart whatever stands in them", () => {
+    expect(toMarkdown(frame).split("\n")).toEqual([
+      "| name | note | score | whole |",
+      "| --- | --- | ---: | ---: |",
+      '| Anna "Ann" Lee | one, two | 0.123 | 3 |',
+      "| two<br>lines | a\\|b | NaN | 12 |",
+      "| plain | - | 1.000 | 7 |",
+      "",
+    ]);
+  });
+});
+
+describe("a summary for reading", () => {
+  const runs = [sampleRun({ T: 1, records: 12 }), sampleRun({ T: "all", records: 12 })];
+
+  it("puts a mean and its interval into one cell, and leaves what all rows share to the caption", () => {
+    const view = rowsOf(summaryView(summaryFrame(runs)));
+    expect(Object.keys(view[0] ?? {}).slice(0, 4)).toEqual(["T", "Records", "Blocks", "Rewrite"]);
+    const [summary] = rowsOf(summaryFrame(runs));
+    const [mean, low, high] = [summary?.rephrase, summary?.rephraseLow, summary?.rephraseHigh] as number[];
+    expect(view[0]?.Rephrase).toBe(`${mean?.toFixed(3)} [${low?.toFixed(3)}, ${high?.toFixed(3)}]`);
+  });
+
+  it("says how many records stand behind a mean when it is not all of them", () => {
+    const [run] = runs;
+    if (run === undefined) throw new Error("no sample");
+    const scores = run.scores.map((score, i) => (i < 2 ? { ...score, rephrase: null } : score));
+    const [row] = rowsOf(summaryView(summaryFrame([{ ...run, scores }])));
+    expect(row?.Rephrase).toMatch(/\] \(n = 10\)$/);
+    expect(row?.Rewrite).toMatch(/\]$/);
+    const without = run.scores.map((score) => ({ ...score, rephrase: null }));
+    expect(rowsOf(summaryView(summaryFrame([{ ...run, scores: without }])))[0]).toMatchObject({
+      Rephrase: "-",
+      Avg: "-",
+    });
+  });
+
+  it("carries its protocol", () => {
+    const text = renderSummary(runs, "text");
+    for (const words of [
+      "T = 1, all",
+      "scored after-all",
+      "sha256 00000000",
+      "sha256 22222222",
+      "seed 7",
+      "act_ratio 0.5",
+      "95% bootstrap",
+    ]) {
+      expect(text).toContain(words);
+    }
+    expect(renderSummary(runs, "markdown")).toContain("| T | Records |");
+  });
+
+  it("has a footnote for every mark", () => {
+    const [first, second] = runs as [(typeof runs)[0], (typeof runs)[0]];
+    const marked = [first, { ...second, protocol: { ...second.protocol, seed: 9 } }];
+    expect(renderSummary(marked, "text", { mark: true })).toMatch(/all +a .*\na: seed is 9, not 7\n$/s);
+  });
+});

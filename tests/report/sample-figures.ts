@@ -1,0 +1,36 @@
+import { createRng } from "../../src/core/rng.js";
+import type { Figure } from "../../src/report/figure.js";
+import { lossCurve } from "../../src/report/figures/lossCurve.js";
+import { routingDistances } from "../../src/report/figures/routingDistances.js";
+import { routingHistogram } from "../../src/report/figures/routingHistogram.js";
+import { tRollback } from "../../src/report/figures/tRollback.js";
+import { sampleRun, sampleTrace } from "./sample.js";
+
+/** Every figure of the project, drawn from invented numbers, in its usual and its odd shapes. */
+export function sampleFigures(): Record<string, Figure> {
+  const trace = sampleTrace(createRng(4), 0);
+  const short = sampleTrace(createRng(3), 0, 24);
+  const single = sampleTrace(createRng(3), 0, 1);
+  const replayed = { ...trace, steps: trace.steps.map((step) => ({ ...step, replay: step.act / 2 })) };
+  const levels = { alpha: 2, beta: 20, actRatio: 0.5 };
+  const runs = ([1, 10, 30, "all"] as const).map((T) => sampleRun({ T }));
+  const [one, ten] = runs as [(typeof runs)[0], (typeof runs)[0]];
+  return {
+    "loss-curve": lossCurve(trace),
+    "loss-curve-stopped": lossCurve(short, { title: "Loss of one edit", medium: "screen" }),
+    "loss-curve-replay": lossCurve(replayed),
+    "loss-curve-single": lossCurve(single),
+    "routing-distances": routingDistances(trace, levels),
+    "routing-distances-close": routingDistances(trace, {
+      ...levels,
+      actRatio: 0.75,
+      title: "Routing",
+      medium: "screen",
+    }),
+    "routing-distances-bare": routingDistances(single),
+    "t-rollback": tRollback(runs),
+    "t-rollback-single": tRollback([ten], { title: "Quality over T", medium: "screen" }),
+    "routing-histogram": routingHistogram(ten),
+    "routing-histogram-titled": routingHistogram(one, { title: "Router", medium: "screen" }),
+  };
+}
