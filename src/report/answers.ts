@@ -5,14 +5,15 @@ import type { Row } from "./tables.js";
 
 /** Free answers as rows: what was asked and said, and which memory spoke with what activation. */
 export function answerRows(answers: readonly Answer[]): Row[] {
-  return answers.map(({ question, text, route, readings }) => ({ question, answer: text, ...routing(route, readings) }));
+  return answers.map(({ question, text, route, readings }) => ({
+    question,
+    answer: text,
+    ...routing(route, readings),
+  }));
 }
 
 /** Scored probes as rows, with the predicted tokens as text. */
-export function probeRows(
-  scores: readonly ProbeScore[],
-  tokenizer: { decode(ids: readonly number[]): string },
-): Row[] {
+export function probeRows(scores: readonly ProbeScore[], tokenizer: { decode(ids: readonly number[]): string }): Row[] {
   return scores.map((score) => ({
     prompt: score.prompt,
     expected: score.answer,
