@@ -25,10 +25,10 @@ export interface Decision {
 /** What the edit layer gives for a batch. The caller disposes it. */
 export interface Answer {
   decisions: Decision[];
-  /** Output of the untouched value matrix, [B, T, D]. */
-  main: tf.Tensor3D;
-  /** Output under each sequence's route, [B, T, D]; null when every sequence is answered by the untouched model. */
-  edited: tf.Tensor3D | null;
+  /** Output of the untouched value matrix, [N, D]. */
+  main: tf.Tensor2D;
+  /** Output under each sequence's route, [N, D]; null when every sequence is answered by the untouched model. */
+  edited: tf.Tensor2D | null;
   dispose(): void;
 }
 

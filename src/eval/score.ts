@@ -98,7 +98,7 @@ function answerSpots(row: number, promptTokens: number, length: number): Spot[] 
 export async function predictedTokens(
   model: LlamaModel,
   batch: CutBatch,
-  mlpOut: tf.Tensor3D,
+  mlpOut: tf.Tensor2D,
   at: { layer: number; spots: readonly Spot[] },
 ): Promise<number[]> {
   const { best, total } = tf.tidy(() => {

@@ -21,12 +21,13 @@ export interface Cut {
   mlpIn: Float32Array;
 }
 
-/** Cuts put together for the edited part. Right-padded; `real` is 1 on tokens and 0 on padding. */
+/** Cuts put together for the edited part. Right-padded; `shares` is 1 / length on tokens and 0 on padding. */
 export interface CutBatch {
+  /** Tokens of each of the B sequences; T is the longest, N = B T. */
   lengths: number[];
-  residual: tf.Tensor3D; // [B, T, D]
-  mlpIn: tf.Tensor3D; // [B, T, M]
-  real: tf.Tensor2D; // [B, T]
+  residual: tf.Tensor2D; // [N, D]
+  mlpIn: tf.Tensor2D; // [N, M]
+  shares: tf.Tensor2D; // [B, T]
   at: Positions;
   dispose(): void;
 }
@@ -69,7 +70,7 @@ async function frozenBatch(
   const T = Math.max(...sequences.map((tokens) => tokens.length));
   const { residual, mlpIn } = tf.tidy(() => {
     const at = positions(model.config, T);
-    let x = embed(padTokens(sequences, T), model.weights); // [B, T, D]
+    let x = embed(padTokens(sequences, T), model.weights); // [N, D]
     for (const weights of model.weights.layers.slice(0, layer)) x = layerForward(x, weights, model.config, at);
     return layerBeforeValue(x, layerOf(model, layer), model.config, at);
   });
@@ -94,52 +95,47 @@ export function batchCuts(model: LlamaModel, cuts: readonly Cut[]): CutBatch {
   const T = Math.max(...lengths);
   const residual = new Float32Array(B * T * D);
   const mlpIn = new Float32Array(B * T * M);
-  const real = new Float32Array(B * T);
+  const shares = new Float32Array(B * T);
   cuts.forEach((cut, row) => {
     residual.set(cut.residual, row * T * D);
     mlpIn.set(cut.mlpIn, row * T * M);
-    real.fill(1, row * T, row * T + cut.tokens.length);
+    shares.fill(1 / cut.tokens.length, row * T, row * T + cut.tokens.length);
   });
   const batch = {
     lengths,
-    residual: tf.tensor3d(residual, [B, T, D]),
-    mlpIn: tf.tensor3d(mlpIn, [B, T, M]),
-    real: tf.tensor2d(real, [B, T]),
+    residual: tf.tensor2d(residual, [B * T, D]),
+    mlpIn: tf.tensor2d(mlpIn, [B * T, M]),
+    shares: tf.tensor2d(shares, [B, T]),
     at: positions(model.config, T),
   };
   return {
     ...batch,
-    dispose: () => tf.dispose([batch.residual, batch.mlpIn, batch.real, batch.at.cos, batch.at.sin, batch.at.causal]),
+    dispose: () => tf.dispose([batch.residual, batch.mlpIn, batch.shares, batch.at.cos, batch.at.sin, batch.at.causal]),
   };
 }
 
-/** What the untouched value matrix gives for a batch: o_t = W a_t (tap `layers.N.mlpOut`). [B, T, D] */
-export function mainOutput(model: LlamaModel, batch: CutBatch, layer: number): tf.Tensor3D {
+/** What the untouched value matrix gives for a batch: o_t = W a_t (tap `layers.N.mlpOut`). [N, D] */
+export function mainOutput(model: LlamaModel, batch: CutBatch, layer: number): tf.Tensor2D {
   return linear(batch.mlpIn, layerOf(model, layer).down);
 }
 
 /**
  * Runs the edited part: the given output of the value matrix, the layers after it, final norm and head.
- * @param mlpOut output of the value matrix or of what replaces it, [B, T, D]
+ * @param mlpOut output of the value matrix or of what replaces it, [N, D]
  * @returns logits at the spots, in order, [n, V]; differentiable in `mlpOut`
  */
 export function logitsAt(
   model: LlamaModel,
   batch: Pick<CutBatch, "residual" | "at">,
-  mlpOut: tf.Tensor3D,
+  mlpOut: tf.Tensor2D,
   at: { layer: number; spots: readonly Spot[] },
 ): tf.Tensor2D {
-  const [B, T] = mlpOut.shape;
-  let x = tf.add(batch.residual, mlpOut) as tf.Tensor3D; // [B, T, D]
+  let x: tf.Tensor2D = tf.add(batch.residual, mlpOut);
   for (const weights of model.weights.layers.slice(at.layer + 1)) {
     x = layerForward(x, weights, model.config, batch.at);
   }
-  const flat = x.reshape([B * T, model.config.hiddenSize]) as tf.Tensor2D;
-  const index = tf.tensor1d(
-    at.spots.map(({ row, position }) => row * T + position),
-    "int32",
-  );
-  return headLogits(tf.gather(flat, index), model.weights, model.config);
+  const rows = at.spots.map(({ row, position }) => row * batch.at.length + position);
+  return headLogits(tf.gather(x, tf.tensor1d(rows, "int32")), model.weights, model.config);
 }
 
 /** The layer's weights. @throws {RefusedInput} when the model has no such layer. */
@@ -177,12 +173,13 @@ function requireTokens(model: LlamaModel, tokens: readonly number[]): void {
   }
 }
 
-function padTokens(sequences: readonly (readonly number[])[], T: number): tf.Tensor2D {
+/** Token ids of right-padded sequences, [N]. */
+function padTokens(sequences: readonly (readonly number[])[], T: number): tf.Tensor1D {
   const ids = new Int32Array(sequences.length * T); // padding is token 0: any id does, nothing real sees it
   sequences.forEach((tokens, row) => {
     ids.set(tokens, row * T);
   });
-  return tf.tensor2d(ids, [sequences.length, T], "int32");
+  return tf.tensor1d(ids, "int32");
 }
 
 /** Splits sequences, in order, into runs whose padded size stays within the batch limit. */

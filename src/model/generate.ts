@@ -6,8 +6,8 @@ import type { LlamaModel } from "./model.js";
 /** What stands in for a layer's value matrix while generating. */
 export interface ValueOutput {
   layer: number;
-  /** Output of the value matrix for a batch, [B, T, D]; disposed by the generator. */
-  output(batch: CutBatch): Promise<tf.Tensor3D>;
+  /** Output of the value matrix for a batch, [N, D]; disposed by the generator. */
+  output(batch: CutBatch): Promise<tf.Tensor2D>;
 }
 
 export interface GenerateOptions {
@@ -52,7 +52,7 @@ async function nextTokens(
   const layer = edited?.layer ?? model.config.layers - 1;
   const batch = batchCuts(model, await runFrozen(model, sequences, { layer, signal }));
   const spots = sequences.map((tokens, row) => ({ row, position: tokens.length - 1 }));
-  let output: tf.Tensor3D | undefined;
+  let output: tf.Tensor2D | undefined;
   let best: tf.Tensor | undefined;
   try {
     output = edited === undefined ? tf.tidy(() => mainOutput(model, batch, layer)) : await edited.output(batch);

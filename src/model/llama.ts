@@ -4,11 +4,15 @@ import type { LlamaConfig } from "./config.js";
 /*
  * The LLaMA forward pass as pure functions of tensors.
  *
- * Shapes: B sequences, T positions (right-padded), D hidden size, M MLP inner size, V vocabulary,
- * H query heads in G groups of one key-value head each (H = K * G), h head size.
- * Matrices keep the layout of Hugging Face files: [out, in], so y = x W^T.
- * Sequences are padded on the right: under the causal mask a real position never sees a padded one,
- * so padding needs no mask of its own and cannot change a number.
+ * Shapes: B sequences of T positions (right-padded), N = B T rows, D hidden size, M MLP inner size, V vocabulary,
+ * H query heads in G groups of one key-value head each (H = K G), h head size. The stream is one matrix [N, D]: only
+ * attention looks at B and T. Matrices keep the layout of Hugging Face files, [out, in], so y = x W^T.
+ *
+ * Sequences are padded on the right: under the causal mask a real position never sees a padded one, so padding needs
+ * no mask of its own and cannot change a number.
+ *
+ * Norm, rotation and gate carry their own gradients: at the size of one edit the number of kernel calls decides the
+ * time, and TensorFlow.js' own gradients of these three take four times as many.
  */
 
 /** Weights of one decoder layer. */
@@ -33,8 +37,9 @@ export interface LlamaWeights {
   head: tf.Tensor2D[];
 }
 
-/** Rotary tables and the causal mask for sequences of up to T positions. */
+/** Rotary tables and the causal mask for sequences of T positions. */
 export interface Positions {
+  length: number;
   cos: tf.Tensor2D; // [T, h]
   sin: tf.Tensor2D; // [T, h]
   causal: tf.Tensor2D; // [T, T], 0 where a query may look, a large negative number elsewhere
@@ -43,22 +48,54 @@ export interface Positions {
 // Large enough that softmax gives exactly 0, small enough that adding scores to it stays finite in float32.
 const MASKED = -1e9;
 
-/** y = x W^T over the last axis. x [..., in], w [out, in] -> [..., out]. */
-export function linear<T extends tf.Tensor>(x: T, w: tf.Tensor2D): T {
-  const [outSize, inSize] = w.shape;
-  const rows = x.reshape([-1, inSize]) as tf.Tensor2D; // [N, in]
-  return tf.matMul(rows, w, false, true).reshape([...x.shape.slice(0, -1), outSize]) as T;
+/** y = x W^T. x [N, in], w [out, in] -> [N, out]. */
+export function linear(x: tf.Tensor2D, w: tf.Tensor2D): tf.Tensor2D {
+  return tf.matMul(x, w, false, true);
 }
 
-/** x / sqrt(mean(x^2) + eps) * weight, over the last axis. */
-export function rmsNorm<T extends tf.Tensor>(x: T, weight: tf.Tensor1D, eps: number): T {
-  const meanSquare = tf.mean(tf.square(x), -1, true); // [..., 1]
-  return tf.mul(tf.mul(x, tf.rsqrt(tf.add(meanSquare, eps))), weight) as T;
+/** x / sqrt(mean(x^2) + eps) * weight, row by row. x [N, D], weight [D] -> [N, D]. */
+export function rmsNorm(x: tf.Tensor2D, weight: tf.Tensor1D, eps: number): tf.Tensor2D {
+  const norm = tf.customGrad((...inputs) => {
+    const [rows, scale, save] = inputs as [tf.Tensor2D, tf.Tensor1D, tf.GradSaveFunc];
+    const inverse = tf.rsqrt(tf.add(tf.mean(tf.square(rows), 1, true), eps)); // [N, 1]
+    const unit = tf.mul(rows, inverse); // [N, D]
+    save([unit, inverse, scale]);
+    return {
+      value: tf.mul(unit, scale),
+      gradFunc: (dy: tf.Tensor, saved: tf.Tensor[]) => {
+        const [unit, inverse, scale] = saved as [tf.Tensor, tf.Tensor, tf.Tensor];
+        const dUnit = tf.mul(dy, scale);
+        const along = tf.mean(tf.mul(dUnit, unit), 1, true); // [N, 1]
+        return [tf.mul(tf.sub(dUnit, tf.mul(unit, along)), inverse), tf.sum(tf.mul(dy, unit), 0)];
+      },
+    };
+  });
+  return norm(x, weight) as tf.Tensor2D;
 }
 
 /** x * sigmoid(x). */
 export function silu<T extends tf.Tensor>(x: T): T {
   return tf.mul(x, tf.sigmoid(x)) as T;
+}
+
+/** silu(gate) * up, element by element. */
+export function gated(gate: tf.Tensor2D, up: tf.Tensor2D): tf.Tensor2D {
+  const product = tf.customGrad((...inputs) => {
+    const [g, u, save] = inputs as [tf.Tensor, tf.Tensor, tf.GradSaveFunc];
+    const sigmoid = tf.sigmoid(g);
+    const active = tf.mul(g, sigmoid);
+    save([u, sigmoid, active]);
+    return {
+      value: tf.mul(active, u),
+      gradFunc: (dy: tf.Tensor, saved: tf.Tensor[]) => {
+        const [u, sigmoid, active] = saved as [tf.Tensor, tf.Tensor, tf.Tensor];
+        // d silu(g) / dg = sigmoid + silu (1 - sigmoid)
+        const slope = tf.add(sigmoid, tf.sub(active, tf.mul(active, sigmoid)));
+        return [tf.mul(tf.mul(dy, u), slope), tf.mul(dy, active)];
+      },
+    };
+  });
+  return product(gate, up) as tf.Tensor2D;
 }
 
 /** Rotary angles and mask for `length` positions. Frequencies are computed in float64; llama3 scaling as in LLaMA 3.1. */
@@ -78,6 +115,7 @@ export function positions(config: LlamaConfig, length: number): Positions {
   const causal = new Float32Array(length * length);
   for (let t = 0; t < length; t++) causal.fill(MASKED, t * length + t + 1, (t + 1) * length);
   return {
+    length,
     cos: tf.tensor2d(cos, [length, config.headDim]),
     sin: tf.tensor2d(sin, [length, config.headDim]),
     causal: tf.tensor2d(causal, [length, length]),
@@ -101,14 +139,23 @@ function ropeFrequency(config: LlamaConfig, pair: number): number {
 
 /** Rotates x [B, heads, T, h] by its positions; halves are paired, not neighbours. */
 function rotate(x: tf.Tensor4D, at: Positions): tf.Tensor4D {
-  const [first, second] = tf.split(x, 2, 3) as [tf.Tensor4D, tf.Tensor4D];
-  const turned = tf.concat([tf.neg(second), first], 3);
-  return tf.add(tf.mul(x, at.cos), tf.mul(turned, at.sin));
+  const turn = tf.customGrad((...inputs) => ({
+    value: turned(inputs[0] as tf.Tensor, at, 1),
+    gradFunc: (dy: tf.Tensor) => turned(dy, at, -1), // turning back
+  }));
+  return turn(x) as tf.Tensor4D;
 }
 
-/** Causal self-attention with grouped queries. x [B, T, D] (already normed) -> [B, T, D]. */
-function attention(x: tf.Tensor3D, layer: LlamaLayer, config: LlamaConfig, at: Positions): tf.Tensor3D {
-  const [B, T] = x.shape;
+function turned(x: tf.Tensor, at: Positions, direction: 1 | -1): tf.Tensor {
+  const [first, second] = tf.split(x, 2, 3) as [tf.Tensor, tf.Tensor];
+  const quarter = direction === 1 ? tf.concat([tf.neg(second), first], 3) : tf.concat([second, tf.neg(first)], 3);
+  return tf.add(tf.mul(x, at.cos), tf.mul(quarter, at.sin));
+}
+
+/** Causal self-attention with grouped queries. x [N, D] (already normed) -> [N, D]. */
+function attention(x: tf.Tensor2D, layer: LlamaLayer, config: LlamaConfig, at: Positions): tf.Tensor2D {
+  const T = at.length;
+  const B = x.shape[0] / T;
   const { heads: H, kvHeads: K, headDim: h } = config;
   const split = (w: tf.Tensor2D, n: number) =>
     tf.transpose(linear(x, w).reshape([B, T, n, h]), [0, 2, 1, 3]) as tf.Tensor4D; // [B, n, T, h]
@@ -120,35 +167,35 @@ function attention(x: tf.Tensor3D, layer: LlamaLayer, config: LlamaConfig, at: P
   const scores = tf.mul(tf.matMul(q, k, false, true), 1 / Math.sqrt(h)).reshape([B, H, T, T]);
   const weights = tf.softmax(tf.add(scores, at.causal)).reshape([B, K, groups * T, T]);
   const mixed = tf.matMul(weights, v).reshape([B, H, T, h]); // [B, H, T, h]
-  const joined: tf.Tensor3D = tf.transpose(mixed, [0, 2, 1, 3]).reshape([B, T, H * h]);
+  const joined: tf.Tensor2D = tf.transpose(mixed, [0, 2, 1, 3]).reshape([B * T, H * h]);
   return linear(joined, layer.o);
 }
 
 /** A layer up to its value matrix: the taps of the cut. */
 export type BeforeValue = {
-  /** The stream after attention, to which the MLP's output is added. [B, T, D] */
-  residual: tf.Tensor3D;
-  /** The value matrix's input a_t = silu(gate) * up (tap `layers.N.mlpIn`). [B, T, M] */
-  mlpIn: tf.Tensor3D;
+  /** The stream after attention, to which the MLP's output is added. [N, D] */
+  residual: tf.Tensor2D;
+  /** The value matrix's input a_t = silu(gate) * up (tap `layers.N.mlpIn`). [N, M] */
+  mlpIn: tf.Tensor2D;
 };
 
-/** Runs one layer from the stream x [B, T, D] up to the input of its value matrix. */
+/** Runs one layer from the stream x [N, D] up to the input of its value matrix. */
 export function layerBeforeValue(
-  x: tf.Tensor3D,
+  x: tf.Tensor2D,
   layer: LlamaLayer,
   config: LlamaConfig,
   at: Positions,
 ): BeforeValue {
   const attended = attention(rmsNorm(x, layer.inputNorm, config.rmsNormEps), layer, config, at);
-  const residual = tf.add(x, attended) as tf.Tensor3D;
+  const residual: tf.Tensor2D = tf.add(x, attended);
   const normed = rmsNorm(residual, layer.postNorm, config.rmsNormEps);
-  return { residual, mlpIn: tf.mul(silu(linear(normed, layer.gate)), linear(normed, layer.up)) as tf.Tensor3D };
+  return { residual, mlpIn: gated(linear(normed, layer.gate), linear(normed, layer.up)) };
 }
 
-/** Runs one whole layer. x [B, T, D] -> [B, T, D]. */
-export function layerForward(x: tf.Tensor3D, layer: LlamaLayer, config: LlamaConfig, at: Positions): tf.Tensor3D {
+/** Runs one whole layer. x [N, D] -> [N, D]. */
+export function layerForward(x: tf.Tensor2D, layer: LlamaLayer, config: LlamaConfig, at: Positions): tf.Tensor2D {
   const { residual, mlpIn } = layerBeforeValue(x, layer, config, at);
-  return tf.add(residual, linear(mlpIn, layer.down)) as tf.Tensor3D;
+  return tf.add(residual, linear(mlpIn, layer.down));
 }
 
 /** Final norm and output head. x [n, D] -> logits [n, V]. */
@@ -158,16 +205,14 @@ export function headLogits(x: tf.Tensor2D, weights: LlamaWeights, config: LlamaC
   return parts.length === 1 ? (parts[0] as tf.Tensor2D) : tf.concat(parts, 1);
 }
 
-/** Token embeddings. tokens [B, T] int32 -> [B, T, D]. */
-export function embed(tokens: tf.Tensor2D, weights: LlamaWeights): tf.Tensor3D {
-  return tf.gather<tf.Tensor>(weights.embedding, tokens) as tf.Tensor3D;
+/** Token embeddings. tokens [N] int32 -> [N, D]. */
+export function embed(tokens: tf.Tensor1D, weights: LlamaWeights): tf.Tensor2D {
+  return tf.gather(weights.embedding, tokens);
 }
 
-/** The whole model. tokens [B, T] int32 -> logits at every position [B, T, V]. Differentiable in all weights. */
-export function forward(tokens: tf.Tensor2D, weights: LlamaWeights, config: LlamaConfig, at: Positions): tf.Tensor3D {
-  const [B, T] = tokens.shape;
-  let x = embed(tokens, weights); // [B, T, D]
+/** The whole model. tokens [N] int32, B sequences of T -> logits at every position [N, V]. Differentiable in all weights. */
+export function forward(tokens: tf.Tensor1D, weights: LlamaWeights, config: LlamaConfig, at: Positions): tf.Tensor2D {
+  let x = embed(tokens, weights); // [N, D]
   for (const layer of weights.layers) x = layerForward(x, layer, config, at);
-  const rows: tf.Tensor2D = x.reshape([B * T, config.hiddenSize]);
-  return headLogits(rows, weights, config).reshape([B, T, -1]);
+  return headLogits(x, weights, config);
 }

@@ -34,7 +34,7 @@ export function createReplay(setting: EditSetting, options: WiseOptions): Replay
   async function load(rows: EditRows, signal: AbortSignal | undefined): Promise<ReplayRows> {
     const sequences = rows.templates.map(({ ids }) => ids);
     const batch = batchCuts(model, await cuts.get(sequences, signal));
-    return { batch, main: tf.tidy(() => mainOutput(model, batch, options.layer)), lengths: tf.tensor1d(batch.lengths) };
+    return { batch, main: tf.tidy(() => mainOutput(model, batch, options.layer)) };
   }
 
   return {
@@ -49,9 +49,9 @@ export function createReplay(setting: EditSetting, options: WiseOptions): Replay
       return {
         pair: { merged: loaded.slice(0, -1), current: loaded[loaded.length - 1] as ReplayRows },
         dispose: () => {
-          for (const { batch, main, lengths } of loaded) {
+          for (const { batch, main } of loaded) {
             batch.dispose();
-            tf.dispose([main, lengths]);
+            main.dispose();
           }
         },
       };

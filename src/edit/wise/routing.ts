@@ -11,46 +11,52 @@ const LONG_SEQUENCE = 100;
 
 const TINY = 1e-30; // keeps 0 / 0 out of the gradient; squares of anything smaller vanish in float32
 
-/** Euclidean length of the last axis, [..., D] -> [...]. The gradient of a zero row is zero, as in PyTorch. */
-export function rowNorm(x: tf.Tensor): tf.Tensor {
-  const norm = tf.customGrad((...inputs) => {
-    const [rows, save] = inputs as [tf.Tensor, tf.GradSaveFunc];
-    const length = tf.sqrt(tf.sum(tf.square(rows), -1));
-    save([rows, length]);
-    return {
-      value: length,
-      gradFunc: (dy: tf.Tensor, saved: tf.Tensor[]) => {
-        const [values, lengths] = saved as [tf.Tensor, tf.Tensor];
-        return tf.mul(values, tf.expandDims(tf.div(dy, tf.maximum(lengths, TINY)), -1));
-      },
-    };
-  });
-  return norm(x);
-}
-
 /** How far a change of the value matrix's output counts: identity in the paper, SiLU on both outputs as released. */
 export interface ActivationRule {
   activationOnDistance: boolean;
 }
 
 /**
- * Token distances || s(o') - s(o) ||, where o' = o + change. Masked to real tokens.
- * @param main o, [B, T, D]; @param change o' - o, [B, T, D]; @param real 1 on tokens, [B, T]
- * @returns [B, T]
+ * Token distances || s(o') - s(o) ||, where o' = o + change. The gradient of a zero distance is zero, as in PyTorch.
+ * @param main o, [N, D]
+ * @param change o' - o, [N, D]; differentiable
+ * @returns [N], padding included
  */
-export function tokenDistances(
-  main: tf.Tensor3D,
-  change: tf.Tensor3D,
-  real: tf.Tensor2D,
-  rule: ActivationRule,
-): tf.Tensor2D {
-  const moved = rule.activationOnDistance ? tf.sub(silu(tf.add(main, change)), silu(main)) : change;
-  return tf.mul(rowNorm(moved), real) as tf.Tensor2D;
+export function tokenDistances(main: tf.Tensor2D, change: tf.Tensor2D, rule: ActivationRule): tf.Tensor1D {
+  const distances = tf.customGrad((...inputs) => {
+    const [changed, save] = inputs as [tf.Tensor2D, tf.GradSaveFunc];
+    const { moved, slope } = rule.activationOnDistance ? movedActivation(main, changed) : { moved: changed, slope: null };
+    const length = tf.sqrt(tf.sum(tf.square(moved), 1, true)); // [N, 1]
+    save(slope === null ? [moved, length] : [moved, length, slope]);
+    return {
+      value: tf.squeeze(length, [1]),
+      gradFunc: (dy: tf.Tensor, saved: tf.Tensor[]) => {
+        const [moved, length, slope] = saved as [tf.Tensor, tf.Tensor, tf.Tensor | undefined];
+        const scale = tf.div(tf.expandDims(dy, 1), tf.maximum(length, TINY)); // [N, 1]
+        const towards = tf.mul(moved, scale);
+        return slope === undefined ? towards : tf.mul(towards, slope);
+      },
+    };
+  });
+  return distances(change) as tf.Tensor1D;
 }
 
-/** Routing activation per sequence while training: the mean over real tokens. [B, T] -> [B] */
-export function meanOverTokens(distances: tf.Tensor2D, lengths: tf.Tensor1D): tf.Tensor1D {
-  return tf.div(tf.sum(distances, 1), lengths);
+/** silu(o + change) - silu(o), and the slope of silu at o + change. */
+function movedActivation(main: tf.Tensor2D, change: tf.Tensor2D): { moved: tf.Tensor; slope: tf.Tensor } {
+  const output = tf.add(main, change);
+  const sigmoid = tf.sigmoid(output);
+  const active = tf.mul(output, sigmoid);
+  return { moved: tf.sub(active, silu(main)), slope: tf.add(sigmoid, tf.sub(active, tf.mul(active, sigmoid))) };
+}
+
+/**
+ * Routing activation per sequence while training: the mean over real tokens.
+ * @param distances [N]
+ * @param shares 1 / length on the real tokens of each sequence, 0 on padding, [B, T]
+ * @returns [B]
+ */
+export function meanOverTokens(distances: tf.Tensor1D, shares: tf.Tensor2D): tf.Tensor1D {
+  return tf.sum(tf.mul(distances.reshape(shares.shape), shares), 1);
 }
 
 /** A memory on the device. */
@@ -110,11 +116,11 @@ export function createWiseOverlay(layer: number, memories: readonly WiseMemory[]
     layer,
     async answer(model, batch, routes) {
       const { main, changes, distances } = tf.tidy(() => {
-        const main = mainOutput(model, batch, layer); // [B, T, D]
-        const changes = memories.map(({ delta }) => linear(batch.mlpIn, delta)); // each [B, T, D]
-        return { main, changes, distances: changes.map((change) => tokenDistances(main, change, batch.real, rule)) };
+        const main = mainOutput(model, batch, layer); // [N, D]
+        const changes = memories.map(({ delta }) => linear(batch.mlpIn, delta)); // each [N, D]
+        return { main, changes, distances: changes.map((change) => tokenDistances(main, change, rule)) };
       });
-      let edited: tf.Tensor3D | null = null;
+      let edited: tf.Tensor2D | null = null;
       try {
         const values = await Promise.all(distances.map((tensor) => tensor.data<"float32">()));
         const decisions = batch.lengths.map((length, row): Decision => {
@@ -126,7 +132,7 @@ export function createWiseOverlay(layer: number, memories: readonly WiseMemory[]
           }));
           return { route: routes?.[row] ?? decide(readings, rule), readings };
         });
-        edited = mix(main, changes, { memories, decisions });
+        edited = mix(main, changes, { memories, decisions, T: batch.at.length });
         return { decisions, main, edited, dispose: () => tf.dispose(edited === null ? main : [main, edited]) };
       } catch (error) {
         main.dispose();
@@ -140,7 +146,7 @@ export function createWiseOverlay(layer: number, memories: readonly WiseMemory[]
 }
 
 function tokensOf(distances: Float32Array, batch: CutBatch, row: number): Float32Array {
-  const T = batch.real.shape[1];
+  const T = batch.at.length;
   return distances.subarray(row * T, row * T + (batch.lengths[row] as number));
 }
 
@@ -152,19 +158,18 @@ function activation(tokens: Float32Array, rule: RoutingRule, length: number): nu
 
 /** main + the change of each sequence's own route; null when no sequence leaves the main memory. */
 function mix(
-  main: tf.Tensor3D,
-  changes: readonly tf.Tensor3D[],
-  routed: { memories: readonly WiseMemory[]; decisions: readonly Decision[] },
-): tf.Tensor3D | null {
-  const { memories, decisions } = routed;
+  main: tf.Tensor2D,
+  changes: readonly tf.Tensor2D[],
+  routed: { memories: readonly WiseMemory[]; decisions: readonly Decision[]; T: number },
+): tf.Tensor2D | null {
+  const { memories, decisions, T } = routed;
   if (decisions.every(({ route }) => route === "main")) return null;
   return tf.tidy(() => {
     let out = main;
     memories.forEach(({ name }, i) => {
-      const chosen = decisions.map(({ route }) => (route === name ? 1 : 0));
+      const chosen = decisions.flatMap(({ route }) => new Array<number>(T).fill(route === name ? 1 : 0));
       if (!chosen.includes(1)) return;
-      const rows = tf.tensor3d(chosen, [chosen.length, 1, 1]);
-      out = tf.add(out, tf.mul(changes[i] as tf.Tensor3D, rows));
+      out = tf.add(out, tf.mul(changes[i] as tf.Tensor2D, tf.tensor2d(chosen, [chosen.length, 1])));
     });
     return out;
   });

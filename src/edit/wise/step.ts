@@ -14,8 +14,7 @@ const CURRENT_EDIT_MARGIN = 20;
 /** A past edit seen again during replay: its template rows on the device. */
 export interface ReplayRows {
   batch: CutBatch;
-  main: tf.Tensor3D; // [R, T, D]
-  lengths: tf.Tensor1D; // [R]
+  main: tf.Tensor2D; // [R T, D]
 }
 
 /** Everything of one edit that is the same at each of its steps. */
@@ -24,12 +23,10 @@ export interface EditProblem {
   options: WiseOptions;
   /** R template rows, then the irrelevant prompt. */
   batch: CutBatch;
-  /** o = W a for all rows, [R + 1, T, D]. */
-  main: tf.Tensor3D;
-  /** Real tokens per row, [R + 1]. */
-  lengths: tf.Tensor1D;
-  /** The template rows' stream after attention, [R, T, D]. */
-  residual: tf.Tensor3D;
+  /** o = W a for all rows, [(R + 1) T, D]. */
+  main: tf.Tensor2D;
+  /** The template rows' stream after attention, [R T, D]. */
+  residual: tf.Tensor2D;
   /** Where the target tokens are predicted: one spot per target token. */
   spots: Spot[];
   /** One-hot target tokens, [n, V]. */
@@ -67,8 +64,7 @@ export function createProblem(
   });
   const made = tf.tidy(() => ({
     main: mainOutput(model, batch, options.layer),
-    lengths: tf.tensor1d(batch.lengths),
-    residual: tf.slice(batch.residual, [0, 0, 0], [rows.length, -1, -1]),
+    residual: tf.slice(batch.residual, [0, 0], [rows.length * batch.at.length, -1]),
     targets: tf.oneHot(tf.tensor1d(targetIds, "int32"), model.config.vocabSize).toFloat() as tf.Tensor2D,
     weights: tf.tensor1d(shares),
   }));
@@ -122,15 +118,16 @@ export interface ReplayPair {
 }
 
 function lossTerms(problem: EditProblem, delta: tf.Tensor2D, replay: ReplayPair | null) {
-  const { model, options, batch, main, lengths } = problem;
-  const [R, T, D] = problem.residual.shape;
-  const change = linear(batch.mlpIn, delta); // [R + 1, T, D]
-  const edited = tf.slice(tf.add(main, change), [0, 0, 0], [R, T, D]) as tf.Tensor3D; // [R, T, D]
+  const { model, options, batch, main } = problem;
+  const R = batch.lengths.length - 1;
+  const change = linear(batch.mlpIn, delta); // [(R + 1) T, D]
+  const edited: tf.Tensor2D = tf.add(main, change);
   const edge = { residual: problem.residual, at: batch.at };
-  const logits = logitsAt(model, edge, edited, { layer: options.layer, spots: problem.spots }); // [n, V]
+  const templates = tf.slice(edited, [0, 0], problem.residual.shape); // [R T, D]
+  const logits = logitsAt(model, edge, templates, { layer: options.layer, spots: problem.spots }); // [n, V]
   const ft = targetLoss(logits, problem.targets, problem.weights);
 
-  const activation = meanOverTokens(tokenDistances(main, change, batch.real, options), lengths); // [R + 1]
+  const activation = meanOverTokens(tokenDistances(main, change, options), batch.shares); // [R + 1]
   const inScope = tf.slice(activation, [0], [R]); // Delta(x_e) under each template
   const outOfScope = tf.slice(activation, [R], [1]); // Delta(x_i)
   const act = tf.addN([
@@ -149,15 +146,24 @@ function targetLoss(logits: tf.Tensor2D, targets: tf.Tensor2D, weights: tf.Tenso
   return tf.neg(tf.sum(tf.mul(logLikelihood, weights)));
 }
 
-/** Mean of the positive entries, 0 when there is none (wise.md: h). */
+/** Mean of the positive entries, 0 when there is none (wise.md: h). [n] -> scalar */
 function positiveMean(x: tf.Tensor): tf.Tensor {
-  const count = tf.sum(tf.step(x));
-  return tf.div(tf.sum(tf.relu(x)), tf.maximum(count, 1));
+  const h = tf.customGrad((...inputs) => {
+    const [values, save] = inputs as [tf.Tensor, tf.GradSaveFunc];
+    const positive = tf.step(values);
+    const share = tf.div(positive, tf.maximum(tf.sum(positive), 1));
+    save([share]);
+    return {
+      value: tf.sum(tf.mul(values, share)),
+      gradFunc: (dy: tf.Tensor, saved: tf.Tensor[]) => tf.mul(saved[0] as tf.Tensor, dy),
+    };
+  });
+  return h(x);
 }
 
 function replayTerms(replay: ReplayPair, delta: tf.Tensor2D, options: WiseOptions): tf.Tensor {
-  const activation = ({ batch, main, lengths }: ReplayRows) =>
-    meanOverTokens(tokenDistances(main, linear(batch.mlpIn, delta), batch.real, options), lengths);
+  const activation = ({ batch, main }: ReplayRows) =>
+    meanOverTokens(tokenDistances(main, linear(batch.mlpIn, delta), options), batch.shares);
   const past = replay.merged.map((rows) => positiveMean(tf.sub(activation(rows), PAST_EDIT_MARGIN)));
   const current = positiveMean(tf.sub(CURRENT_EDIT_MARGIN, activation(replay.current)));
   return tf.add(tf.div(tf.addN(past), past.length), current);
