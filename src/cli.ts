@@ -49,7 +49,9 @@ program
   .option("--model <folder>", "a Hugging Face LLaMA folder; the project's own by default")
   .option("--data <file>", "records to edit; the project's own by default")
   .option("--limit <number>", "use the first records only", wholeNumber)
-  .addOption(new Option("--when <when>", "when a record is scored").choices(["after-all", "after-each"]).default("after-all"))
+  .addOption(
+    new Option("--when <when>", "when a record is scored").choices(["after-all", "after-each"]).default("after-all"),
+  )
   .option("--irrelevant <file>", "irrelevant prompts that the router trains on")
   .option("--method <name>", "editing method", "wise")
   .option("--hparams <file>", "hyperparameters, a YAML file of the released form")
@@ -72,7 +74,9 @@ program
   .option("--markdown", "as the facts part of environment.md")
   .option("--json", "as data")
   .addOption(backendOption())
-  .action((options: { markdown?: boolean; json?: boolean; backend?: BackendName }) => run(() => doctorCommand(options)));
+  .action((options: { markdown?: boolean; json?: boolean; backend?: BackendName }) =>
+    run(() => doctorCommand(options)),
+  );
 
 program
   .command("data")
@@ -128,6 +132,8 @@ program
   .option("--out <folder>", "folder for the executed notebooks; runs/start by default")
   .option("--save", "write outputs into notebooks/ and figures/")
   .addOption(backendOption())
-  .action((options: { out?: string; save?: boolean; backend?: BackendName }) => run((signal) => startCommand(options, signal)));
+  .action((options: { out?: string; save?: boolean; backend?: BackendName }) =>
+    run((signal) => startCommand(options, signal)),
+  );
 
 await program.parseAsync();

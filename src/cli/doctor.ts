@@ -9,6 +9,8 @@ export async function doctorCommand(options: {
   backend?: BackendName;
 }): Promise<number> {
   const report = await doctor(options.backend === undefined ? {} : { backend: options.backend });
-  console.log(options.json ? JSON.stringify(report, null, 2) : renderDoctor(report, options.markdown ? "markdown" : "text"));
+  console.log(
+    options.json ? JSON.stringify(report, null, 2) : renderDoctor(report, options.markdown ? "markdown" : "text"),
+  );
   return 0;
 }

@@ -76,11 +76,12 @@ async function predict(
       const at = { layer: overlay.layer, spots };
       const pre = await predictedTokens(model, batch, answer.main, at);
       const post = answer.edited === null ? pre : await predictedTokens(model, batch, answer.edited, at);
-      let offset = 0;
-      return input.forced.map(({ ids, promptTokens }, row) => {
-        const span = [offset, (offset += ids.length - promptTokens)] as const;
-        return { pre: pre.slice(...span), post: post.slice(...span), decision: answer.decisions[row] as Decision };
-      });
+      const spotsOf = (row: number) => (_: unknown, i: number) => (spots[i] as Spot).row === row;
+      return input.forced.map((_, row) => ({
+        pre: pre.filter(spotsOf(row)),
+        post: post.filter(spotsOf(row)),
+        decision: answer.decisions[row] as Decision,
+      }));
     } finally {
       answer.dispose();
     }

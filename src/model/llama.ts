@@ -180,12 +180,7 @@ export type BeforeValue = {
 };
 
 /** Runs one layer from the stream x [N, D] up to the input of its value matrix. */
-export function layerBeforeValue(
-  x: tf.Tensor2D,
-  layer: LlamaLayer,
-  config: LlamaConfig,
-  at: Positions,
-): BeforeValue {
+export function layerBeforeValue(x: tf.Tensor2D, layer: LlamaLayer, config: LlamaConfig, at: Positions): BeforeValue {
   const attended = attention(rmsNorm(x, layer.inputNorm, config.rmsNormEps), layer, config, at);
   const residual: tf.Tensor2D = tf.add(x, attended);
   const normed = rmsNorm(residual, layer.postNorm, config.rmsNormEps);

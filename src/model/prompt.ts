@@ -9,6 +9,12 @@ export interface PromptStyle {
   doubleBos: boolean;
 }
 
+/**
+ * LLaMA 3.1 and later write a date into every chat prompt: today's, unless one is given. A number that changes overnight
+ * cannot be reproduced, so it is always the one that those templates fall back to themselves.
+ */
+const TEMPLATE_DATE = "26 Jul 2024";
+
 /** Plain prompts, as locality and irrelevant prompts always are. */
 export const PLAIN: PromptStyle = { chatTemplate: false, doubleBos: false };
 
@@ -48,7 +54,7 @@ export function encodeForced(
 }
 
 function render(tokenizer: Tokenizer, prompt: string, style: PromptStyle): string {
-  return style.chatTemplate ? tokenizer.renderChat(prompt) : prompt;
+  return style.chatTemplate ? tokenizer.renderChat(prompt, { date_string: TEMPLATE_DATE }) : prompt;
 }
 
 function encode(tokenizer: Tokenizer, text: string, style: PromptStyle): number[] {

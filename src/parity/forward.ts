@@ -33,7 +33,11 @@ async function compareGreedy(
   const prompts = greedy.texts.filter((ids) => ids.length < whole.length && ids.every((id, i) => id === whole[i]));
   const prompt = prompts.sort((a, b) => b.length - a.length)[0] ?? whole.slice(0, 1);
   const [made] = await generate(model, [prompt], { maxNewTokens: whole.length - prompt.length });
-  tally.equal("greedy continuation", { ours: [...prompt, ...(made ?? [])], golden: whole, where: `${prompt.length} tokens given` });
+  tally.equal("greedy continuation", {
+    ours: [...prompt, ...(made ?? [])],
+    golden: whole,
+    where: `${prompt.length} tokens given`,
+  });
 }
 
 /** Logits at every position, and the value matrix's input and output, of every text of forward-MODEL.safetensors. */
@@ -64,8 +68,16 @@ async function compareOne(
     const [cut] = (await runFrozen(model, [tokens], { layer: Number(layer) })) as [Cut];
     const { output, logits } = await editedPart(model, cut);
     const tap = `${text}.layers.${layer}.mlp.down_proj`;
-    compareAll(tally, "value matrix input", { ours: cut.mlpIn, golden: await file.read(`${tap}.in`), where: `${tap}.in` });
-    compareAll(tally, "value matrix output", { ours: output, golden: await file.read(`${tap}.out`), where: `${tap}.out` });
+    compareAll(tally, "value matrix input", {
+      ours: cut.mlpIn,
+      golden: await file.read(`${tap}.in`),
+      where: `${tap}.in`,
+    });
+    compareAll(tally, "value matrix output", {
+      ours: output,
+      golden: await file.read(`${tap}.out`),
+      where: `${tap}.out`,
+    });
     compareAll(tally, "logits", { ours: logits, golden: await file.read(`${text}.logits`), where: `${text}.logits` });
   }
 }
@@ -85,9 +97,14 @@ async function editedPart(model: LlamaModel, cut: Cut): Promise<{ output: Float3
   }
 }
 
-function compareAll(tally: Tally, item: string, values: { ours: Float32Array; golden: Float32Array; where: string }): void {
+function compareAll(
+  tally: Tally,
+  item: string,
+  values: { ours: Float32Array; golden: Float32Array; where: string },
+): void {
   const { ours, golden, where } = values;
   let worst = ours.length === golden.length ? 0 : Number.NaN;
-  for (let i = 0; i < golden.length; i++) worst = Math.max(worst, Math.abs((ours[i] as number) - (golden[i] as number)));
+  for (let i = 0; i < golden.length; i++)
+    worst = Math.max(worst, Math.abs((ours[i] as number) - (golden[i] as number)));
   tally.number(item, { ours: worst, golden: 0, where }, LOGIT_TOLERANCE);
 }

@@ -14,7 +14,9 @@ const ids = z.array(z.number().int());
 
 /** records.json */
 export const recordsSchema = z.object({
-  records: z.array(z.object({ src: z.string(), rephrase: z.string(), alt: z.string(), loc: z.string(), loc_ans: z.string() })),
+  records: z.array(
+    z.object({ src: z.string(), rephrase: z.string(), alt: z.string(), loc: z.string(), loc_ans: z.string() }),
+  ),
   irrelevant: z.array(z.string()),
   templates: z.array(z.string()),
   /** Per model: a prompt continued greedily. */

@@ -14,7 +14,14 @@ import type { LlamaModel } from "../model/model.js";
 import { PLAIN } from "../model/prompt.js";
 import { openSafetensors, type SafetensorsFile } from "../model/safetensors.js";
 import { tf } from "../tensor/tf.js";
-import { type GoldenEdit, type GoldenFolder, type GoldenProbe, type GoldenWise, readGolden, wiseSchema } from "./golden-files.js";
+import {
+  type GoldenEdit,
+  type GoldenFolder,
+  type GoldenProbe,
+  type GoldenWise,
+  readGolden,
+  wiseSchema,
+} from "./golden-files.js";
 import { createTally, type ParityItem, type Tally } from "./tally.js";
 
 /** The tolerances of the golden folder's README, for a float32 implementation. */
@@ -141,7 +148,12 @@ function requestOf({ golden, wanted }: Comparison, edit: number) {
   const record = records[edit] as (typeof records)[number];
   const templates = wanted.templates;
   return {
-    request: { record: edit, prompt: record.src, target: record.alt, irrelevant: irrelevant[edit % irrelevant.length] as string },
+    request: {
+      record: edit,
+      prompt: record.src,
+      target: record.alt,
+      irrelevant: irrelevant[edit % irrelevant.length] as string,
+    },
     templates,
   };
 }
@@ -157,7 +169,11 @@ async function compareGradient(comparison: Comparison, { model, cuts }: EditSett
   try {
     const ours = await step.gradient.data<"float32">();
     const golden = await comparison.file.read("first_gradient");
-    comparison.tally.matrix("first gradient", { ours, golden, where: "edit 0, step 0" }, comparison.tolerances.gradient);
+    comparison.tally.matrix(
+      "first gradient",
+      { ours, golden, where: "edit 0, step 0" },
+      comparison.tolerances.gradient,
+    );
   } finally {
     step.dispose();
     zero.dispose();
@@ -239,7 +255,11 @@ async function compareEvaluation(comparison: Comparison, session: WiseSession, s
       for (const [k, field] of (["rewrite", "rephrase", "loc"] as const).entries()) {
         const score = scores[k] as ProbeScore;
         sums[field] += score.score / wanted.evaluation.length;
-        compareProbe(comparison, evaluated[field], { probe: probes[k] as Probe, score, where: `record ${i}, ${field}` });
+        compareProbe(comparison, evaluated[field], {
+          probe: probes[k] as Probe,
+          score,
+          where: `record ${i}, ${field}`,
+        });
       }
     }
   } finally {

@@ -15,7 +15,11 @@ export type Measure = "absolute" | "relative";
 /** Collects the largest difference per item. */
 export interface Tally {
   /** Compares two numbers. A difference that is not a number never passes. */
-  number(item: string, values: { ours: number; golden: number; where: string; measure?: Measure }, tolerance: number): void;
+  number(
+    item: string,
+    values: { ours: number; golden: number; where: string; measure?: Measure },
+    tolerance: number,
+  ): void;
   /** Compares two matrices by the Frobenius norm of their difference over that of the golden one. */
   matrix(item: string, values: { ours: Float32Array; golden: Float32Array; where: string }, tolerance: number): void;
   /** Counts what must be equal; `allowed` of them may differ. */
@@ -30,7 +34,7 @@ export function createTally(scenario: string): Tally {
   function take(item: string, difference: number, at: { where: string; tolerance: number; add?: boolean }): void {
     const before = items.get(item);
     const worst = at.add ? (before?.worst ?? 0) + difference : Math.max(before?.worst ?? 0, difference);
-    const isWorst = before === undefined || difference > 0 && (at.add || !(difference <= before.worst));
+    const isWorst = before === undefined || (difference > 0 && (at.add || !(difference <= before.worst)));
     items.set(item, {
       scenario,
       item,
@@ -45,7 +49,10 @@ export function createTally(scenario: string): Tally {
   return {
     number(item, { ours, golden, where, measure = "absolute" }, tolerance) {
       const difference = Math.abs(ours - golden);
-      take(item, measure === "absolute" ? difference : difference / Math.max(Math.abs(golden), 1e-6), { where, tolerance });
+      take(item, measure === "absolute" ? difference : difference / Math.max(Math.abs(golden), 1e-6), {
+        where,
+        tolerance,
+      });
     },
     matrix(item, { ours, golden, where }, tolerance) {
       take(item, relativeFrobenius(ours, golden), { where, tolerance });

@@ -163,9 +163,8 @@ async function scoreRecords(
         style: plan.method.style,
         signal: work.signal,
       });
-      let offset = 0;
       for (const [i, record] of group.entries()) {
-        const own = scores.slice(offset, (offset += (probes[i] as unknown[]).length));
+        const own = scores.splice(0, (probes[i] as unknown[]).length);
         work.sink.score(recordScore(record, block, own));
         work.pace.scored(block.index);
       }

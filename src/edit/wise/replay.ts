@@ -42,7 +42,9 @@ export function createReplay(setting: EditSetting, options: WiseOptions): Replay
       if (!options.replay || history.merged.length === 0) return null;
       const current = [...history.current, rows];
       const drawn = rng.fork("replay", edits, step).integer(current.length);
-      const chosen = history.merged.map((group) => group.edits[(group.replayed + step) % group.edits.length] as EditRows);
+      const chosen = history.merged.map(
+        (group) => group.edits[(group.replayed + step) % group.edits.length] as EditRows,
+      );
       chosen.push(current[drawn] as EditRows);
       const loaded: ReplayRows[] = [];
       for (const edit of chosen) loaded.push(await load(edit, signal));

@@ -25,7 +25,9 @@ export interface ActivationRule {
 export function tokenDistances(main: tf.Tensor2D, change: tf.Tensor2D, rule: ActivationRule): tf.Tensor1D {
   const distances = tf.customGrad((...inputs) => {
     const [changed, save] = inputs as [tf.Tensor2D, tf.GradSaveFunc];
-    const { moved, slope } = rule.activationOnDistance ? movedActivation(main, changed) : { moved: changed, slope: null };
+    const { moved, slope } = rule.activationOnDistance
+      ? movedActivation(main, changed)
+      : { moved: changed, slope: null };
     const length = tf.sqrt(tf.sum(tf.square(moved), 1, true)); // [N, 1]
     save(slope === null ? [moved, length] : [moved, length, slope]);
     return {

@@ -2,7 +2,12 @@ import { z } from "zod";
 import { RefusedInput } from "../../core/errors.js";
 import { sha256Json } from "../../core/hash.js";
 import type { LlamaModel } from "../../model/model.js";
-import { openSafetensors, type SafetensorsFile, type TensorToWrite, writeSafetensors } from "../../model/safetensors.js";
+import {
+  openSafetensors,
+  type SafetensorsFile,
+  type TensorToWrite,
+  writeSafetensors,
+} from "../../model/safetensors.js";
 import { tf } from "../../tensor/tf.js";
 import type { WiseOptions } from "./hparams.js";
 import { NO_HISTORY, type ReplayHistory } from "./replay.js";

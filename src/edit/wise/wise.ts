@@ -198,7 +198,10 @@ function createSession(
     const side: WiseMemory = { name: "side", delta: state.side.clone(), minAct: state.minAct };
     if (options.retrieve) {
       const saved = [...state.memories, ...state.shards];
-      return [side, ...saved.map(({ delta, minAct }, i) => ({ name: `memory-${i}` as const, delta: delta.clone(), minAct }))];
+      return [
+        side,
+        ...saved.map(({ delta, minAct }, i) => ({ name: `memory-${i}` as const, delta: delta.clone(), minAct })),
+      ];
     }
     if (state.edits < options.saveFreq) return [side];
     const open = state.edits % options.saveFreq === 0 ? [] : [{ delta: state.side, minAct: state.minAct }];
