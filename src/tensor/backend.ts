@@ -2,7 +2,7 @@ import { createRequire } from "node:module";
 import { availableParallelism } from "node:os";
 import { dirname, sep } from "node:path";
 import util from "node:util";
-import { type BackendWasm, setWasmPaths } from "@tensorflow/tfjs-backend-wasm";
+import type { BackendWasm } from "@tensorflow/tfjs-backend-wasm";
 import { nearest, RefusedInput } from "../core/errors.js";
 import { tf } from "./tf.js";
 import { mendWasm } from "./wasm-kernels.js";
@@ -123,6 +123,8 @@ function restoreLegacyUtil(): void {
 
 async function startWasm(): Promise<Started> {
   if (!tf.findBackend("wasm")) {
+    // Loaded only now: it registers itself before cpu, and frames used before any choice would find it not yet started.
+    const { setWasmPaths } = await import("@tensorflow/tfjs-backend-wasm");
     setWasmPaths(dirname(createRequire(import.meta.url).resolve("@tensorflow/tfjs-backend-wasm")) + sep);
   }
   await use("wasm");
