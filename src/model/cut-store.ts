@@ -21,6 +21,7 @@ export function createCutStore(model: LlamaModel, layer: number, bytes = DEFAULT
   let size = 0;
 
   function remember(key: string, cut: Cut): void {
+    if (held.has(key)) return; // another call was faster
     held.set(key, cut);
     size += cutBytes(cut);
     for (const [oldest, old] of held) {
