@@ -1,0 +1,70 @@
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { Interrupted } from "../../src/core/errors.js";
+import type { Cut } from "../../src/model/cut.js";
+import { createCutStore } from "../../src/model/cut-store.js";
+import type { LlamaModel } from "../../src/model/model.js";
+import { loadTiny } from "../edit/support.js";
+import { expectTidy } from "../support/tensor-matcher.js";
+
+let model: LlamaModel;
+beforeAll(async () => {
+  model = await loadTiny();
+});
+afterAll(() => model.dispose());
+
+/** Sequences of one length, so that every cut has the same size. */
+const [a, b, c] = [
+  [0, 1, 2],
+  [0, 3, 4],
+  [0, 5, 6],
+] as const;
+
+/** Bytes of the cut of three tokens. */
+const one = () => 3 * 4 * (model.config.hiddenSize + model.config.intermediateSize);
+
+/** What is computed once is one object ever after. */
+async function held(store: ReturnType<typeof createCutStore>, tokens: readonly number[], cut: Cut | undefined) {
+  return (await store.get([tokens]))[0] === cut;
+}
+
+test("computes each sequence once, keeps the order asked for, and forgets when told", async () => {
+  const store = createCutStore(model, 2);
+  const [first, second, again] = (await store.get([a, b, a])) as [Cut, Cut, Cut];
+  expect([first.tokens, second.tokens]).toEqual([a, b]);
+  expect(again).toBe(first);
+  expect(await store.get([c, b, a])).toEqual([expect.objectContaining({ tokens: c }), second, first]);
+  expect(await held(store, [...a], first)).toBe(true);
+  store.clear();
+  expect(await held(store, a, first)).toBe(false);
+});
+
+test("beyond its bytes it drops what was used least recently", async () => {
+  const store = createCutStore(model, 2, 2 * one());
+  const [cutA, cutB] = await store.get([a, b]);
+  expect(await held(store, a, cutA)).toBe(true); // b is now the oldest
+  await store.get([c]);
+  expect(await held(store, a, cutA)).toBe(true);
+  expect(await held(store, b, cutB)).toBe(false);
+});
+
+test("one call always gets everything, however little fits", async () => {
+  const store = createCutStore(model, 2, 0);
+  const cuts = await store.get([a, b, c, a]);
+  expect(cuts.map(({ tokens }) => tokens)).toEqual([a, b, c, a]);
+  expect(cuts[3]).toBe(cuts[0]);
+});
+
+test("asked for one sequence twice at once, it still counts its bytes once", async () => {
+  const store = createCutStore(model, 2, 2 * one());
+  await Promise.all([store.get([a]), store.get([a])]);
+  const [cutA] = await store.get([a]);
+  await store.get([b]);
+  expect(await held(store, a, cutA)).toBe(true);
+});
+
+test("holds plain values, no tensors, also when it is interrupted", async () => {
+  await expectTidy(() => createCutStore(model, 2).get([a, b]));
+  const store = createCutStore(model, 2);
+  await expectTidy(() => expect(store.get([a], AbortSignal.abort())).rejects.toThrow(Interrupted));
+  expect((await store.get([a])).map(({ tokens }) => tokens)).toEqual([a]);
+});

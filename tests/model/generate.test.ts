@@ -1,0 +1,85 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { Interrupted } from "../../src/core/errors.js";
+import { mainOutput } from "../../src/model/cut.js";
+import { generate } from "../../src/model/generate.js";
+import type { LlamaModel } from "../../src/model/model.js";
+import { tf } from "../../src/tensor/tf.js";
+import { goldenRecords, loadTiny } from "../edit/support.js";
+import { expectTidy } from "../support/tensor-matcher.js";
+import { refusal } from "./support.js";
+
+let model: LlamaModel;
+beforeAll(async () => {
+  model = await loadTiny();
+});
+afterAll(() => model.dispose());
+
+const prompts = Object.values(goldenRecords.tokens).filter((ids) => ids.length > 0);
+const whole = goldenRecords.greedy["tiny-llama3"] as number[];
+
+describe("greedy continuations", () => {
+  test("are those of Transformers, from wherever one starts", async () => {
+    const given = Math.max(...prompts.filter((ids) => ids.every((id, i) => id === whole[i])).map((ids) => ids.length));
+    const starts = [given, given + 2, whole.length - 1];
+    const made = await generate(
+      model,
+      starts.map((start) => whole.slice(0, start)),
+      { maxNewTokens: 3 },
+    );
+    for (const [i, start] of starts.entries()) {
+      const known = whole.slice(start, start + 3);
+      expect(made[i]?.slice(0, known.length)).toEqual(known);
+    }
+  });
+
+  test("of a batch of unlike lengths are those of each prompt alone", async () => {
+    const together = await generate(model, prompts, { maxNewTokens: 4 });
+    expect(together).toHaveLength(prompts.length);
+    for (const [i, prompt] of prompts.entries()) {
+      expect(await generate(model, [prompt], { maxNewTokens: 4 })).toEqual([together[i]]);
+    }
+  });
+
+  test("end before a stop token, each for itself", async () => {
+    const free = await generate(model, prompts.slice(0, 3), { maxNewTokens: 6 });
+    const stop = free[0]?.[2] as number;
+    const stopped = await generate(model, prompts.slice(0, 3), { maxNewTokens: 6, stopTokens: [stop] });
+    expect(stopped).toEqual(
+      free.map((tokens) => (tokens.includes(stop) ? tokens.slice(0, tokens.indexOf(stop)) : tokens)),
+    );
+    expect(stopped[0]).not.toContain(stop);
+  });
+});
+
+test("reads through whatever stands in for the value matrix", async () => {
+  const [prompt] = prompts as [number[]];
+  const free = await generate(model, [prompt], { maxNewTokens: 5 });
+  const layer = 1;
+  const through = (scale: number) =>
+    generate(model, [prompt], {
+      maxNewTokens: 5,
+      edited: { layer, output: async (batch) => tf.tidy(() => tf.mul(mainOutput(model, batch, layer), scale)) },
+    });
+  expect(await through(1)).toEqual(free);
+  expect(await through(-20)).not.toEqual(free);
+});
+
+test("stops when it is told to, and refuses to run over the model's positions", async () => {
+  const stopped = generate(model, prompts, { maxNewTokens: 4, signal: AbortSignal.abort() });
+  await expect(stopped).rejects.toThrow(Interrupted);
+  const short = { ...model, config: { ...model.config, maxPositions: 4 } };
+  const error = await refusal(() => generate(short, [[0, 1, 2]], { maxNewTokens: 4 }));
+  expect(error.message).toContain("1 to 4");
+});
+
+test("leaves no tensor behind", async () => {
+  await expectTidy(() => generate(model, prompts, { maxNewTokens: 2 }));
+  await expectTidy(() => refusal(() => generate(model, [[]], { maxNewTokens: 2 })));
+  await expectTidy(async () => {
+    const failing = generate(model, [[1]], {
+      maxNewTokens: 2,
+      edited: { layer: 1, output: () => Promise.reject(new Error("no output")) },
+    });
+    await expect(failing).rejects.toThrow("no output");
+  });
+});
