@@ -101,12 +101,14 @@ def run(code, interrupt_after=None):
     request = client.execute(code)
     if not interrupt_after:
         return reply_to(request), None
+    while client.get_iopub_msg(timeout=60)["msg_type"] != "stream":
+        pass
     time.sleep(interrupt_after)
     manager.interrupt_kernel()
     sent = time.time()
     return reply_to(request), time.time() - sent
 run('import { interruptSignal } from "wise-lab"; const answer = 41;')
-reply, waited = run('const s = interruptSignal(); for (;;) { s.throwIfAborted(); await new Promise((r) => setTimeout(r, 10)); }', 2)
+reply, waited = run('console.log(1); const s = interruptSignal(); for (;;) { s.throwIfAborted(); await new Promise((r) => setTimeout(r, 10)); }', 0.5)
 client.execute("answer + 1")
 result = None
 while result is None:

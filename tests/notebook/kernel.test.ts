@@ -3,31 +3,39 @@ import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type * as TypeScript from "typescript";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { KernelClient } from "../../src/notebook/client.js";
 import type { Message } from "../../src/notebook/wire.js";
 import { repository } from "../support/shared.js";
 
+vi.setConfig({ testTimeout: 180_000 });
+
 let kernel: KernelClient;
 beforeAll(async () => {
   kernel = await KernelClient.start(tmpdir());
-}, 120_000);
+}, 180_000);
 afterAll(() => kernel.close());
 
-/** Runs a cell; `interruptAfter` milliseconds it is interrupted. Tells the reply, its messages and the wait for the end. */
+/**
+ * Runs a cell; with `interruptAfter` it is interrupted that many milliseconds after its first print.
+ * Tells the reply, its messages and the milliseconds from the interrupt to the end.
+ */
 async function execute(
   code: string,
   { interruptAfter, stopOnError = true }: { interruptAfter?: number; stopOnError?: boolean } = {},
 ) {
   const messages: Message[] = [];
   let interruptedAt = 0;
-  if (interruptAfter !== undefined) {
-    setTimeout(() => {
-      interruptedAt = performance.now();
-      kernel.interrupt();
-    }, interruptAfter);
-  }
-  const reply = await kernel.execute(code, { stopOnError, onOutput: (message) => messages.push(message) });
+  const interrupt = () => {
+    interruptedAt = performance.now();
+    kernel.interrupt();
+  };
+  const onOutput = (message: Message) => {
+    const isFirstPrint = message.header.msg_type === "stream" && !messages.some((m) => m.header.msg_type === "stream");
+    messages.push(message);
+    if (isFirstPrint && interruptAfter !== undefined) setTimeout(interrupt, interruptAfter);
+  };
+  const reply = await kernel.execute(code, { stopOnError, onOutput });
   return { content: reply.content, messages, waited: performance.now() - interruptedAt };
 }
 
@@ -36,15 +44,26 @@ describe("an interrupt", () => {
     await execute('import { interruptSignal } from "wise-lab";');
     const pauses = ["new Promise((r) => setTimeout(r, 20))", "Promise.resolve(1)"];
     for (const pause of pauses) {
-      const code = `const s = interruptSignal(); for (;;) { s.throwIfAborted(); await ${pause}; }`;
+      const code = `console.log(1); const s = interruptSignal(); for (;;) { s.throwIfAborted(); await ${pause}; }`;
       const { content, waited } = await execute(code, { interruptAfter: 500 });
       expect(content).toMatchObject({ status: "error", ename: "Interrupted" });
       expect(waited).toBeLessThan(1000);
     }
   });
 
+  it("stops a running edit within a second and leaves no trace of it", async () => {
+    await execute('import { openLab } from "wise-lab";\nconst lab = await openLab();');
+    const fact = '{ prompt: "In which city was Tadeo Quill born?", target: "Oslo" }';
+    const code = `console.log(1); for (;;) { lab.rollback(); await lab.edit(${fact}, { signal: interruptSignal() }); }`;
+    const { content, waited } = await execute(code, { interruptAfter: 3000 });
+    expect(content).toMatchObject({ status: "error", ename: "Interrupted" });
+    expect(waited).toBeLessThan(1000);
+    const { messages } = await execute("lab.edits");
+    expect(messages.at(-1)?.content.data).toEqual({ "text/plain": "0" });
+  });
+
   it("leaves an awaited loop that takes no signal within a second", async () => {
-    const code = "for (let i = 0; i < 40; i++) await new Promise((r) => setTimeout(r, 50));";
+    const code = "console.log(1); for (let i = 0; i < 40; i++) await new Promise((r) => setTimeout(r, 50));";
     const { content, waited } = await execute(code, { interruptAfter: 300 });
     expect(content).toMatchObject({ ename: "Interrupted", evalue: expect.stringContaining("still runs") });
     expect(waited).toBeLessThan(1000);
@@ -52,8 +71,8 @@ describe("an interrupt", () => {
 
   it("ends even a loop that never awaits, and the kernel lives with its variables", async () => {
     await execute("const kept = 41;");
-    for (const code of ["for (;;) {}", "await new Promise((r) => setTimeout(r, 20)); for (;;) {}"]) {
-      const { content, waited } = await execute(code, { interruptAfter: 500 });
+    for (const pause of ["", "await new Promise((r) => setTimeout(r, 20));"]) {
+      const { content, waited } = await execute(`console.log(1); ${pause} for (;;) {}`, { interruptAfter: 500 });
       expect(content).toMatchObject({ ename: "Interrupted", evalue: expect.stringContaining("in the middle") });
       expect(waited).toBeLessThan(8000);
     }

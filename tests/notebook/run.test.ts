@@ -1,6 +1,6 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { Interrupted, RefusedInput } from "../../src/core/errors.js";
 import { runNotebook } from "../../src/notebook/run.js";
 import { codeCells, errorOf, plainText, printed, readCells, scratchFolder, writeCells } from "./support.js";
@@ -13,6 +13,8 @@ async function run(name: string, sources: string[], options: Parameters<typeof r
   const result = await runNotebook(path, options);
   return { ...result, cells: codeCells(result.notebook) };
 }
+
+vi.setConfig({ testTimeout: 180_000 }); // kernels start in seconds, on a busy machine in many
 
 describe("a notebook run over the real protocol", () => {
   it("keeps prints, results, displays and counts, the same bytes each time", async () => {
@@ -46,7 +48,7 @@ describe("a notebook run over the real protocol", () => {
     const { cells, errors } = await run("imports", [
       'import { displayTable, interruptSignal, progress } from "wise-lab";\nimport * as tf from "@tensorflow/tfjs";\nimport * as dfd from "danfojs-node";\nimport type { Data } from "plotly.js-dist";',
       'const frame = new dfd.DataFrame([{ T: 1, rewrite: 0.5 }]);\nconst trace: Data = { type: "scatter", y: [1] };\nframe',
-      "tf.tidy(() => tf.tensor1d([1, 2, 3]).sum()).dataSync()[0]",
+      'await tf.setBackend("cpu");\ntf.tidy(() => tf.tensor1d([1, 2, 3]).sum()).dataSync()[0]',
       "process.cwd()",
     ]);
     expect(errors).toEqual([]);
@@ -55,12 +57,20 @@ describe("a notebook run over the real protocol", () => {
     expect(plainText(cells[3])).toBe(`'${join(await folder(), "imports")}'`);
   });
 
-  it("updates a progress display in place", async () => {
-    const { cells } = await run("progress", [
-      'import { progress } from "wise-lab";\nconst p = progress("edits", 4);\nfor (let i = 1; i <= 4; i++) { p.update(i, "record " + i); await new Promise((r) => setTimeout(r, 10)); }\np.finish();',
+  it("updates progress in place, and shows a figure as plotly data with a picture or says that nothing here can draw", async () => {
+    const { cells, errors } = await run("displays", [
+      'import { displayFigure, type Figure, progress } from "wise-lab";\nconst p = progress("edits", 4);\nfor (let i = 1; i <= 4; i++) { p.update(i, "record " + i); await new Promise((r) => setTimeout(r, 10)); }\np.finish();',
+      'const figure: Figure = { data: [{ type: "scatter", y: [1, 3, 2] }], layout: { title: { text: "Three <b>points</b>" } }, config: {} };\nawait displayFigure(figure);',
     ]);
+    expect(errors).toEqual([]);
     expect(cells[0]?.outputs).toHaveLength(1);
     expect(plainText(cells[0])).toBe(`edits  ${"█".repeat(24)} 4/4`);
+    const output = cells[1]?.outputs[0];
+    const data = output && "data" in output ? output.data : {};
+    expect(data["application/vnd.plotly.v1+json"]).toMatchObject({ data: [{ y: [1, 3, 2] }] });
+    expect(data["text/plain"]).toMatch(/^Figure: Three points/);
+    if (data["image/png"]) expect(data["image/png"]).toMatch(/^iVBORw0KGgo[\w+/=]+$/);
+    else expect(data["text/plain"]).toContain("\n");
   });
 
   it("runs `for await` at top level and takes declarations anew", async () => {
