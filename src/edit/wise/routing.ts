@@ -1,3 +1,4 @@
+import { LabFailure } from "../../core/errors.js";
 import { type CutBatch, mainOutput } from "../../model/cut.js";
 import { linear, silu } from "../../model/llama.js";
 import { tf } from "../../tensor/tf.js";
@@ -128,7 +129,7 @@ export function createWiseOverlay(layer: number, memories: readonly WiseMemory[]
         const decisions = batch.lengths.map((length, row): Decision => {
           const readings = memories.map(({ name, minAct }, i) => ({
             memory: name,
-            delta: activation(tokensOf(values[i] as Float32Array, batch, row), rule, length),
+            delta: requireFinite(activation(tokensOf(values[i] as Float32Array, batch, row), rule, length), name),
             minAct,
             threshold: minAct * rule.actRatio,
           }));
@@ -156,6 +157,12 @@ function tokensOf(distances: Float32Array, batch: CutBatch, row: number): Float3
 function activation(tokens: Float32Array, rule: RoutingRule, length: number): number {
   if (rule.longSequenceMax && length > LONG_SEQUENCE) return tokens.reduce((a, b) => Math.max(a, b), 0);
   return tokens.reduce((a, b) => a + b, 0) / length;
+}
+
+/** Every comparison with NaN is false: without this, a memory that holds one would pass for one that does not answer. */
+function requireFinite(delta: number, memory: string): number {
+  if (Number.isFinite(delta)) return delta;
+  throw new LabFailure(`the routing activation of the ${memory} memory is ${delta}: an edit made it too large`);
 }
 
 /** main + the change of each sequence's own route; null when no sequence leaves the main memory. */
