@@ -1,0 +1,56 @@
+/** What a fact is used for; no fact has two uses. `background` facts are only known: second hops, unedited facts of edited subjects. */
+export type FactRole = "background" | "edit" | "locality" | "router";
+
+/** One thing that is true in the made-up world. No subject has two facts of one relation. */
+export interface WorldFact {
+  /** Its position in `World.facts`. */
+  id: number;
+  subject: string;
+  relation: string;
+  object: string;
+  role: FactRole;
+}
+
+/** A fact as a question and its answer; joined by one space they are a text to learn. */
+export interface WorldLine {
+  /** Id of the fact. */
+  fact: number;
+  /** Which of its relation's ways of asking this is; the numbers run through trained, held-out and quiz phrasings. */
+  phrasing: number;
+  /** Kept out of training, to measure recall beyond the words learnt; such a phrasing is trained with no fact. */
+  heldOut: boolean;
+  question: string;
+  answer: string;
+}
+
+/** One edit as zsRE's file in the form of MEND has it, read by `loadRecords`. */
+export interface MendRecord {
+  subject: string;
+  src: string;
+  /** The world's answer, which the model gives before the edit. */
+  pred: string;
+  rephrase: string;
+  /** The new answer: of the same kind, never `pred`. */
+  alt: string;
+  answers: [string];
+  loc: string;
+  loc_ans: string;
+  cond: string;
+  portability?: { "Recalled Relation": string; "New Question": string; "New Answer": string };
+}
+
+export interface World {
+  seed: number;
+  facts: WorldFact[];
+  /** Every fact in all its phrasings, in order of facts. */
+  lines: WorldLine[];
+  /** The edit set: as many records as zsRE's. */
+  edits: MendRecord[];
+  /** Text i is the irrelevant prompt of edit i: a question and its answer, which no record tests. */
+  irrelevant: string[];
+  /** Edits for choosing hyperparameters; no subject of theirs is in `edits`. */
+  tuning: MendRecord[];
+  tuningIrrelevant: string[];
+  /** Short neutral openings that may stand in front of a question in training. */
+  prefixes: string[];
+}
