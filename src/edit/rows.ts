@@ -35,6 +35,14 @@ export function editRows(
   };
 }
 
+/**
+ * The token sequences of the rows, in order. Whoever needs the cuts of an edit asks for all of them together: batching
+ * decides the last bits of a float, and an edit that is brought back must give the same ones.
+ */
+export function sequencesOfRows(rows: EditRows): number[][] {
+  return [...rows.templates.map(({ ids }) => ids), rows.irrelevant];
+}
+
 /** Puts a prompt in place of the "{}" of a template. */
 export function fillTemplate(template: string, prompt: string): string {
   const [before, after, ...rest] = template.split("{}");

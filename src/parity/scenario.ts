@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { createRng } from "../core/rng.js";
 import type { EditSetting } from "../edit/contract.js";
-import { editRows } from "../edit/rows.js";
+import { editRows, sequencesOfRows } from "../edit/rows.js";
 import type { EditTrace } from "../edit/trace.js";
 import type { WiseOptions } from "../edit/wise/options.js";
 import { createProblem, runStep } from "../edit/wise/step.js";
@@ -162,7 +162,7 @@ function requestOf({ golden, wanted }: Comparison, edit: number) {
 async function compareGradient(comparison: Comparison, { model, cuts }: EditSetting): Promise<void> {
   const { request, templates } = requestOf(comparison, 0);
   const rows = editRows(model.tokenizer, request, { templates, style: PLAIN });
-  const batch = batchCuts(model, await cuts.get([...rows.templates.map(({ ids }) => ids), rows.irrelevant]));
+  const batch = batchCuts(model, await cuts.get(sequencesOfRows(rows)));
   const problem = createProblem(model, comparison.options, batch, rows.templates);
   const zero = tf.zeros<tf.Rank.R2>([model.config.hiddenSize, model.config.intermediateSize]);
   const step = runStep(problem, zero, null);

@@ -2,7 +2,7 @@ import { RefusedInput } from "../core/errors.js";
 import { type IrrelevantList, irrelevantPrompt } from "../data/load.js";
 import type { Dataset, EditRecord } from "../data/records.js";
 import type { EditRequest, PreparedMethod } from "../edit/contract.js";
-import { editRows } from "../edit/rows.js";
+import { editRows, sequencesOfRows } from "../edit/rows.js";
 import { encodeProbe, type Probe } from "../eval/score.js";
 import type { LlamaModel } from "../model/model.js";
 import type { BackendReport } from "../tensor/backend.js";
@@ -71,7 +71,7 @@ export function sequencesOf(record: EditRecord, plan: RunPlan): number[][] {
   const { model, method, templates } = plan;
   const rows = editRows(model.tokenizer, requestOf(record, plan.irrelevant), { templates, style: method.style });
   const probes = probesOf(record).map((probe) => encodeProbe(model, probe, method.style).ids);
-  return [...rows.templates.map(({ ids }) => ids), rows.irrelevant, ...probes];
+  return [...sequencesOfRows(rows), ...probes];
 }
 
 /**

@@ -1,7 +1,7 @@
-import { batchCuts, mainOutput } from "../../model/cut.js";
+import { batchCuts, type Cut, mainOutput } from "../../model/cut.js";
 import { tf } from "../../tensor/tf.js";
 import type { EditSetting } from "../contract.js";
-import type { EditRows } from "../rows.js";
+import { type EditRows, sequencesOfRows } from "../rows.js";
 import type { WiseOptions } from "./hparams.js";
 import type { ReplayPair, ReplayRows } from "./step.js";
 
@@ -31,9 +31,8 @@ export interface Replay {
 export function createReplay(setting: EditSetting, options: WiseOptions): Replay {
   const { model, cuts, rng } = setting;
 
-  async function load(rows: EditRows, signal: AbortSignal | undefined): Promise<ReplayRows> {
-    const sequences = rows.templates.map(({ ids }) => ids);
-    const batch = batchCuts(model, await cuts.get(sequences, signal));
+  function toDevice(found: readonly Cut[]): ReplayRows {
+    const batch = batchCuts(model, found);
     return { batch, main: tf.tidy(() => mainOutput(model, batch, options.layer)) };
   }
 
@@ -46,8 +45,13 @@ export function createReplay(setting: EditSetting, options: WiseOptions): Replay
         (group) => group.edits[(group.replayed + step) % group.edits.length] as EditRows,
       );
       chosen.push(current[drawn] as EditRows);
-      const loaded: ReplayRows[] = [];
-      for (const edit of chosen) loaded.push(await load(edit, signal));
+      // All cuts before the first tensor: what an interrupt can end comes before what must be disposed.
+      const found: Cut[][] = [];
+      for (const past of chosen) {
+        const all = await cuts.get(sequencesOfRows(past), signal);
+        found.push(all.slice(0, past.templates.length));
+      }
+      const loaded = found.map(toDevice);
       return {
         pair: { merged: loaded.slice(0, -1), current: loaded[loaded.length - 1] as ReplayRows },
         dispose: () => {

@@ -1,6 +1,5 @@
 import { z } from "zod";
 import { RefusedInput } from "../../core/errors.js";
-import { sha256Json } from "../../core/hash.js";
 import type { LlamaModel } from "../../model/model.js";
 import {
   openSafetensors,
@@ -119,10 +118,10 @@ export async function loadWiseState(path: string, owner: StateOwner): Promise<Wi
   try {
     const metadata = parseMetadata(file);
     requireSame(path, "model sha256", metadata.modelSha256, owner.model.sha256);
-    // act_ratio is read at inference only: the same edits serve every value of it.
-    const trained = (options: Record<string, unknown>) => ({ ...options, actRatio: null });
-    if (sha256Json(trained(metadata.options)) !== sha256Json(trained({ ...owner.options }))) {
-      requireSame(path, "options", JSON.stringify(metadata.options), JSON.stringify(owner.options));
+    for (const key of Object.keys({ ...metadata.options, ...owner.options })) {
+      if (key === "actRatio") continue; // read at inference only: the same edits serve every value of it
+      const [found, expected] = [metadata.options[key], owner.options[key as keyof WiseOptions]];
+      requireSame(path, `option ${key}`, JSON.stringify(found), JSON.stringify(expected));
     }
     return await readState(file, metadata, owner.model);
   } finally {
@@ -190,7 +189,11 @@ function parseJson(text: string): unknown {
   }
 }
 
-function requireSame(path: string, what: string, found: string, expected: string): void {
+function requireSame(path: string, what: string, found: string | undefined, expected: string | undefined): void {
   if (found === expected) return;
-  throw new RefusedInput(`an edit state was made with another ${what}`, { where: `${path}, ${what}`, found, expected });
+  throw new RefusedInput(`an edit state was made with another ${what}`, {
+    where: `${path}, ${what}`,
+    found,
+    expected: expected ?? "no such option",
+  });
 }

@@ -3,7 +3,7 @@ import { batchCuts, layerOf } from "../../model/cut.js";
 import { tf } from "../../tensor/tf.js";
 import type { EditMethod, EditOptions, EditRequest, EditSession, EditSetting } from "../contract.js";
 import type { Overlay } from "../overlay.js";
-import { type EditRows, editRows } from "../rows.js";
+import { type EditRows, editRows, sequencesOfRows } from "../rows.js";
 import type { EditStep, EditTrace } from "../trace.js";
 import { loadWiseOptions, type WiseOptions } from "./hparams.js";
 import { type MergeInput, merges } from "./merge.js";
@@ -109,8 +109,7 @@ function createSession(
   }
 
   async function createEditProblem(rows: EditRows, { signal }: EditOptions): Promise<EditProblem> {
-    const sequences = [...rows.templates.map(({ ids }) => ids), rows.irrelevant];
-    const cuts = await setting.cuts.get(sequences, signal);
+    const cuts = await setting.cuts.get(sequencesOfRows(rows), signal);
     return createProblem(model, options, batchCuts(model, cuts), rows.templates);
   }
 
