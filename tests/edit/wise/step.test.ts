@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createRng } from "../../../src/core/rng.js";
-import { editRows } from "../../../src/edit/rows.js";
+import { editRows, sequencesOfRows } from "../../../src/edit/rows.js";
 import type { WiseOptions } from "../../../src/edit/wise/options.js";
 import { createProblem, descend, runStep, type StepReport } from "../../../src/edit/wise/step.js";
 import { batchCuts, runFrozen } from "../../../src/model/cut.js";
@@ -21,8 +21,7 @@ afterAll(() => model.dispose());
 /** The first edit of the golden folder under some templates. */
 async function problemOf(options: WiseOptions, templates: readonly string[] = goldenRecords.templates) {
   const rows = editRows(model.tokenizer, fact(0), { templates, style: PLAIN });
-  const sequences = [...rows.templates.map(({ ids }) => ids), rows.irrelevant];
-  const cuts = await runFrozen(model, sequences, { layer: options.layer });
+  const cuts = await runFrozen(model, sequencesOfRows(rows), { layer: options.layer });
   return { rows, problem: createProblem(model, options, batchCuts(model, cuts), rows.templates) };
 }
 
