@@ -15,7 +15,7 @@ export { describeWiseOptions, loadWiseOptions, presets, type WiseOptions } from 
 export type { Answer } from "./eval/ask.js";
 export type { Probe, ProbeKind } from "./eval/score.js";
 export type { ProbeScore, RecordScore } from "./eval/types.js";
-export { display, displayFigure, displayTable, interruptSignal } from "./notebook/display.js";
+export { display, displayFigure, displayTable, interruptSignal, saveFigure } from "./notebook/display.js";
 export { followEdit, followRun } from "./notebook/follow.js";
 export { type Progress, progress } from "./notebook/progress.js";
 export { runGolden } from "./parity/golden.js";

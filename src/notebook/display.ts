@@ -1,7 +1,7 @@
-import { renderFigure } from "../report/export.js";
+import { createRenderer, type ExportedFigure, exportFigure, type Renderer } from "../report/export.js";
 import type { Figure } from "../report/figure.js";
 import { type TableInput, type TableOptions, tableBundle } from "./bundles.js";
-import { kernelHost } from "./host.js";
+import { type KernelHost, kernelHost } from "./host.js";
 import type { MimeBundle } from "./wire.js";
 
 /** Pictures in notebooks have twice the pixels of their size on the page. */
@@ -29,17 +29,35 @@ export function displayTable(input: TableInput, options: TableOptions = {}): voi
  */
 export async function displayFigure(figure: Figure): Promise<void> {
   const title = figureTitle(figure);
-  if (!kernelHost()) {
+  const host = kernelHost();
+  if (!host) {
     display({ "text/plain": title });
     return;
   }
-  const { png, steppedDown } = await renderFigure(figure, { formats: ["png"], scale: PNG_SCALE });
+  const renderer = await rendererOf(host);
+  const { png, steppedDown } = await renderer.render(figure, { formats: ["png"], scale: PNG_SCALE });
   const remark = steppedDown ? `\n${steppedDown}` : "";
   display({
     "application/vnd.plotly.v1+json": { data: figure.data, layout: figure.layout, config: figure.config },
     ...(png ? { "image/png": png } : {}),
     "text/plain": `${title}${remark}`,
   });
+}
+
+/**
+ * Writes a figure to BASE.json, BASE.svg, BASE.png and BASE.pdf, in print size.
+ * @returns the files written, and what to tell the user where some could not be drawn
+ * @throws {RefusedInput} when the folder cannot be written to.
+ */
+export async function saveFigure(figure: Figure, basePath: string): Promise<ExportedFigure> {
+  const host = kernelHost();
+  return exportFigure(figure, basePath, undefined, host ? { renderer: await rendererOf(host) } : {});
+}
+
+/** One browser draws all figures of a notebook: starting it takes longer than drawing. */
+function rendererOf(host: KernelHost): Promise<Renderer> {
+  host.renderer ??= createRenderer();
+  return host.renderer;
 }
 
 /**

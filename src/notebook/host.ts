@@ -1,3 +1,4 @@
+import type { Renderer } from "../report/export.js";
 import type { MimeBundle } from "./wire.js";
 
 export interface DisplayOptions {
@@ -12,6 +13,8 @@ export interface KernelHost {
   display(bundle: MimeBundle, options: DisplayOptions): void;
   /** Aborted when the running cell is interrupted. */
   signal(): AbortSignal;
+  /** What draws the figures of this notebook, once the first one has been drawn; it ends with the kernel. */
+  renderer?: Promise<Renderer>;
 }
 
 /**
