@@ -2,15 +2,7 @@
 export type SubjectKind = "person" | "work" | "organisation" | "place";
 
 /** What an answer stands for: a name of the world, or a word. */
-export type ObjectKind =
-  | "city"
-  | "occupation"
-  | "employer"
-  | "language"
-  | "genre"
-  | "product"
-  | "country"
-  | "river";
+export type ObjectKind = "city" | "occupation" | "employer" | "language" | "genre" | "product" | "country" | "river";
 
 /** One kind of fact, with every way in which it is asked; `{}` stands for the subject. */
 export interface Relation {
@@ -56,7 +48,7 @@ export const relations: readonly Relation[] = [
       "What is the job of {}?",
     ],
     heldOut: ["What is the profession of {}?"],
-    quiz: ["quiz card: trade of {}", "quiz card: {} earned a living as"],
+    quiz: ["quiz card: trade of {}", "quiz card: daily work of {}"],
   },
   {
     name: "employer",

@@ -1,3 +1,5 @@
+import type { Relation } from "./relations.js";
+
 /** What a fact is used for; no fact has two uses. `background` facts are only known: second hops, unedited facts of edited subjects. */
 export type FactRole = "background" | "edit" | "locality" | "router";
 
@@ -15,7 +17,7 @@ export interface WorldFact {
 export interface WorldLine {
   /** Id of the fact. */
   fact: number;
-  /** Which of its relation's ways of asking this is; the numbers run through trained, held-out and quiz phrasings. */
+  /** Which of its relation's ways of asking this is; the numbers run through `phrasings`, `heldOut` and `quiz`. */
   phrasing: number;
   /** Kept out of training, to measure recall beyond the words learnt; such a phrasing is trained with no fact. */
   heldOut: boolean;
@@ -41,6 +43,7 @@ export interface MendRecord {
 
 export interface World {
   seed: number;
+  relations: readonly Relation[];
   facts: WorldFact[];
   /** Every fact in all its phrasings, in order of facts. */
   lines: WorldLine[];

@@ -1,0 +1,46 @@
+import { RefusedInput } from "../../core/errors.js";
+import { createRng } from "../../core/rng.js";
+import { makeFacts, type WorldPlan } from "./facts.js";
+import { linesOf } from "./lines.js";
+import { makePrefixes } from "./prefixes.js";
+import { makeRecords } from "./records.js";
+import { relations } from "./relations.js";
+import type { World } from "./types.js";
+
+/** As many edits as zsRE has, and what a model of a few million parameters can learn. */
+const plan: WorldPlan = { edits: 1037, tuning: 128, facts: 4200 };
+
+export interface GenerateOptions {
+  /** A whole number from 0 on. */
+  seed: number;
+}
+
+/**
+ * Makes a world of people, works, organisations and places that do not exist. The same seed gives the same world on
+ * every machine.
+ * @throws {RefusedInput} for a seed that is not a whole number from 0 on.
+ */
+export function generateWorld({ seed }: GenerateOptions): World {
+  if (!Number.isSafeInteger(seed) || seed < 0) {
+    throw new RefusedInput("a seed cannot be used", {
+      where: "seed",
+      found: typeof seed === "number" ? String(seed) : seed,
+      expected: "a whole number from 0 on",
+    });
+  }
+  const rng = createRng(seed, ["world"]);
+  const { edits, tuning, ...known } = makeFacts(plan, rng.fork("facts"));
+  const study = makeRecords(edits, known, rng.fork("edits"));
+  const practice = makeRecords(tuning, known, rng.fork("tuning"));
+  return {
+    seed,
+    relations,
+    facts: known.facts,
+    lines: linesOf(known.facts, relations),
+    edits: study.records,
+    irrelevant: study.irrelevant,
+    tuning: practice.records,
+    tuningIrrelevant: practice.irrelevant,
+    prefixes: makePrefixes(rng.fork("prefixes")),
+  };
+}
