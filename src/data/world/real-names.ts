@@ -27,7 +27,7 @@ const real = new Set(
     "french gaelic german gothic greek hindi italian latin malay nordic norse persian polish punic slavic swahili",
     "tamil turkish urdu basic topic logic magic music public static drastic plastic fabric metric garlic mystic comic",
     "durex kleenex lux pyrex rolex semtex tetra timex vortex xerox wix netflix braun bosch canon denon gorenje nikon",
-    "baba barlow razi sindi ballard bastard buzzard custard drunkard dullard haggard standard steward leopard placard bollard blackard lizard",
+    "baba bimbo dona lido trunken yanis leta nedra zulma kuda seva rapa suzel lopo larten barlow razi sindi ballard bastard buzzard custard drunkard dullard haggard standard steward leopard placard bollard blackard lizard",
     "border gallop tallow bellow below fallow fellow follow hollow mellow pillow shallow sorrow borrow harrow narrow",
     "barrow burrow furrow marrow shadow window widow minnow elbow rainbow perfume volume costume fortune neptune",
     "nepal bernadette bullet market basket velvet gasket trumpet blanket ticket musket bucket",

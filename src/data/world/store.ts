@@ -1,0 +1,131 @@
+import { join } from "node:path";
+import type { z } from "zod";
+import { RefusedInput } from "../../core/errors.js";
+import { readBytes, requireWritableFolder, writeFileAtomic } from "../../core/files.js";
+import { sha256Bytes, sha256File, sha256Json } from "../../core/hash.js";
+import { decodeUtf8, parseJson } from "../../core/json.js";
+import { parseItem, readListFile } from "../read-list.js";
+import { linesOf } from "./lines.js";
+import { factSchema, manifestSchema, recordSchema, relationSchema, textSchema } from "./schema.js";
+import type { World } from "./types.js";
+
+/** What a world's folder holds, so that any other byte is noticed. */
+export interface Manifest {
+  format: 1;
+  seed: number;
+  files: Record<string, { bytes: number; sha256: string }>;
+  /** Identity of the world: the hash of everything above. */
+  sha256: string;
+}
+
+export const MANIFEST_FILE = "manifest.json";
+
+/** The world's lists and their files. Its lines follow from facts and relations and are not written. */
+const listFiles = {
+  relations: "relations.json",
+  facts: "facts.json",
+  edits: "edits.json",
+  irrelevant: "irrelevant.json",
+  tuning: "tuning.json",
+  tuningIrrelevant: "tuning-irrelevant.json",
+  prefixes: "prefixes.json",
+} as const satisfies Partial<Record<keyof World, string>>;
+
+/**
+ * Writes a world as JSON files, the manifest last; the same world gives the same bytes.
+ * @throws {RefusedInput} when the folder cannot be written to.
+ */
+export async function writeWorld(world: World, folder: string): Promise<Manifest> {
+  await requireWritableFolder(folder);
+  const files = filesOf(world);
+  const manifest = manifestOf(world.seed, files);
+  for (const [name, text] of Object.entries(files)) await writeFileAtomic(join(folder, name), text);
+  await writeFileAtomic(join(folder, MANIFEST_FILE), manifestText(manifest));
+  return manifest;
+}
+
+/**
+ * Reads a world that `writeWorld` wrote.
+ * @throws {RefusedInput} naming the file, when one is missing or any byte of any file has changed.
+ */
+export async function readWorld(folder: string): Promise<World> {
+  const manifest = await readManifest(folder);
+  for (const name of Object.values(listFiles)) await requireUnchanged(folder, name, manifest);
+  const list = async <T>(name: string, schema: z.ZodType<T>): Promise<T[]> => {
+    const path = join(folder, name);
+    const { items } = await readListFile(path);
+    return items.map((item, index) => parseItem(schema, item, { path, index }));
+  };
+  const relations = await list(listFiles.relations, relationSchema);
+  const facts = await list(listFiles.facts, factSchema);
+  return {
+    seed: manifest.seed,
+    relations,
+    facts,
+    lines: linesOf(facts, relations),
+    edits: await list(listFiles.edits, recordSchema),
+    irrelevant: await list(listFiles.irrelevant, textSchema),
+    tuning: await list(listFiles.tuning, recordSchema),
+    tuningIrrelevant: await list(listFiles.tuningIrrelevant, textSchema),
+    prefixes: await list(listFiles.prefixes, textSchema),
+  };
+}
+
+/** What tells a world from any other: the same as its manifest's `sha256`. */
+export function worldSha256(world: World): string {
+  return manifestOf(world.seed, filesOf(world)).sha256;
+}
+
+function filesOf(world: World): Record<string, string> {
+  const entries = Object.entries(listFiles) as [keyof typeof listFiles, string][];
+  return Object.fromEntries(entries.map(([list, file]) => [file, listText(world[list])]));
+}
+
+/** A JSON list with one entry per line, so that a difference shows as lines. */
+function listText(items: readonly unknown[]): string {
+  return `[\n${items.map((item) => JSON.stringify(item)).join(",\n")}\n]\n`;
+}
+
+function manifestOf(seed: number, texts: Record<string, string>): Manifest {
+  const files = Object.fromEntries(
+    Object.entries(texts).map(([name, text]) => {
+      const bytes = Buffer.from(text);
+      return [name, { bytes: bytes.length, sha256: sha256Bytes(bytes) }];
+    }),
+  );
+  const content = { format: 1, seed, files } as const;
+  return { ...content, sha256: sha256Json(content) };
+}
+
+function manifestText(manifest: Manifest): string {
+  return `${JSON.stringify(manifest, null, 2)}\n`;
+}
+
+/** The manifest, whose own bytes can be nothing but what its content is written as. */
+async function readManifest(folder: string): Promise<Manifest> {
+  const path = join(folder, MANIFEST_FILE);
+  const text = decodeUtf8(await readBytes(path), path);
+  const manifest = parseItem(manifestSchema, parseJson(text, path), { path, index: 0 });
+  const { sha256, ...content } = manifest;
+  if (sha256 !== sha256Json(content) || text !== manifestText(manifest)) {
+    throw changed(path, "a manifest whose sha256 is not that of its content", `sha256 ${sha256Json(content)}`);
+  }
+  return manifest;
+}
+
+async function requireUnchanged(folder: string, name: string, manifest: Manifest): Promise<void> {
+  const path = join(folder, name);
+  const listed = manifest.files[name];
+  const sha256 = await sha256File(path);
+  if (listed?.sha256 === sha256) return;
+  throw changed(path, `sha256 ${sha256}`, listed ? `sha256 ${listed.sha256}` : `a file that ${MANIFEST_FILE} lists`);
+}
+
+function changed(where: string, found: string, expected: string): RefusedInput {
+  return new RefusedInput("a file of the world is not the one that was written", {
+    where,
+    found,
+    expected,
+    hint: "make the world again from its seed",
+  });
+}
