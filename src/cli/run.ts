@@ -1,7 +1,7 @@
 import { formatDuration } from "../notebook/progress.js";
 import { renderSummary } from "../report/format.js";
 import { parseT } from "../run/blocks.js";
-import { openLab } from "../run/lab.js";
+import { loadRunInputs, openLab } from "../run/lab.js";
 import type { RunProgress } from "../run/runner.js";
 import type { When } from "../run/types.js";
 import type { BackendName } from "../tensor/backend.js";
@@ -24,6 +24,7 @@ export interface RunArguments {
 
 /** `wise-lab run`. Prints a progress line and the table. @returns the exit status */
 export async function runCommand(options: RunArguments, signal: AbortSignal): Promise<number> {
+  await loadRunInputs(options); // refused before the model is loaded
   const T = parseT(options.T);
   const lab = await openLab({
     model: options.model,

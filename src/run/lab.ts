@@ -1,3 +1,4 @@
+import { requireWritableFolder } from "../core/files.js";
 import { createRng } from "../core/rng.js";
 import { irrelevantPrompt, loadRecords, wrapsAround } from "../data/load.js";
 import type { EditOptions, EditSession, EditSetting, OptionSource, PreparedMethod } from "../edit/contract.js";
@@ -8,6 +9,7 @@ import type { EditTrace } from "../edit/trace.js";
 import { type Answer, ask } from "../eval/ask.js";
 import { type Probe, scoreProbes } from "../eval/score.js";
 import type { ProbeScore } from "../eval/types.js";
+import { openCheckpoint } from "../model/checkpoint.js";
 import { createCutStore } from "../model/cut-store.js";
 import { type LlamaModel, loadModel } from "../model/model.js";
 import { type BackendName, type BackendReport, selectBackend } from "../tensor/backend.js";
@@ -84,10 +86,13 @@ const ANSWER_TOKENS = 12; // the longest answers of zsRE, with room to see the m
 /** Loads a model and prepares a method on it. @throws {RefusedInput} for a model, method or option that cannot be used */
 export async function openLab(options: LabOptions = {}): Promise<Lab> {
   const backend = await selectBackend(options.backend);
-  const model = await loadModel(options.model ?? DEFAULT_MODEL);
+  const folder = options.model ?? DEFAULT_MODEL;
+  const { config, close } = await openCheckpoint(folder);
+  await close();
+  const source = withDefaultPreset(options.hparams ?? {}, config);
+  const method = await methodNamed(options.method ?? "wise").prepare(source, { layers: config.layers });
+  const model = await loadModel(folder); // gigabytes, for some: after everything that can be refused without them
   try {
-    const source = withDefaultPreset(options.hparams ?? {}, model.config);
-    const method = await methodNamed(options.method ?? "wise").prepare(source, { layers: model.config.layers });
     const templates = await makeContextTemplates(model, options.signal);
     const { list } = await findIrrelevant("", undefined);
     return createLab({ model, backend, method, templates, irrelevant: list });
@@ -156,16 +161,30 @@ function createLab(parts: LabParts): Lab {
 }
 
 async function runRequest(parts: LabParts, request: RunRequest): Promise<RunResult> {
-  const data = request.data ?? DEFAULT_RECORDS;
+  const { notices, ...inputs } = await loadRunInputs(request);
+  for (const notice of notices) request.onNotice?.(notice);
+  const plan: RunPlan = { ...parts, ...inputs, when: request.when ?? "after-all" };
+  return runProtocol(plan, { folder: request.out ?? null, signal: request.signal, onProgress: request.onProgress });
+}
+
+/** What a run reads besides the model, and what to tell the user about it. */
+export interface RunInputs extends Pick<RunPlan, "dataset" | "irrelevant" | "T"> {
+  notices: string[];
+}
+
+/**
+ * Reads and checks everything a run needs besides the model, which may take minutes to load.
+ * @throws {RefusedInput} for a T, records, irrelevant prompts or output folder that cannot be used
+ */
+export async function loadRunInputs(
+  request: Pick<RunRequest, "T" | "data" | "irrelevant" | "limit" | "out">,
+): Promise<RunInputs> {
   const T = parseT(request.T);
+  const data = request.data ?? DEFAULT_RECORDS;
   const dataset = await loadRecords(data, { limit: request.limit });
   const { list, notice } = await findIrrelevant(data, request.irrelevant);
-  if (notice !== null) request.onNotice?.(notice);
-  if (wrapsAround(list, dataset.records.length)) {
-    request.onNotice?.(
-      `irrelevant prompts: ${list.prompts.length} for ${dataset.records.length} records; the later ones start the list again`,
-    );
-  }
-  const plan: RunPlan = { ...parts, dataset, irrelevant: list, T, when: request.when ?? "after-all" };
-  return runProtocol(plan, { folder: request.out ?? null, signal: request.signal, onProgress: request.onProgress });
+  if (request.out !== undefined) await requireWritableFolder(request.out);
+  const count = `irrelevant prompts: ${list.prompts.length} for ${dataset.records.length} records`;
+  const wraps = wrapsAround(list, dataset.records.length) ? `${count}; the later ones start the list again` : null;
+  return { dataset, irrelevant: list, T, notices: [notice, wraps].filter((line) => line !== null) };
 }
