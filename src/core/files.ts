@@ -1,4 +1,4 @@
-import { mkdir, open, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, open, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { LabFailure, RefusedInput } from "./errors.js";
 import { decodeUtf8, parseJson } from "./json.js";
@@ -28,7 +28,7 @@ export async function writeFileAtomic(path: string, bytes: Uint8Array | string |
 export async function requireWritableFolder(path: string): Promise<void> {
   const probe = join(path, `.${process.pid}.probe`);
   try {
-    await mkdir(path, { recursive: true });
+    await makeFolder(path);
     await writeFlushed(probe, new Uint8Array(PROBE_BYTES));
   } catch (cause) {
     throw new RefusedInput("an output folder cannot be written to", {
@@ -40,6 +40,16 @@ export async function requireWritableFolder(path: string): Promise<void> {
   } finally {
     await rm(probe, { force: true }).catch(() => undefined); // where writing fails, there is nothing to take away
   }
+}
+
+/** Makes a folder and those above it. Node's own recursive mkdir never returns where a file system makes none (/proc). */
+async function makeFolder(path: string): Promise<void> {
+  if ((await stat(path).catch(() => null))?.isDirectory()) return;
+  const above = dirname(path);
+  if (above !== path) await makeFolder(above);
+  await mkdir(path).catch((cause: NodeJS.ErrnoException) => {
+    if (cause.code !== "EEXIST") throw cause; // another process may have made it meanwhile
+  });
 }
 
 /**

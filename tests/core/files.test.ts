@@ -1,5 +1,14 @@
 import { execFileSync } from "node:child_process";
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
@@ -49,6 +58,12 @@ describe("writeFileAtomic", () => {
 });
 
 describe("requireWritableFolder", () => {
+  it.runIf(existsSync("/proc/self"))("refuses a folder that its file system does not make", async () => {
+    await expect(requireWritableFolder("/proc/wise-lab/run")).rejects.toThrow(
+      /cannot be written to[\s\S]*\/proc\/wise-lab/,
+    );
+  });
+
   it("makes the folder and leaves it empty", async () => {
     const path = join(folder, "out", "run");
     await requireWritableFolder(path);
