@@ -1,5 +1,4 @@
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
-import { access } from "node:fs/promises";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { RefusedInput } from "../core/errors.js";
@@ -16,7 +15,7 @@ import type { Protocol, RunResult } from "./types.js";
  *   edits.jsonl    one line per edit, in order
  *   timings.jsonl  the seconds of each edit, apart, so that all other files are the same bytes in every rerun
  *   scores.jsonl   one line per scored record
- *   blocks.jsonl   one line per finished block, with the length of the other files at its end
+ *   blocks.jsonl   one line per finished block, with where the other files stood at its end
  * What stands behind the last finished block is an interrupted block: resuming cuts it off and makes the block again.
  */
 
@@ -30,10 +29,18 @@ const configSchema = z.object({
   templates: z.array(z.string()),
 });
 
+const count = z.number().int().nonnegative();
+
+/** The end of a block: edits made so far, and the bytes of the files that are the same in every rerun. */
 const blockSchema = z.object({
-  block: z.number().int().nonnegative(),
-  bytes: z.object({ edits: z.number(), timings: z.number(), scores: z.number() }),
+  block: count,
+  edits: count,
+  bytes: z.object({ edits: count, scores: count }),
 });
+
+type BlockEnd = Omit<z.infer<typeof blockSchema>, "block">;
+
+const BEGINNING: BlockEnd = { edits: 0, bytes: { edits: 0, scores: 0 } };
 
 /** What identifies a run: a folder holds one. */
 export interface RunConfig {
@@ -64,13 +71,14 @@ export async function openRunFolder(path: string, config: RunConfig): Promise<Ru
   try {
     await requireSameRun(path, config);
     const finished = await readBlocks(path);
-    const kept = finished.at(-1)?.bytes ?? { edits: 0, timings: 0, scores: 0 };
+    const end = finished.at(-1) ?? BEGINNING;
+    const kept = keptBytes(path, end);
     const files = {} as Record<LineFile, JsonlWriter>;
     for (const name of LINE_FILES) files[name] = openJsonl(fileOf(path, name), { keepBytes: kept[name] });
     const blocksFile = fileOf(path, "blocks");
-    const goodBytes = (await exists(blocksFile)) ? (await readJsonl(blocksFile)).goodBytes : 0;
+    const goodBytes = existsSync(blocksFile) ? (await readJsonl(blocksFile)).goodBytes : 0;
     const blocks = openJsonl(blocksFile, { keepBytes: goodBytes, fsync: true });
-    return writer(path, { files, blocks, kept, finishedBlocks: finished.length, unlock });
+    return writer(path, { files, blocks, end, finishedBlocks: finished.length, unlock });
   } catch (error) {
     unlock();
     throw error;
@@ -80,14 +88,15 @@ export async function openRunFolder(path: string, config: RunConfig): Promise<Ru
 interface Open {
   files: Record<LineFile, JsonlWriter>;
   blocks: JsonlWriter;
-  kept: Record<LineFile, number>;
+  end: BlockEnd;
   finishedBlocks: number;
   unlock: () => void;
 }
 
-function writer(path: string, { files, blocks, kept, finishedBlocks, unlock }: Open): RunFolder {
-  const bytes = { ...kept };
-  const append = (name: LineFile, value: unknown) => {
+function writer(path: string, { files, blocks, end, finishedBlocks, unlock }: Open): RunFolder {
+  let { edits } = end;
+  const bytes = { ...end.bytes };
+  const append = (name: "edits" | "scores", value: unknown) => {
     files[name].append(value);
     bytes[name] += Buffer.byteLength(`${JSON.stringify(value)}\n`);
   };
@@ -96,10 +105,11 @@ function writer(path: string, { files, blocks, kept, finishedBlocks, unlock }: O
     finishedBlocks,
     edit({ seconds, ...trace }) {
       append("edits", trace);
-      append("timings", { record: trace.record, ...seconds });
+      files.timings.append({ record: trace.record, ...seconds });
+      edits += 1;
     },
     score: (score) => append("scores", score),
-    finishBlock: (block) => blocks.append({ block, bytes }),
+    finishBlock: (block) => blocks.append({ block, edits, bytes }),
     close() {
       for (const file of [...Object.values(files), blocks]) file.close();
       unlock();
@@ -107,21 +117,54 @@ function writer(path: string, { files, blocks, kept, finishedBlocks, unlock }: O
   };
 }
 
+/** How much of each file belongs to finished blocks. @throws {RefusedInput} when a file is shorter than that */
+function keptBytes(path: string, { edits, bytes }: BlockEnd): Record<LineFile, number> {
+  const kept = { ...bytes, timings: endOfLine(readIfThere(fileOf(path, "timings")), edits) };
+  for (const name of LINE_FILES) {
+    const found = readIfThere(fileOf(path, name)).length;
+    if (found >= kept[name]) continue;
+    throw new RefusedInput("a run folder is damaged", {
+      where: fileOf(path, name),
+      found: `${found} bytes, ${edits} edits expected in finished blocks`,
+      expected: "all that blocks.jsonl says was finished",
+      hint: "another --out folder",
+    });
+  }
+  return kept;
+}
+
+/** The byte behind the `line`-th line; beyond the end when there are not so many. */
+function endOfLine(bytes: Buffer, line: number): number {
+  let end = 0;
+  for (let i = 0; i < line; i++) {
+    const newline = bytes.indexOf(10, end);
+    if (newline < 0) return bytes.length + 1;
+    end = newline + 1;
+  }
+  return end;
+}
+
+function readIfThere(file: string): Buffer {
+  return existsSync(file) ? readFileSync(file) : Buffer.alloc(0);
+}
+
 /** Reads a run, finished or not: the blocks that are finished. @throws {RefusedInput} when the folder holds none */
 export async function readRun(path: string): Promise<RunResult> {
   const { protocol } = await readConfig(path);
-  const kept = (await readBlocks(path)).at(-1)?.bytes ?? { edits: 0, timings: 0, scores: 0 };
-  const read = async (name: LineFile) => {
-    if (kept[name] === 0) return [];
-    const lines = readFileSync(fileOf(path, name)).subarray(0, kept[name]).toString("utf8").trimEnd().split("\n");
-    return lines.map((line) => JSON.parse(line) as unknown);
+  const kept = keptBytes(path, (await readBlocks(path)).at(-1) ?? BEGINNING);
+  const read = (name: LineFile) => {
+    const text = readIfThere(fileOf(path, name)).subarray(0, kept[name]).toString("utf8");
+    return text
+      .split("\n")
+      .filter((line) => line !== "")
+      .map((line) => JSON.parse(line) as unknown);
   };
-  const timings = (await read("timings")) as ({ record: number } & EditTrace["seconds"])[];
-  const edits = ((await read("edits")) as Omit<EditTrace, "seconds">[]).map((edit, i): EditTrace => {
+  const timings = read("timings") as ({ record: number } & EditTrace["seconds"])[];
+  const edits = (read("edits") as Omit<EditTrace, "seconds">[]).map((edit, i): EditTrace => {
     const { frozen, steps } = timings[i] as EditTrace["seconds"];
     return { ...edit, seconds: { frozen, steps } };
   });
-  return { protocol, edits, scores: (await read("scores")) as RecordScore[], folder: path };
+  return { protocol, edits, scores: read("scores") as RecordScore[], folder: path };
 }
 
 function fileOf(path: string, name: LineFile | "blocks"): string {
@@ -141,7 +184,7 @@ async function readConfig(path: string): Promise<z.infer<typeof configSchema>> {
 
 async function requireSameRun(path: string, { protocol, templates }: RunConfig): Promise<void> {
   const file = join(path, "run.json");
-  if (!(await exists(file))) {
+  if (!existsSync(file)) {
     await writeFileAtomic(file, `${JSON.stringify({ format: FORMAT, protocol, templates }, null, 2)}\n`);
     return;
   }
@@ -173,7 +216,7 @@ function flatten(value: object, prefix = ""): Record<string, string> {
 
 async function readBlocks(path: string): Promise<z.infer<typeof blockSchema>[]> {
   const file = fileOf(path, "blocks");
-  if (!(await exists(file))) return [];
+  if (!existsSync(file)) return [];
   return (await readJsonl(file)).values.map((value, i) => {
     const parsed = blockSchema.safeParse(value);
     if (parsed.success && parsed.data.block === i) return parsed.data;
@@ -190,16 +233,16 @@ function lock(path: string): () => void {
   const file = join(path, "run.lock");
   for (;;) {
     try {
-      writeFileSync(file, `${process.pid}\n`, { flag: "wx" });
+      writeFileSync(file, identityOf(process.pid), { flag: "wx" });
       return () => rmSync(file, { force: true });
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
-      const owner = readOwner(file);
-      if (owner === null) continue; // released in between
-      if (isRunning(owner)) {
+      const owner = readIfThere(file).toString("utf8");
+      const pid = Number.parseInt(owner, 10);
+      if (isRunning(pid) && identityOf(pid) === owner) {
         throw new RefusedInput("the run folder is in use", {
           where: file,
-          found: `process ${owner} is writing to it`,
+          found: `process ${pid} is writing to it`,
           expected: "one process per run folder",
           hint: "another --out folder, or wait for that process",
         });
@@ -209,12 +252,11 @@ function lock(path: string): () => void {
   }
 }
 
-function readOwner(file: string): number | null {
-  try {
-    return Number(readFileSync(file, "utf8"));
-  } catch {
-    return null;
-  }
+/** A process by its number and, where the system tells it (Linux), its start: numbers are used again, in containers soon. */
+function identityOf(pid: number): string {
+  const status = readIfThere(`/proc/${pid}/stat`).toString("utf8");
+  const start = status.slice(status.lastIndexOf(")") + 2).split(" ")[19]; // field 22 of proc(5), counted from the name's end
+  return `${pid} ${start ?? ""}\n`;
 }
 
 function isRunning(pid: number): boolean {
@@ -224,11 +266,4 @@ function isRunning(pid: number): boolean {
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === "EPERM";
   }
-}
-
-async function exists(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  );
 }
