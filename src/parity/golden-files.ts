@@ -102,8 +102,8 @@ export interface GoldenFolder {
   models: string[];
   /** Checkpoints with a forward-MODEL.safetensors. */
   forward: string[];
-  /** Names NAME of the wise-NAME.json files. */
-  scenarios: string[];
+  /** What wise-NAME.json holds, by NAME. */
+  scenarios: ReadonlyMap<string, GoldenWise>;
 }
 
 /** Lists and checks a golden folder. @throws {RefusedInput} when it is none */
@@ -114,8 +114,8 @@ export async function openGolden(folder: string): Promise<GoldenFolder> {
   for (const name of files) {
     if ((await listFiles(join(folder, name), [])).includes("config.json")) models.push(name);
   }
-  const scenarios = named(/^wise-(.+)\.json$/);
-  if (models.length === 0 || scenarios.length === 0) {
+  const names = named(/^wise-(.+)\.json$/);
+  if (models.length === 0 || names.length === 0) {
     throw new RefusedInput("not a folder of golden vectors", {
       where: folder,
       found: files.join(", "),
@@ -123,7 +123,35 @@ export async function openGolden(folder: string): Promise<GoldenFolder> {
     });
   }
   const records = await readGolden(join(folder, "records.json"), recordsSchema);
-  return { folder, records, models, forward: named(/^forward-(.+)\.safetensors$/), scenarios };
+  const scenarios = new Map<string, GoldenWise>();
+  for (const name of names) scenarios.set(name, await readGolden(join(folder, `wise-${name}.json`), wiseSchema));
+  const golden = { folder, records, models, forward: named(/^forward-(.+)\.safetensors$/), scenarios };
+  requireComplete(golden);
+  return golden;
+}
+
+/** What cannot be compared must not look as if it had passed. */
+function requireComplete({ folder, records, models, forward, scenarios }: GoldenFolder): void {
+  const uses = forward.map((model) => ({ file: `forward-${model}.safetensors`, model, edits: 0 }));
+  for (const [name, { model, edits, evaluation }] of scenarios) {
+    uses.push({ file: `wise-${name}.json`, model, edits: Math.max(edits.length, evaluation.length) });
+  }
+  for (const { file, model, edits } of uses) {
+    if (!models.includes(model)) {
+      throw new RefusedInput("golden vectors of a checkpoint that is not there", {
+        where: join(folder, file),
+        found: model,
+        expected: `a folder of that name; there is ${models.join(", ")}`,
+      });
+    }
+    if (edits > records.records.length) {
+      throw new RefusedInput("golden vectors of records that are not there", {
+        where: join(folder, file),
+        found: `${edits} edits`,
+        expected: `at most ${records.records.length}, the records of records.json`,
+      });
+    }
+  }
 }
 
 async function listFiles(folder: string, otherwise?: string[]): Promise<string[]> {

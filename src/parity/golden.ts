@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { loadModel } from "../model/model.js";
 import { compareForward, compareText } from "./forward.js";
 import { type GoldenFolder, openGolden } from "./golden-files.js";
-import { compareScenario, readScenario } from "./scenario.js";
+import { compareScenario } from "./scenario.js";
 import type { ParityItem } from "./tally.js";
 
 /** The outcome of a comparison with golden vectors. */
@@ -34,10 +34,8 @@ async function compareModel(golden: GoldenFolder, name: string): Promise<ParityI
   try {
     const items = await compareText(golden, model);
     if (golden.forward.includes(name)) items.push(...(await compareForward(golden, model)));
-    for (const scenario of golden.scenarios) {
-      if ((await readScenario(golden, scenario)).model === name) {
-        items.push(...(await compareScenario(golden, scenario, model)));
-      }
+    for (const [scenario, wanted] of golden.scenarios) {
+      if (wanted.model === name) items.push(...(await compareScenario(golden, scenario, model)));
     }
     return items;
   } finally {

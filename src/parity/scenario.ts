@@ -14,14 +14,7 @@ import type { LlamaModel } from "../model/model.js";
 import { PLAIN } from "../model/prompt.js";
 import { openSafetensors, type SafetensorsFile } from "../model/safetensors.js";
 import { tf } from "../tensor/tf.js";
-import {
-  type GoldenEdit,
-  type GoldenFolder,
-  type GoldenProbe,
-  type GoldenWise,
-  readGolden,
-  wiseSchema,
-} from "./golden-files.js";
+import type { GoldenEdit, GoldenFolder, GoldenProbe, GoldenWise } from "./golden-files.js";
 import { createTally, type ParityItem, type Tally } from "./tally.js";
 
 /** The tolerances of the golden folder's README, for a float32 implementation. */
@@ -54,7 +47,7 @@ const DECAYED_MERGE: Tolerances = { ...STRICT, memory: 4e-2, readDistance: 3e-2,
 
 /** Runs one wise-NAME scenario through editing and scoring and compares every recorded quantity. */
 export async function compareScenario(golden: GoldenFolder, name: string, model: LlamaModel): Promise<ParityItem[]> {
-  const wanted = await readScenario(golden, name);
+  const wanted = golden.scenarios.get(name) as GoldenWise;
   const file = await openSafetensors(join(golden.folder, `wise-${name}.safetensors`));
   const tally = createTally(`wise-${name}`);
   const options = optionsOf(wanted);
@@ -76,8 +69,8 @@ export async function compareScenario(golden: GoldenFolder, name: string, model:
   };
   try {
     await compareGradient(comparison, setting);
-    const masks = await readMasks(file);
-    const session = startWise(setting, options, (shard) => masks.get(shard) as Float32Array);
+    const masks = await readMasks(comparison);
+    const session = startWise(setting, options, (shard) => masks[shard] as Float32Array);
     try {
       for (const edit of wanted.edits) await compareEdit(comparison, session, edit);
       await compareMemories(comparison, await session.snapshot());
@@ -89,11 +82,6 @@ export async function compareScenario(golden: GoldenFolder, name: string, model:
     await file.close();
   }
   return tally.items();
-}
-
-/** Reads wise-NAME.json. */
-export function readScenario(golden: GoldenFolder, name: string): Promise<GoldenWise> {
-  return readGolden(join(golden.folder, `wise-${name}.json`), wiseSchema);
 }
 
 interface Comparison {
@@ -134,11 +122,11 @@ function optionsOf({ layer, options }: GoldenWise): WiseOptions {
   };
 }
 
-async function readMasks(file: SafetensorsFile): Promise<Map<number, Float32Array>> {
-  const masks = new Map<number, Float32Array>();
-  for (const name of file.tensors.keys()) {
-    const shard = /^mask\.(\d+)$/.exec(name)?.[1];
-    if (shard !== undefined) masks.set(Number(shard), Float32Array.from(await file.readRaw(name)));
+/** The masks that the reference drew, one per shard that was begun. */
+async function readMasks({ file, wanted, options }: Comparison): Promise<Float32Array[]> {
+  const masks: Float32Array[] = [];
+  for (let shard = 0; shard * options.saveFreq < wanted.edits.length; shard++) {
+    masks.push(Float32Array.from(await file.readRaw(`mask.${shard}`)));
   }
   return masks;
 }

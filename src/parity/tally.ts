@@ -34,13 +34,14 @@ export function createTally(scenario: string): Tally {
   function take(item: string, difference: number, at: { where: string; tolerance: number; add?: boolean }): void {
     const before = items.get(item);
     const worst = at.add ? (before?.worst ?? 0) + difference : Math.max(before?.worst ?? 0, difference);
-    const isWorst = before === undefined || (difference > 0 && (at.add || !(difference <= before.worst)));
+    // What is not a number is worse than any number, and the first of those is the place to look at.
+    const beats = (than: number) => (at.add ? difference > 0 : !Number.isNaN(than) && !(difference <= than));
     items.set(item, {
       scenario,
       item,
       compared: (before?.compared ?? 0) + 1,
-      worst: Number.isNaN(difference) ? Number.NaN : worst,
-      where: isWorst ? at.where : before.where,
+      worst,
+      where: before === undefined || beats(before.worst) ? at.where : before.where,
       tolerance: at.tolerance,
       passed: (before?.passed ?? true) && worst <= at.tolerance,
     });
