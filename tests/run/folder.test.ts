@@ -1,0 +1,231 @@
+import { closeSync, openSync, writeSync } from "node:fs";
+import { chmod, cp, mkdir, mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { LabFailure } from "../../src/core/errors.js";
+import { openRunFolder, readRun } from "../../src/run/folder.js";
+import type { Lab } from "../../src/run/lab.js";
+import type { RunProgress } from "../../src/run/runner.js";
+import { errorOf } from "../edit/support.js";
+import { refusal, temporaryFolder } from "../model/support.js";
+import { asOrdinaryUser } from "../support/ordinary-user.js";
+import { canMountSmallDisk, mountSmallDisk } from "../support/small-disk.js";
+import { bytesOfRun, openQuickLab } from "./support.js";
+
+const REQUEST = { T: 2, limit: 5 }; // three blocks, the last of one record
+
+let lab: Lab;
+let finished: string;
+beforeAll(async () => {
+  lab = await openQuickLab("n_iter=1");
+  finished = await mkdtemp(join(tmpdir(), "wise-lab-run-"));
+  await lab.run({ ...REQUEST, out: finished });
+});
+afterAll(async () => {
+  lab.close();
+  await rm(finished, { recursive: true });
+});
+
+/** A copy of the finished run. */
+async function copyOfRun(): Promise<string> {
+  const out = join(await temporaryFolder(), "run");
+  await cp(finished, out, { recursive: true });
+  return out;
+}
+
+const lines = async (path: string) => (await readFile(path, "utf8")).split("\n").slice(0, -1);
+
+/** Cuts a file to its first lines and some bytes of the next. */
+async function cutTo(path: string, whole: number, more = 0): Promise<void> {
+  const kept = (await lines(path)).slice(0, whole).map((line) => `${line}\n`);
+  await truncate(path, Buffer.byteLength(kept.join("")) + more);
+}
+
+describe("taken up again, wherever it was cut off, a run gives the same bytes", () => {
+  test.each<[string, (file: (name: string) => string) => Promise<void>, number]>([
+    ["before the first line", async (file) => rm(file("edits")).then(() => rm(file("blocks"))), 0],
+    ["before the first block ended", (file) => rm(file("blocks")), 0],
+    ["in the middle of the line that ends a block", (file) => cutTo(file("blocks"), 1, 7), 1],
+    [
+      "in the middle of an edit",
+      async (file) => {
+        await cutTo(file("blocks"), 2);
+        await cutTo(file("edits"), 4, 20);
+        await cutTo(file("timings"), 4);
+        await cutTo(file("scores"), 4);
+      },
+      2,
+    ],
+    [
+      "between an edit and its seconds",
+      async (file) => {
+        await cutTo(file("blocks"), 1);
+        await cutTo(file("edits"), 3);
+        await cutTo(file("timings"), 2);
+        await cutTo(file("scores"), 2);
+      },
+      1,
+    ],
+    [
+      "in the middle of a score",
+      async (file) => {
+        await cutTo(file("blocks"), 1);
+        await cutTo(file("scores"), 3, 100);
+      },
+      1,
+    ],
+    ["after everything was done", async () => {}, 3],
+  ])("%s", async (_, cut, blocks) => {
+    const out = await copyOfRun();
+    await cut((name) => join(out, `${name}.jsonl`));
+    expect((await readRun(out)).scores).toHaveLength(Math.min(2 * blocks, 5));
+    const told: RunProgress[] = [];
+    await lab.run({ ...REQUEST, out, onProgress: (progress) => told.push(progress) });
+    expect(told.filter(({ phase }) => phase === "editing")).toHaveLength(5 - Math.min(2 * blocks, 5));
+    expect(await bytesOfRun(out)).toEqual(await bytesOfRun(finished));
+    expect(await lines(join(out, "timings.jsonl"))).toHaveLength(5);
+    expect((await readdir(out)).sort()).toEqual([
+      "blocks.jsonl",
+      "edits.jsonl",
+      "run.json",
+      "scores.jsonl",
+      "timings.jsonl",
+    ]);
+  });
+});
+
+describe("another configuration is refused, with the fields that differ", () => {
+  test.each([
+    ["T", { T: 1 }, "T: 1", "T: 2"],
+    ["when", { when: "after-each" as const }, 'when: "after-each"', 'when: "after-all"'],
+    ["number of records", { limit: 4 }, "records: 4", "records: 5"],
+  ])("%s", async (_, change, found, expected) => {
+    const out = await copyOfRun();
+    const error = await refusal(() => lab.run({ ...REQUEST, ...change, out }));
+    expect(error).toMatchObject({ where: join(out, "run.json"), found, expected, hint: "another --out folder" });
+    expect(await bytesOfRun(out)).toEqual(await bytesOfRun(finished));
+  });
+
+  test("one option of the method", async () => {
+    const out = await copyOfRun();
+    const text = await readFile(join(out, "run.json"), "utf8");
+    await writeFile(join(out, "run.json"), text.replace('"maskRatio": 0.2', '"maskRatio": 0.3'));
+    const error = await refusal(() => lab.run({ ...REQUEST, out }));
+    expect(error).toMatchObject({ found: "options.maskRatio: 0.2", expected: "options.maskRatio: 0.3" });
+  });
+
+  test("templates that the model did not write", async () => {
+    const out = await copyOfRun();
+    const text = await readFile(join(out, "run.json"), "utf8");
+    await writeFile(join(out, "run.json"), text.replace('"{}"', '"So {}"'));
+    expect((await refusal(() => lab.run({ ...REQUEST, out }))).expected).toContain("templates");
+  });
+});
+
+describe("a damaged folder is refused as it stands", () => {
+  test.each<[string, (out: string) => Promise<void>, string]>([
+    ["a file is shorter than its finished blocks", (out) => cutTo(join(out, "edits.jsonl"), 2), "edits.jsonl"],
+    ["the seconds are gone", (out) => rm(join(out, "timings.jsonl")), "timings.jsonl"],
+    ["a block is missing", (out) => writeFile(join(out, "blocks.jsonl"), '{"block":1}\n'), "blocks.jsonl:1"],
+    ["run.json is another file", (out) => writeFile(join(out, "run.json"), "{}"), "run.json"],
+  ])("%s", async (_, damage, where) => {
+    const out = await copyOfRun();
+    await damage(out);
+    const sizes = async () => Promise.all((await readdir(out)).map(async (name) => (await stat(join(out, name))).size));
+    const before = await sizes();
+    expect((await refusal(() => lab.run({ ...REQUEST, out }))).where).toContain(where);
+    expect((await refusal(() => readRun(out))).where).toContain(where);
+    expect(await sizes()).toEqual(before);
+  });
+
+  test("a folder that holds no run cannot be read as one", async () => {
+    const folder = await temporaryFolder();
+    expect((await refusal(() => readRun(folder))).where).toBe(join(folder, "run.json"));
+  });
+});
+
+describe("one process per folder", () => {
+  const open = async (path: string) =>
+    openRunFolder(path, { protocol: (await readRun(finished)).protocol, templates: lab.templates });
+
+  test("a folder in use is refused, and free again when it is closed", async () => {
+    const out = await temporaryFolder();
+    const first = await open(out);
+    const error = await refusal(() => open(out));
+    expect(error).toMatchObject({ where: join(out, "run.lock"), found: `process ${process.pid} is writing to it` });
+    first.close();
+    (await open(out)).close();
+    expect(await readdir(out)).not.toContain("run.lock");
+  });
+
+  test.each([
+    ["a process that is gone", () => "4194304 123\n"],
+    ["an earlier process of the same number, as in a container started again", () => `${process.pid} 1\n`],
+    ["a process that was killed before it could write its number", () => ""],
+  ])("the lock of %s is taken over", async (_, owner) => {
+    const out = await temporaryFolder();
+    await writeFile(join(out, "run.lock"), owner());
+    (await open(out)).close();
+    expect(await readdir(out)).not.toContain("run.lock");
+  });
+});
+
+/** Takes all the room there is. */
+function fill(path: string): void {
+  const file = openSync(path, "w");
+  try {
+    for (;;) writeSync(file, Buffer.alloc(512));
+  } catch (error) {
+    expect((error as NodeJS.ErrnoException).code).toBe("ENOSPC");
+  } finally {
+    closeSync(file);
+  }
+}
+
+describe("an output folder that cannot take the run", () => {
+  test("read-only: refused before the first edit", async () => {
+    const folder = await temporaryFolder();
+    await chmod(folder, 0o755);
+    const out = join(folder, "run");
+    await mkdir(out, { mode: 0o555 });
+    const told: RunProgress[] = [];
+    const error = await asOrdinaryUser(() =>
+      refusal(() => lab.run({ ...REQUEST, out, onProgress: (progress) => told.push(progress) })),
+    );
+    expect(error.where).toBe(out);
+    expect(told).toEqual([]);
+    expect(await readdir(out)).toEqual([]);
+  });
+
+  test.runIf(canMountSmallDisk())(
+    "full: refused when it is full at the start; stopped with everything before kept when it fills up",
+    async () => {
+      const disk = mountSmallDisk();
+      try {
+        const out = join(disk.path, "run");
+        const filler = join(disk.path, "filler");
+        await mkdir(out);
+        fill(filler);
+        expect((await refusal(() => lab.run({ ...REQUEST, out }))).message).toMatch(/ENOSPC/);
+        await rm(filler);
+        let filled = false;
+        const onProgress = ({ block, phase }: RunProgress) => {
+          if (block === 1 && phase === "editing" && !filled) {
+            filled = true;
+            fill(filler);
+          }
+        };
+        const error = await errorOf(lab.run({ ...REQUEST, out, onProgress }));
+        expect(error).toBeInstanceOf(LabFailure);
+        expect(error.message).toMatch(/cannot append to .*jsonl: (ENOSPC|disk full)/);
+        expect((await readRun(out)).scores.map(({ record }) => record)).toEqual([0, 1]);
+        await rm(filler);
+        await lab.run({ ...REQUEST, out });
+        expect(await bytesOfRun(out)).toEqual(await bytesOfRun(finished));
+      } finally {
+        disk.release();
+      }
+    },
+  );
+});

@@ -1,0 +1,34 @@
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+/** A disk of 128 kB; `release` takes it away with all that is on it. */
+export interface SmallDisk {
+  path: string;
+  release(): void;
+}
+
+/** Mounts a small disk. Needs Linux and root. */
+export function mountSmallDisk(): SmallDisk {
+  const path = mkdtempSync(join(tmpdir(), "wise-lab-disk-"));
+  execFileSync("mount", ["-t", "tmpfs", "-o", "size=128k", "tmpfs", path], { stdio: "ignore" });
+  return {
+    path,
+    release() {
+      execFileSync("umount", [path]);
+      rmSync(path, { recursive: true });
+    },
+  };
+}
+
+/** Whether a small disk can be mounted here; prints why not. */
+export function canMountSmallDisk(): boolean {
+  try {
+    mountSmallDisk().release();
+    return true;
+  } catch {
+    console.info("skipped here: a small disk cannot be mounted (needs Linux and root)");
+    return false;
+  }
+}
