@@ -31,6 +31,7 @@ export interface MendRecord {
   src: string;
   /** The world's answer, which the model gives before the edit. */
   pred: string;
+  /** Another of the trained phrasings: as with zsRE, the model knows the fact in these words too. */
   rephrase: string;
   /** The new answer: of the same kind, never `pred`. */
   alt: string;
