@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
 import { basename, join, relative } from "node:path";
 import { LabFailure } from "../core/errors.js";
+import { makeFolder } from "../core/files.js";
 import { runNotebook } from "../notebook/run.js";
 import { renderSummary } from "../report/format.js";
 import { readRun } from "../run/folder.js";
@@ -31,7 +31,7 @@ export async function startCommand(options: StartArguments, signal: AbortSignal)
   console.log(detail);
   const out = await freshFolder(options.out);
   const figures = options.save ? projectFile("figures") : join(out, "figures");
-  await mkdir(figures, { recursive: true });
+  await makeFolder(figures);
   for (const notebook of NOTEBOOKS) {
     const source = projectFile("notebooks", `${notebook}.ipynb`);
     const output = options.save ? source : join(out, `${notebook}.ipynb`);
@@ -62,7 +62,7 @@ async function freshFolder(named: string | undefined): Promise<string> {
     const candidate = projectFile("runs", `start-${n}`);
     if (!existsSync(candidate)) folder = candidate;
   }
-  await mkdir(folder, { recursive: true });
+  await makeFolder(folder);
   return folder;
 }
 

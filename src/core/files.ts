@@ -43,7 +43,7 @@ export async function requireWritableFolder(path: string): Promise<void> {
 }
 
 /** Makes a folder and those above it. Node's own recursive mkdir never returns where a file system makes none (/proc). */
-async function makeFolder(path: string): Promise<void> {
+export async function makeFolder(path: string): Promise<void> {
   if ((await stat(path).catch(() => null))?.isDirectory()) return;
   const above = dirname(path);
   if (above !== path) await makeFolder(above);
@@ -91,7 +91,7 @@ export function errorText(cause: unknown): string {
 }
 
 async function writeFlushed(path: string, bytes: Uint8Array | string | Iterable<Uint8Array>): Promise<void> {
-  await mkdir(dirname(path), { recursive: true });
+  await makeFolder(dirname(path));
   const file = await open(path, "w");
   try {
     await writeFile(file, bytes);
