@@ -246,7 +246,7 @@ function locateTensors(files: SafetensorsFile[], folder: string): Map<string, Sa
 }
 
 /** Name and shape of every tensor that a model of this configuration has. */
-function expectedShapes(config: LlamaConfig): Map<string, number[]> {
+export function tensorShapes(config: LlamaConfig): Map<string, number[]> {
   const { hiddenSize: D, intermediateSize: M, vocabSize: V } = config;
   const query = config.heads * config.headDim;
   const keyValue = config.kvHeads * config.headDim;
@@ -272,7 +272,7 @@ function expectedShapes(config: LlamaConfig): Map<string, number[]> {
 }
 
 function proveTensors(located: ReadonlyMap<string, SafetensorsFile>, config: LlamaConfig, folder: string): void {
-  const shapes = expectedShapes(config);
+  const shapes = tensorShapes(config);
   const missing = [...shapes.keys()].filter((name) => !located.has(name));
   if (missing.length > 0) {
     throw new RefusedInput("tensors of the model are missing", {

@@ -42,11 +42,11 @@ export interface Positions {
   length: number;
   cos: tf.Tensor2D; // [T, h]
   sin: tf.Tensor2D; // [T, h]
-  causal: tf.Tensor2D; // [T, T], 0 where a query may look, a large negative number elsewhere
+  causal: tf.Tensor; // [T, T] or, one per sequence, [B, 1, T, T]: 0 where a query may look, MASKED elsewhere
 }
 
 // Large enough that softmax gives exactly 0, small enough that adding scores to it stays finite in float32.
-const MASKED = -1e9;
+export const MASKED = -1e9;
 
 /** y = x W^T. x [N, in], w [out, in] -> [N, out]. */
 export function linear(x: tf.Tensor2D, w: tf.Tensor2D): tf.Tensor2D {
