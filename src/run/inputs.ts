@@ -28,7 +28,7 @@ const companions: Readonly<Record<string, string>> = {
 
 /**
  * The irrelevant prompts of a run: the file named; else the one that belongs to a known edit set, beside it or in the
- * data folder; else the project's general list.
+ * data folder; else an irrelevant.json beside the records; else the project's general list.
  * @returns the list, and one line for the user about what was chosen where nothing was named
  */
 export async function findIrrelevant(
@@ -38,16 +38,20 @@ export async function findIrrelevant(
   if (named !== undefined) return { list: await loadIrrelevant(named), notice: null };
   const companion = companions[basename(records)];
   if (companion !== undefined) {
-    const beside = join(dirname(records), catalogueEntry(companion).file);
-    const found = (await isFile(beside)) ? beside : await locateData(companion);
-    if (found !== null) {
-      const list = await loadIrrelevant(found);
-      return { list, notice: `irrelevant prompts: ${list.name}, which belongs to ${basename(records)}` };
-    }
+    const sibling = join(dirname(records), catalogueEntry(companion).file);
+    const found = (await isFile(sibling)) ? sibling : await locateData(companion);
+    if (found !== null) return belonging(found, records);
   }
+  const beside = join(dirname(records), "irrelevant.json");
+  if (await isFile(beside)) return belonging(beside, records);
   const list = await loadIrrelevant(GENERAL_IRRELEVANT);
   const notice = `irrelevant prompts: the project's general list of ${list.prompts.length}; name one with --irrelevant`;
   return { list, notice };
+}
+
+async function belonging(path: string, records: string): Promise<{ list: IrrelevantList; notice: string }> {
+  const list = await loadIrrelevant(path);
+  return { list, notice: `irrelevant prompts: ${list.name}, which belongs to ${basename(records)}` };
 }
 
 /** Models whose hyperparameters come with the project, told by their shape. */

@@ -94,7 +94,7 @@ export async function openLab(options: LabOptions = {}): Promise<Lab> {
   const model = await loadModel(folder); // gigabytes, for some: after everything that can be refused without them
   try {
     const templates = await makeContextTemplates(model, options.signal);
-    const { list } = await findIrrelevant("", undefined);
+    const { list } = await findIrrelevant(DEFAULT_RECORDS, undefined);
     return createLab({ model, backend, method, templates, irrelevant: list });
   } catch (error) {
     model.dispose();
