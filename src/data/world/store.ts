@@ -7,16 +7,7 @@ import { decodeUtf8, parseJson } from "../../core/json.js";
 import { parseItem, readListFile } from "../read-list.js";
 import { linesOf } from "./lines.js";
 import { factSchema, manifestSchema, recordSchema, relationSchema, textSchema } from "./schema.js";
-import type { World } from "./types.js";
-
-/** What a world's folder holds, so that any other byte is noticed. */
-export interface Manifest {
-  format: 1;
-  seed: number;
-  files: Record<string, { bytes: number; sha256: string }>;
-  /** Identity of the world: the hash of everything above. */
-  sha256: string;
-}
+import type { Manifest, World } from "./types.js";
 
 export const MANIFEST_FILE = "manifest.json";
 

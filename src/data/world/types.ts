@@ -58,3 +58,12 @@ export interface World {
   /** Short neutral openings that may stand in front of a question in training. */
   prefixes: string[];
 }
+
+/** What a world's folder holds, so that any other byte is noticed. */
+export interface Manifest {
+  format: 1;
+  seed: number;
+  files: Record<string, { bytes: number; sha256: string }>;
+  /** Identity of the world: the hash of everything above. */
+  sha256: string;
+}
