@@ -11,7 +11,7 @@ const LAYERS = [
   ["model", "data"],
   ["edit"],
   ["eval"],
-  ["run", "parity"],
+  ["run", "parity", "train"],
   ["report"],
   ["notebook"],
   ["doctor"],

@@ -1,33 +1,42 @@
 import { join } from "node:path";
-import { LabFailure } from "../core/errors.js";
+import { RefusedInput } from "../core/errors.js";
 import { writeFileAtomic } from "../core/files.js";
+import { tensorShapes } from "../model/checkpoint.js";
 import type { LlamaConfig } from "../model/config.js";
-import { writeSafetensors } from "../model/safetensors.js";
+import { type TensorToWrite, writeSafetensors } from "../model/safetensors.js";
 import { INITIAL_DEVIATION } from "./init.js";
 import type { TrainingState } from "./trainer.js";
 
 /** What a model that stands in the repository may weigh. */
-export const MAX_EXPORT_BYTES = 24e6;
+const MAX_WEIGHTS_BYTES = 24e6;
+
+/** @throws {RefusedInput} when a model of this configuration is too large to stand in the repository */
+export function requireSmall(config: LlamaConfig): void {
+  const weights = [...tensorShapes(config).values()].map((shape) =>
+    shape.reduce((product, extent) => product * extent),
+  );
+  const bytes = 2 * weights.reduce((sum, count) => sum + count);
+  if (bytes <= MAX_WEIGHTS_BYTES) return;
+  throw new RefusedInput("a model of this shape is too large to be shipped", {
+    where: "shape",
+    found: `${bytes} bytes in BF16`,
+    expected: `at most ${MAX_WEIGHTS_BYTES}`,
+  });
+}
 
 /** Writes config.json, generation_config.json and model.safetensors (BF16) beside the tokenizer's files. */
 export async function exportWeights(folder: string, state: TrainingState, config: LlamaConfig): Promise<void> {
-  const weights = Object.entries(state.moving).map(([name, { weight }]) => [name, weight] as const);
-  const bytes = weights.reduce((sum, [, { size }]) => sum + 2 * size, 0);
-  if (bytes > MAX_EXPORT_BYTES) {
-    throw new LabFailure(`the model has ${bytes} bytes in BF16, more than the ${MAX_EXPORT_BYTES} that it may have`);
+  const tensors: Record<string, TensorToWrite> = {};
+  for (const [name, { weight }] of Object.entries(state.moving)) {
+    tensors[name] = { dtype: "BF16", shape: weight.shape, data: await weight.data<"float32">() };
   }
-  const tensors = await Promise.all(
-    weights.map(async ([name, weight]) => {
-      return [name, { dtype: "BF16", shape: weight.shape, data: await weight.data<"float32">() }] as const;
-    }),
-  );
   await writeJson(join(folder, "config.json"), configJson(config));
   await writeJson(join(folder, "generation_config.json"), {
     bos_token_id: config.bosTokenId,
     do_sample: false,
     eos_token_id: config.eosTokenIds[0],
   });
-  await writeSafetensors(join(folder, "model.safetensors"), Object.fromEntries(tensors), { format: "pt" });
+  await writeSafetensors(join(folder, "model.safetensors"), tensors, { format: "pt" });
 }
 
 /** config.json for Transformers before 5 (rope_theta, torch_dtype) and from 5 on (rope_parameters, dtype). */

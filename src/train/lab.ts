@@ -16,7 +16,7 @@ import { type Bpe, trainBpe } from "./bpe.js";
 import { modelCard } from "./card.js";
 import { type Ingredients, loadState, saveState } from "./checkpoint.js";
 import { measureRecall, type Recall } from "./evaluate.js";
-import { exportWeights } from "./export.js";
+import { exportWeights, requireSmall } from "./export.js";
 import { initialWeights } from "./init.js";
 import { configOf, LAB_RECIPE, type Recipe, requireSeed } from "./recipe.js";
 import { writeTokenizer } from "./tokenizer-files.js";
@@ -65,18 +65,19 @@ const CHECKPOINT_EVERY = 50;
 /**
  * Trains the project's own LLaMA on a world and writes it as a Hugging Face folder.
  * The same world, recipe, seed and backend give the same files, interrupted or not.
- * @throws {RefusedInput} for a seed that is no whole number, a folder that cannot be written to, or one with a checkpoint
- *   of another world, tokenizer, recipe, seed or backend
+ * @throws {RefusedInput} for a seed that is no whole number, a shape too large to ship, a folder that cannot be written
+ *   to, or one with a checkpoint of another world, tokenizer, recipe, seed or backend
  * @throws {Interrupted} when the signal is aborted
  */
 export async function trainLab(options: TrainLabOptions): Promise<TrainedLab> {
-  const { world, folder, signal, onNotice = () => {} } = options;
-  requireSeed(options.seed ?? 0);
+  const { world, folder, seed = 0, signal, onNotice = () => {} } = options;
+  requireSeed(seed);
   const model = join(folder, MODEL);
   await requireWritableFolder(model);
   const backend = await selectBackend(options.backend);
   onNotice(backend.detail);
   const made = prepare(options, backend.name);
+  requireSmall(made.config);
   const start = await startOrContinue(made, folder);
   onNotice(start.step === 0 ? `a new training in ${folder}` : `going on after step ${start.step} in ${folder}`);
   await writeTokenizer(model, made.bpe, made.config.maxPositions);
