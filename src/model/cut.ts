@@ -1,6 +1,16 @@
 import { RefusedInput, throwIfAborted } from "../core/errors.js";
 import { tf } from "../tensor/tf.js";
-import { embed, headLogits, layerBeforeValue, layerForward, linear, type Positions, positions } from "./llama.js";
+import {
+  type AskedRows,
+  embed,
+  headLogits,
+  layerBeforeValue,
+  layerForward,
+  layerForwardAt,
+  linear,
+  type Positions,
+  positions,
+} from "./llama.js";
 import type { LlamaModel } from "./model.js";
 
 /*
@@ -120,7 +130,8 @@ export function mainOutput(model: LlamaModel, batch: CutBatch, layer: number): t
 }
 
 /**
- * Runs the edited part: the given output of the value matrix, the layers after it, final norm and head.
+ * Runs the edited part: the given output of the value matrix, the layers after it, final norm and head. The last layer
+ * computes the spots alone; its other positions only give keys and values.
  * @param mlpOut output of the value matrix or of what replaces it, [N, D]
  * @returns logits at the spots, in order, [n, V]; differentiable in `mlpOut`
  */
@@ -128,14 +139,44 @@ export function logitsAt(
   model: LlamaModel,
   batch: Pick<CutBatch, "residual" | "at">,
   mlpOut: tf.Tensor2D,
-  at: { layer: number; spots: readonly Spot[] },
+  { layer, spots }: { layer: number; spots: readonly Spot[] },
 ): tf.Tensor2D {
+  const { config } = model;
   let x: tf.Tensor2D = tf.add(batch.residual, mlpOut);
-  for (const weights of model.weights.layers.slice(at.layer + 1)) {
-    x = layerForward(x, weights, model.config, batch.at);
+  let rows = spots.map(({ row, position }) => row * batch.at.length + position); // of the stream x
+  const after = model.weights.layers.slice(layer + 1);
+  for (const [i, weights] of after.entries()) {
+    if (i < after.length - 1) {
+      x = layerForward(x, weights, config, batch.at);
+      continue;
+    }
+    const { asked, places } = askFor(spots, batch.at, x.shape[0] / batch.at.length);
+    x = layerForwardAt(x, weights, config, { at: batch.at, asked });
+    rows = places;
   }
-  const rows = at.spots.map(({ row, position }) => row * batch.at.length + position);
-  return headLogits(tf.gather(x, tf.tensor1d(rows, "int32")), model.weights, model.config);
+  return headLogits(tf.gather(x, tf.tensor1d(rows, "int32")), model.weights, config);
+}
+
+/**
+ * Lays spots out as equally many rows per sequence, as the attention of the last layer takes them; sequences with fewer
+ * spots are filled up with their first position, whose output nobody reads.
+ * @returns the rows, and the place of each spot among them
+ */
+function askFor(spots: readonly Spot[], at: Positions, B: number): { asked: AskedRows; places: number[] } {
+  const perRow: number[][] = Array.from({ length: B }, () => []);
+  const columns = spots.map(({ row, position }) => (perRow[row] as number[]).push(position) - 1);
+  const P = Math.max(...columns) + 1;
+  const positionsAsked = perRow.flatMap((own) => Array.from({ length: P }, (_, i) => own[i] ?? 0));
+  const index = tf.tensor1d(positionsAsked, "int32");
+  const pick = (table: tf.Tensor) => tf.gather(table, index).reshape([B, 1, P, table.shape[1] as number]);
+  const rows = positionsAsked.map((position, i) => Math.floor(i / P) * at.length + position);
+  return {
+    asked: {
+      rows: tf.tensor1d(rows, "int32"),
+      at: { length: P, cos: pick(at.cos), sin: pick(at.sin), causal: pick(at.causal) },
+    },
+    places: spots.map(({ row }, i) => row * P + (columns[i] as number)),
+  };
 }
 
 /** The layer's weights. @throws {RefusedInput} when the model has no such layer. */

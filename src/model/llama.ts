@@ -40,9 +40,17 @@ export interface LlamaWeights {
 /** Rotary tables and the causal mask for sequences of T positions. */
 export interface Positions {
   length: number;
-  cos: tf.Tensor2D; // [T, h]
-  sin: tf.Tensor2D; // [T, h]
+  cos: tf.Tensor; // [T, h]
+  sin: tf.Tensor; // [T, h]
   causal: tf.Tensor; // [T, T] or, one per sequence, [B, 1, T, T]: 0 where a query may look, MASKED elsewhere
+}
+
+/** Some rows of a batch whose outputs alone are wanted, P per sequence. */
+export interface AskedRows {
+  /** Their rows of the stream, [B P], int32. */
+  rows: tf.Tensor1D;
+  /** Positions of these rows: length P; cos, sin [B, 1, P, h]; causal [B, 1, P, T]. */
+  at: Positions;
 }
 
 // Large enough that softmax gives exactly 0, small enough that adding scores to it stays finite in float32.
@@ -139,35 +147,47 @@ function ropeFrequency(config: LlamaConfig, pair: number): number {
 
 /** Rotates x [B, heads, T, h] by its positions; halves are paired, not neighbours. */
 function rotate(x: tf.Tensor4D, at: Positions): tf.Tensor4D {
-  const turn = tf.customGrad((...inputs) => ({
-    value: turned(inputs[0] as tf.Tensor, at, 1),
-    gradFunc: (dy: tf.Tensor) => turned(dy, at, -1), // turning back
-  }));
+  const turn = tf.customGrad((...inputs) => {
+    const [rows, save] = inputs as [tf.Tensor, tf.GradSaveFunc];
+    save([at.cos, at.sin]); // tables made inside a gradient do not outlive the forward pass by themselves
+    return {
+      value: turned(rows, [at.cos, at.sin], 1),
+      gradFunc: (dy: tf.Tensor, tables: tf.Tensor[]) => turned(dy, tables, -1), // turning back
+    };
+  });
   return turn(x) as tf.Tensor4D;
 }
 
-function turned(x: tf.Tensor, at: Positions, direction: 1 | -1): tf.Tensor {
+function turned(x: tf.Tensor, tables: tf.Tensor[], direction: 1 | -1): tf.Tensor {
+  const [cos, sin] = tables as [tf.Tensor, tf.Tensor];
   const [first, second] = tf.split(x, 2, 3) as [tf.Tensor, tf.Tensor];
   const quarter = direction === 1 ? tf.concat([tf.neg(second), first], 3) : tf.concat([second, tf.neg(first)], 3);
-  return tf.add(tf.mul(x, at.cos), tf.mul(quarter, at.sin));
+  return tf.add(tf.mul(x, cos), tf.mul(quarter, sin));
 }
 
-/** Causal self-attention with grouped queries. x [N, D] (already normed) -> [N, D]. */
-function attention(x: tf.Tensor2D, layer: LlamaLayer, config: LlamaConfig, at: Positions): tf.Tensor2D {
-  const T = at.length;
-  const B = x.shape[0] / T;
+/** Rows of a stream [B length, D] (already normed) with the positions they stand at. */
+interface PlacedRows {
+  x: tf.Tensor2D;
+  at: Positions;
+}
+
+/** Causal self-attention with grouped queries: P queries and T keys per sequence. Returns [B P, D]. */
+function attention(asking: PlacedRows, keys: PlacedRows, layer: LlamaLayer, config: LlamaConfig): tf.Tensor2D {
+  const P = asking.at.length;
+  const T = keys.at.length;
+  const B = keys.x.shape[0] / T;
   const { heads: H, kvHeads: K, headDim: h } = config;
-  const split = (w: tf.Tensor2D, n: number) =>
-    tf.transpose(linear(x, w).reshape([B, T, n, h]), [0, 2, 1, 3]) as tf.Tensor4D; // [B, n, T, h]
+  const split = ({ x, at }: PlacedRows, w: tf.Tensor2D, n: number) =>
+    tf.transpose(linear(x, w).reshape([B, at.length, n, h]), [0, 2, 1, 3]) as tf.Tensor4D; // [B, n, length, h]
   const groups = H / K;
   // The G query heads of a group share one key-value head: fold them into the row axis instead of copying keys.
-  const q = rotate(split(layer.q, H), at).reshape([B, K, groups * T, h]); // [B, K, G T, h]
-  const k = rotate(split(layer.k, K), at); // [B, K, T, h]
-  const v = split(layer.v, K); // [B, K, T, h]
-  const scores = tf.mul(tf.matMul(q, k, false, true), 1 / Math.sqrt(h)).reshape([B, H, T, T]);
-  const weights = tf.softmax(tf.add(scores, at.causal)).reshape([B, K, groups * T, T]);
-  const mixed = tf.matMul(weights, v).reshape([B, H, T, h]); // [B, H, T, h]
-  const joined: tf.Tensor2D = tf.transpose(mixed, [0, 2, 1, 3]).reshape([B * T, H * h]);
+  const q = rotate(split(asking, layer.q, H), asking.at).reshape([B, K, groups * P, h]); // [B, K, G P, h]
+  const k = rotate(split(keys, layer.k, K), keys.at); // [B, K, T, h]
+  const v = split(keys, layer.v, K); // [B, K, T, h]
+  const scores = tf.mul(tf.matMul(q, k, false, true), 1 / Math.sqrt(h)).reshape([B, H, P, T]);
+  const weights = tf.softmax(tf.add(scores, asking.at.causal)).reshape([B, K, groups * P, T]);
+  const mixed = tf.matMul(weights, v).reshape([B, H, P, h]); // [B, H, P, h]
+  const joined: tf.Tensor2D = tf.transpose(mixed, [0, 2, 1, 3]).reshape([B * P, H * h]);
   return linear(joined, layer.o);
 }
 
@@ -181,16 +201,34 @@ export type BeforeValue = {
 
 /** Runs one layer from the stream x [N, D] up to the input of its value matrix. */
 export function layerBeforeValue(x: tf.Tensor2D, layer: LlamaLayer, config: LlamaConfig, at: Positions): BeforeValue {
-  const attended = attention(rmsNorm(x, layer.inputNorm, config.rmsNormEps), layer, config, at);
-  const residual: tf.Tensor2D = tf.add(x, attended);
+  const normed = { x: rmsNorm(x, layer.inputNorm, config.rmsNormEps), at };
+  const residual: tf.Tensor2D = tf.add(x, attention(normed, normed, layer, config));
+  return { residual, mlpIn: valueInput(residual, layer, config) };
+}
+
+function valueInput(residual: tf.Tensor2D, layer: LlamaLayer, config: LlamaConfig): tf.Tensor2D {
   const normed = rmsNorm(residual, layer.postNorm, config.rmsNormEps);
-  return { residual, mlpIn: gated(linear(normed, layer.gate), linear(normed, layer.up)) };
+  return gated(linear(normed, layer.gate), linear(normed, layer.up));
 }
 
 /** Runs one whole layer. x [N, D] -> [N, D]. */
 export function layerForward(x: tf.Tensor2D, layer: LlamaLayer, config: LlamaConfig, at: Positions): tf.Tensor2D {
   const { residual, mlpIn } = layerBeforeValue(x, layer, config, at);
   return tf.add(residual, linear(mlpIn, layer.down));
+}
+
+/** Runs one whole layer for some rows only: the others give keys and values. x [N, D] -> [B P, D]. */
+export function layerForwardAt(
+  x: tf.Tensor2D,
+  layer: LlamaLayer,
+  config: LlamaConfig,
+  { at, asked }: { at: Positions; asked: AskedRows },
+): tf.Tensor2D {
+  const norm = (rows: tf.Tensor2D) => rmsNorm(rows, layer.inputNorm, config.rmsNormEps);
+  const own = tf.gather(x, asked.rows); // [B P, D]
+  const attended = attention({ x: norm(own), at: asked.at }, { x: norm(x), at }, layer, config);
+  const residual: tf.Tensor2D = tf.add(own, attended);
+  return tf.add(residual, linear(valueInput(residual, layer, config), layer.down));
 }
 
 /** Final norm and output head. x [n, D] -> logits [n, V]. */
