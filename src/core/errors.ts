@@ -1,3 +1,5 @@
+import { setImmediate } from "node:timers/promises";
+
 /** Where a refusal comes from: what was looked at, what stood there, what may stand there. */
 export interface RefusalDetails {
   /** File, option, record or tensor that was refused, as the user would name it. */
@@ -45,6 +47,16 @@ export class Interrupted extends Error {
 /** @throws {Interrupted} when the signal has been aborted. `during` names the work in progress. */
 export function throwIfAborted(signal: AbortSignal | undefined, during: string): void {
   if (signal?.aborted) throw new Interrupted(`stopped during ${during}`);
+}
+
+/**
+ * Between two steps of long work: gives the event loop a turn, then ends the work if it was told to. Reading tensors
+ * back gives it none where a backend computes synchronously, and then no Ctrl-C would ever come through.
+ * @throws {Interrupted} as `throwIfAborted`
+ */
+export async function takeTurn(signal: AbortSignal | undefined, during: string): Promise<void> {
+  await setImmediate();
+  throwIfAborted(signal, during);
 }
 
 const SHOWN_CHARACTERS = 200; // enough to recognise a value, short enough for a terminal line

@@ -1,4 +1,4 @@
-import { throwIfAborted } from "../core/errors.js";
+import { takeTurn } from "../core/errors.js";
 import { tf } from "../tensor/tf.js";
 import { batchCuts, type CutBatch, logitsAt, mainOutput, runFrozen } from "./cut.js";
 import type { LlamaModel } from "./model.js";
@@ -31,7 +31,7 @@ export async function generate(
   const made: number[][] = prompts.map(() => []);
   let open = prompts.map((_, i) => i);
   for (let step = 0; step < options.maxNewTokens && open.length > 0; step++) {
-    throwIfAborted(options.signal, "generation");
+    await takeTurn(options.signal, "generation");
     const sequences = open.map((i) => [...(prompts[i] as readonly number[]), ...(made[i] as number[])]);
     const next = await nextTokens(model, sequences, options);
     open = open.filter((i, row) => {

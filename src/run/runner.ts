@@ -1,4 +1,4 @@
-import { throwIfAborted } from "../core/errors.js";
+import { takeTurn } from "../core/errors.js";
 import { createRng } from "../core/rng.js";
 import type { EditRecord } from "../data/records.js";
 import type { EditSession, EditSetting } from "../edit/contract.js";
@@ -154,7 +154,7 @@ async function scoreRecords(
   const overlay = await session.overlay();
   try {
     for (let start = 0; start < records.length; start += RECORDS_TOGETHER) {
-      throwIfAborted(work.signal, "scoring");
+      await takeTurn(work.signal, "scoring");
       const group = records.slice(start, start + RECORDS_TOGETHER);
       const probes = group.map(probesOf);
       const scores = await scoreProbes(probes.flat(), overlay, {

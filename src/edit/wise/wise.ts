@@ -1,4 +1,4 @@
-import { LabFailure, throwIfAborted } from "../../core/errors.js";
+import { LabFailure, takeTurn, throwIfAborted } from "../../core/errors.js";
 import { batchCuts, layerOf } from "../../model/cut.js";
 import { tf } from "../../tensor/tf.js";
 import type { EditMethod, EditOptions, EditRequest, EditSession, EditSetting } from "../contract.js";
@@ -123,7 +123,7 @@ function createSession(
     let side = state.side.clone();
     try {
       for (let i = 0; i < options.steps; i++) {
-        throwIfAborted(signal, `step ${i} of an edit`);
+        await takeTurn(signal, `step ${i} of an edit`);
         const replayed = await replay.pick(state, edit.rows, { step: i, signal });
         const step = runStep(problem, side, replayed?.pair ?? null);
         replayed?.dispose();
