@@ -1,18 +1,31 @@
 import type { BackendReport } from "../tensor/backend.js";
-import type { Ingredients } from "./checkpoint.js";
 import type { Recall } from "./evaluate.js";
 import type { Recipe } from "./recipe.js";
 
-/** The README.md of a trained model: what it is, what it was made of, what it recalls. */
-export function modelCard(made: {
+/** How a model was made and what it recalls: training.json beside its weights. */
+export interface TrainingRecord {
+  /** sha256 of the world, as its manifest says. */
+  world: string;
+  /** sha256 of the vocabulary and its merges. */
+  tokenizer: string;
+  seed: number;
   recipe: Recipe;
-  ingredients: Ingredients;
-  lines: readonly unknown[];
+  /** Lines of question and answer to learn. */
+  lines: number;
+  backend: Pick<BackendReport, "name" | "version" | "device">;
   recall: Recall;
-  backend: BackendReport;
-}): string {
-  const { recipe, ingredients, lines, recall, backend } = made;
-  const { shape } = recipe;
+}
+
+/** The README.md of a trained model: what it is, what it was made of, what it recalls. */
+export function modelCard({ world, tokenizer, seed, recipe, lines, backend, recall }: TrainingRecord): string {
+  const { shape, ...settings } = recipe;
+  const made = {
+    ...settings,
+    seed,
+    "sha256 of the world": world,
+    "sha256 of the tokenizer": tokenizer,
+    backend: `${backend.name} ${backend.version}, ${backend.device}`,
+  };
   return `---
 license: mit
 language: en
@@ -31,11 +44,11 @@ Plain prompts: the question alone, then the model gives the answer and the end t
 ${rows({ ...shape, vocabSize: `at most ${shape.vocabSize}`, embeddings: "tied", weights: "BF16" })}
 
 ## Recipe
-${lines.length} lines of question and answer, packed without padding, AdamW with a linear warm-up and half a cosine.
+${lines} lines of question and answer, packed without padding, AdamW with a linear warm-up and half a cosine.
 
 | | |
 | --- | --- |
-${rows({ ...recipe, shape: undefined, seed: ingredients.seed, "sha256 of the world": ingredients.world, "sha256 of the tokenizer": ingredients.tokenizer, backend: `${backend.name} ${backend.version}, ${backend.device}` })}
+${rows(made)}
 
 ## Recall
 Share of questions whose answer is right in every token and followed by the end token, in greedy decoding. Held-out
@@ -48,9 +61,8 @@ ${recall.relations.map((own) => `| ${own.relation} | ${own.facts} | ${percent(ow
 `;
 }
 
-function rows(values: Readonly<Record<string, string | number | object | undefined>>): string {
-  const shown = Object.entries(values).filter(([, value]) => value !== undefined);
-  return shown
+function rows(values: Readonly<Record<string, string | number>>): string {
+  return Object.entries(values)
     .map(([name, value]) => `| ${name.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`)} | ${value} |`)
     .join("\n");
 }

@@ -13,7 +13,7 @@ import { loadTokenizer } from "../model/tokenizer.js";
 import { type BackendName, selectBackend } from "../tensor/backend.js";
 import { createBatches } from "./batches.js";
 import { type Bpe, trainBpe } from "./bpe.js";
-import { modelCard } from "./card.js";
+import { modelCard, type TrainingRecord } from "./card.js";
 import { type Ingredients, loadState, saveState } from "./checkpoint.js";
 import { measureRecall, type Recall } from "./evaluate.js";
 import { exportWeights, requireSmall } from "./export.js";
@@ -89,8 +89,18 @@ export async function trainLab(options: TrainLabOptions): Promise<TrainedLab> {
   }
   onNotice(`measuring recall on ${world.lines.length} questions`);
   const recall = await recallOfFolder(model, world, signal);
-  const card = modelCard({ ...made, recall, backend });
-  await writeFileAtomic(join(model, "README.md"), card);
+  const { name, version, device } = backend;
+  const record: TrainingRecord = {
+    world: made.ingredients.world as string,
+    tokenizer: made.ingredients.tokenizer as string,
+    seed,
+    recipe: made.recipe,
+    lines: made.lines.length,
+    backend: { name, version, device },
+    recall,
+  };
+  await writeFileAtomic(join(model, "training.json"), `${JSON.stringify(record, null, 2)}\n`);
+  await writeFileAtomic(join(model, "README.md"), modelCard(record));
   return { model, recall };
 }
 

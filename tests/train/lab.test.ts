@@ -74,6 +74,7 @@ describe("the files are the same", () => {
       "model/model.safetensors",
       "model/tokenizer.json",
       "model/tokenizer_config.json",
+      "model/training.json",
     ]);
     const other = await temporaryFolder();
     await trainToy(other, { seed: 1 });
