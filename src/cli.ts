@@ -1,13 +1,10 @@
 #!/usr/bin/env node
 import { Command, InvalidArgumentError, Option } from "commander";
-import { doctorCommand } from "./cli/doctor.js";
-import { goldenCommand } from "./cli/golden.js";
-import { type RunArguments, runCommand } from "./cli/run.js";
-import { startCommand } from "./cli/start.js";
+import type { RunArguments } from "./cli/run.js";
 import { Interrupted, RefusedInput } from "./core/errors.js";
-import { fetchData } from "./data/fetch.js";
-import { kernelCommandLine, notebookRunCommand } from "./notebook/commands.js";
-import { BACKENDS, type BackendName } from "./tensor/backend.js";
+import { BACKENDS, type BackendName } from "./tensor/names.js";
+
+// Commands are imported when they run: TensorFlow.js and the data frames take seconds, help and a mistyped option none.
 
 /** The exit status of a process that SIGINT ended, by the shell's convention. */
 const INTERRUPTED = 130;
@@ -59,14 +56,16 @@ program
   .option("--set <key=value>", "one hyperparameter, over the file; may be repeated", collect)
   .option("--out <folder>", "folder to write the run to, and to continue it from; runs/NAME by default")
   .addOption(backendOption())
-  .action((options: RunArguments) => run((signal) => runCommand(options, signal)));
+  .action((options: RunArguments) => run(async (signal) => (await import("./cli/run.js")).runCommand(options, signal)));
 
 program
   .command("golden")
   .description("compare tokenizer, forward pass, gradient, WISE and scoring with a folder of golden vectors")
   .argument("<folder>")
   .addOption(backendOption())
-  .action((folder: string, options: { backend?: BackendName }) => run(() => goldenCommand(folder, options)));
+  .action((folder: string, options: { backend?: BackendName }) =>
+    run(async () => (await import("./cli/golden.js")).goldenCommand(folder, options)),
+  );
 
 program
   .command("doctor")
@@ -75,7 +74,7 @@ program
   .option("--json", "as data")
   .addOption(backendOption())
   .action((options: { markdown?: boolean; json?: boolean; backend?: BackendName }) =>
-    run(() => doctorCommand(options)),
+    run(async () => (await import("./cli/doctor.js")).doctorCommand(options)),
   );
 
 program
@@ -88,6 +87,7 @@ program
   .option("--to <folder>", "another data folder")
   .action((name: string, options: { from?: string; to?: string }) =>
     run(async () => {
+      const { fetchData } = await import("./data/fetch.js");
       const { path, how } = await fetchData(name, options);
       console.log(`${how}: ${path}`);
       return 0;
@@ -106,6 +106,7 @@ for (const [action, description] of [
     .option("--prefix <folder>", "an environment's folder; the user's own Jupyter folder by default")
     .action((options: { prefix?: string }) =>
       run(async () => {
+        const { kernelCommandLine } = await import("./notebook/commands.js");
         console.log(await kernelCommandLine(action, options));
         return 0;
       }),
@@ -123,7 +124,10 @@ program
   .option("--allow-errors", "go on after a cell that fails")
   .option("--timeout <seconds>", "for each cell")
   .action((file: string, options: { param?: string[]; out?: string; allowErrors?: boolean; timeout?: string }) =>
-    run((signal) => notebookRunCommand(file, { ...options, signal })),
+    run(async (signal) => {
+      const { notebookRunCommand } = await import("./notebook/commands.js");
+      return notebookRunCommand(file, { ...options, signal });
+    }),
   );
 
 program
@@ -133,7 +137,7 @@ program
   .option("--save", "write outputs into notebooks/ and figures/")
   .addOption(backendOption())
   .action((options: { out?: string; save?: boolean; backend?: BackendName }) =>
-    run((signal) => startCommand(options, signal)),
+    run(async (signal) => (await import("./cli/start.js")).startCommand(options, signal)),
   );
 
 await program.parseAsync();

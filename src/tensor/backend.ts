@@ -4,12 +4,11 @@ import { dirname, sep } from "node:path";
 import util from "node:util";
 import type { BackendWasm } from "@tensorflow/tfjs-backend-wasm";
 import { nearest, RefusedInput } from "../core/errors.js";
+import { BACKENDS, type BackendName } from "./names.js";
 import { tf } from "./tf.js";
 import { mendWasm } from "./wasm-kernels.js";
 
-/** In the order they are tried. */
-export const BACKENDS = ["tensorflow", "wasm", "cpu"] as const;
-export type BackendName = (typeof BACKENDS)[number];
+export { BACKENDS, type BackendName } from "./names.js";
 
 /** What computes, as it is shown to the user and recorded with results. */
 export interface BackendReport {
