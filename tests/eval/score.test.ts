@@ -115,7 +115,7 @@ describe("scores", () => {
     const broken: Overlay = {
       layer: 2,
       async answer(_, batch) {
-        const main = tf.tidy(() => tf.mul(mainOutput(model, batch, 2), Number.NaN));
+        const main = tf.tidy((): tf.Tensor2D => tf.mul(mainOutput(model, batch, 2), Number.NaN));
         return {
           decisions: batch.lengths.map(() => ({ route: "main" as const, readings: [] })),
           main,

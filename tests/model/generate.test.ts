@@ -58,7 +58,10 @@ test("reads through whatever stands in for the value matrix", async () => {
   const through = (scale: number) =>
     generate(model, [prompt], {
       maxNewTokens: 5,
-      edited: { layer, output: async (batch) => tf.tidy(() => tf.mul(mainOutput(model, batch, layer), scale)) },
+      edited: {
+        layer,
+        output: async (batch) => tf.tidy((): tf.Tensor2D => tf.mul(mainOutput(model, batch, layer), scale)),
+      },
     });
   expect(await through(1)).toEqual(free);
   expect(await through(-20)).not.toEqual(free);

@@ -1,37 +1,32 @@
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
+import type { ChildProcess } from "node:child_process";
 import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { createRng } from "../../src/core/rng.js";
+import { readRun } from "../../src/run/folder.js";
 import { temporaryFolder } from "../model/support.js";
-import { repository } from "../support/shared.js";
-import { bytesOfRun, openQuickLab, QUICK } from "./support.js";
+import { bytesOfRun, openQuickLab, QUICK, startWiseLab } from "./support.js";
 
-const T = 2;
-const KILLS = 4;
+const REQUEST = { T: 2, when: "after-each" } as const;
+const KILLS = 3;
+const LONGEST_WAIT = 300; // milliseconds: about one block
 
-/** `wise-lab run` as a process of its own. */
-function startRun(out: string): ChildProcess {
-  const set = QUICK.flatMap((setting) => ["--set", setting]);
-  const args = ["run", "--T", String(T), "--when", "after-each", "--out", out, ...set];
-  return spawn(process.execPath, [join(repository, "dist/cli.js"), ...args], { stdio: ["ignore", "pipe", "pipe"] });
-}
+const startRun = (out: string) =>
+  startWiseLab(
+    ...["run", "--T", String(REQUEST.T), "--when", REQUEST.when, "--out", out],
+    ...QUICK.flatMap((setting) => ["--set", setting]),
+  );
 
 function bytesWritten(out: string): number {
   const files = ["edits.jsonl", "scores.jsonl", "blocks.jsonl"].map((name) => join(out, name));
   return files.reduce((sum, file) => sum + (existsSync(file) ? statSync(file).size : 0), 0);
 }
 
-/** Kills a run a moment after it has begun to write, and takes its word for nothing. */
-async function killSoon(run: ChildProcess, out: string, moment: number): Promise<void> {
-  const ended = once(run, "exit");
+/** Waits until a run has changed its files, or has ended. */
+async function untilItWrites(run: ChildProcess, out: string): Promise<void> {
   const before = bytesWritten(out);
-  while (bytesWritten(out) <= before && run.exitCode === null) await wait(1);
-  await wait(moment);
-  run.kill("SIGKILL");
-  await ended;
+  while (bytesWritten(out) === before && run.exitCode === null) await wait(1);
 }
 
 test("killed again and again at random moments and taken up again, a run gives the same bytes", {
@@ -39,42 +34,41 @@ test("killed again and again at random moments and taken up again, a run gives t
 }, async () => {
   const out = join(await temporaryFolder(), "run");
   const rng = createRng(2026);
-  let killed = 0;
+  const signals: (string | null)[] = [];
   for (let i = 0; i < KILLS; i++) {
-    const run = startRun(out);
-    await killSoon(run, out, 400 * rng.uniform());
-    if (run.signalCode === "SIGKILL") killed++;
+    const { child, ended } = startRun(out);
+    await untilItWrites(child, out);
+    await wait(LONGEST_WAIT * rng.uniform());
+    child.kill("SIGKILL");
+    signals.push((await ended).signal);
   }
-  expect(killed).toBeGreaterThan(0);
-
-  const last = startRun(out);
-  const output = { stdout: "", stderr: "" };
-  last.stdout?.on("data", (text: Buffer) => (output.stdout += text));
-  last.stderr?.on("data", (text: Buffer) => (output.stderr += text));
-  const [status] = await once(last, "close");
-  expect({ status, ...output }).toMatchObject({ status: 0, stdout: expect.stringContaining(`run folder: ${out}`) });
+  expect(signals).toContain("SIGKILL");
+  expect(await startRun(out).ended).toMatchObject({ status: 0, stdout: expect.stringContaining(`run folder: ${out}`) });
 
   const straight = join(await temporaryFolder(), "straight");
   const lab = await openQuickLab();
-  await lab.run({ T, when: "after-each", out: straight });
+  await lab.run({ ...REQUEST, out: straight });
   lab.close();
   expect(await bytesOfRun(out)).toEqual(await bytesOfRun(straight));
 });
 
-test("a second process on the same folder is refused while the first one works", { timeout: 120_000 }, async () => {
+test("a second process on a folder is refused while the first one works; Ctrl-C frees it, with finished blocks kept", {
+  timeout: 120_000,
+}, async () => {
   const out = join(await temporaryFolder(), "run");
   const first = startRun(out);
-  const ended = once(first, "exit");
-  while (bytesWritten(out) === 0 && first.exitCode === null) await wait(5);
-  first.kill("SIGSTOP"); // it works slowly: it must not be done before the second one has looked
-  const second = startRun(out);
-  let stderr = "";
-  second.stderr?.on("data", (text: Buffer) => (stderr += text));
-  const [status] = await once(second, "close");
-  first.kill("SIGCONT");
-  first.kill("SIGKILL");
-  await ended;
-  expect(status).toBe(1);
-  expect(stderr).toContain("the run folder is in use");
-  expect(stderr).toContain(`process ${first.pid} is writing to it`);
+  await untilItWrites(first.child, out);
+  first.child.kill("SIGSTOP"); // so that it is not done before the second one has looked
+  const second = await startRun(out).ended;
+  expect(second).toMatchObject({ status: 1, stdout: "" });
+  expect(second.stderr).toContain("the run folder is in use");
+  expect(second.stderr).toContain(`process ${first.child.pid} is writing to it`);
+
+  first.child.kill("SIGINT");
+  first.child.kill("SIGCONT");
+  expect(await first.ended).toMatchObject({ status: 130, stderr: expect.stringMatching(/wise-lab: stopped during/) });
+  expect(existsSync(join(out, "run.lock"))).toBe(false);
+  const { edits, scores } = await readRun(out);
+  expect(edits.length).toBe(scores.length);
+  expect(edits.length % REQUEST.T).toBe(0);
 });

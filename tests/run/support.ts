@@ -1,8 +1,11 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Lab, openLab } from "../../src/run/lab.js";
 import { goldenRecords } from "../edit/support.js";
 import { temporaryFolder } from "../model/support.js";
+import { repository } from "../support/shared.js";
 
 /** Few steps, and merges within a block. */
 export const QUICK = ["n_iter=2", "save_freq=2", "merge_freq=4"];
@@ -33,3 +36,29 @@ export async function bytesOfRun(folder: string): Promise<Record<string, string>
   }
   return bytes;
 }
+
+/** How a process ended: the signal that ended it, or else its status. */
+export interface Ended {
+  status: number | null;
+  signal: string | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** The built command line as a process of its own. */
+export function startWiseLab(...args: string[]): { child: ChildProcess; ended: Promise<Ended> } {
+  const child = spawn(process.execPath, [join(repository, "dist/cli.js"), ...args], {
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const output = { stdout: "", stderr: "" };
+  for (const name of ["stdout", "stderr"] as const) {
+    child[name].setEncoding("utf8").on("data", (text: string) => {
+      output[name] += text;
+    });
+  }
+  const ended = once(child, "close").then(([status, signal]) => ({ status, signal, ...output }) as Ended);
+  return { child, ended };
+}
+
+/** Runs the built command line to its end. */
+export const wiseLab = (...args: string[]): Promise<Ended> => startWiseLab(...args).ended;
