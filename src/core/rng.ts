@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { RefusedInput } from "./errors.js";
 
 /**
  * A seeded generator of random numbers, handed in as a value and forked by name.
@@ -44,6 +45,16 @@ export function createRng(seed: number, path: readonly (string | number)[] = [])
     normal: () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform()),
     fork: (...names) => createRng(seed, [...path, ...names]),
   };
+}
+
+/** @throws {RefusedInput} for a seed that a user gave and that is no whole number from 0 on. */
+export function requireSeed(seed: unknown): asserts seed is number {
+  if (Number.isSafeInteger(seed) && (seed as number) >= 0) return;
+  throw new RefusedInput("a seed cannot be used", {
+    where: "seed",
+    found: typeof seed === "number" ? String(seed) : seed,
+    expected: "a whole number from 0 on",
+  });
 }
 
 function rotate(x: number, k: number): number {

@@ -4,7 +4,7 @@ import { RefusedInput } from "../core/errors.js";
 import { requireWritableFolder, writeFileAtomic } from "../core/files.js";
 import { canonicalJson, sha256Json } from "../core/hash.js";
 import { type JsonlWriter, openJsonl, readJsonl } from "../core/jsonl.js";
-import { createRng, type Rng } from "../core/rng.js";
+import { createRng, type Rng, requireSeed } from "../core/rng.js";
 import { worldSha256 } from "../data/world/store.js";
 import type { World, WorldLine } from "../data/world/types.js";
 import type { LlamaConfig } from "../model/config.js";
@@ -18,7 +18,7 @@ import { type Ingredients, loadState, saveState } from "./checkpoint.js";
 import { measureRecall, type Recall } from "./evaluate.js";
 import { exportWeights, requireSmall } from "./export.js";
 import { initialWeights } from "./init.js";
-import { configOf, LAB_RECIPE, type Recipe, requireSeed } from "./recipe.js";
+import { configOf, LAB_RECIPE, type Recipe } from "./recipe.js";
 import { writeTokenizer } from "./tokenizer-files.js";
 import { disposeState, type StepReport, startState, type TrainingState, train } from "./trainer.js";
 

@@ -1,4 +1,3 @@
-import { RefusedInput } from "../core/errors.js";
 import type { LlamaConfig } from "../model/config.js";
 import { BOS_ID, EOS_ID } from "./tokenizer-files.js";
 
@@ -78,14 +77,4 @@ export function configOf(shape: Shape, vocabSize: number): LlamaConfig {
     eosTokenIds: [EOS_ID],
     dtype: "bfloat16",
   };
-}
-
-/** @throws {RefusedInput} for a seed that is no whole number from 0 on */
-export function requireSeed(seed: unknown): asserts seed is number {
-  if (Number.isSafeInteger(seed) && (seed as number) >= 0) return;
-  throw new RefusedInput("a seed cannot be used", {
-    where: "seed",
-    found: typeof seed === "number" ? String(seed) : seed,
-    expected: "a whole number from 0 on",
-  });
 }

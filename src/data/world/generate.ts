@@ -1,5 +1,4 @@
-import { RefusedInput } from "../../core/errors.js";
-import { createRng } from "../../core/rng.js";
+import { createRng, requireSeed } from "../../core/rng.js";
 import { makeFacts, type WorldPlan } from "./facts.js";
 import { linesOf } from "./lines.js";
 import { makePrefixes } from "./prefixes.js";
@@ -21,13 +20,7 @@ export interface GenerateOptions {
  * @throws {RefusedInput} for a seed that is not a whole number from 0 on.
  */
 export function generateWorld({ seed }: GenerateOptions): World {
-  if (!Number.isSafeInteger(seed) || seed < 0) {
-    throw new RefusedInput("a seed cannot be used", {
-      where: "seed",
-      found: typeof seed === "number" ? String(seed) : seed,
-      expected: "a whole number from 0 on",
-    });
-  }
+  requireSeed(seed);
   const rng = createRng(seed, ["world"]);
   const { edits, tuning, ...known } = makeFacts(plan, rng.fork("facts"));
   const study = makeRecords(edits, known, rng.fork("edits"));
