@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { Command, InvalidArgumentError, Option } from "commander";
+import type { TrainArguments } from "./cli/lab.js";
 import type { RunArguments } from "./cli/run.js";
 import { Interrupted, RefusedInput } from "./core/errors.js";
 import { BACKENDS, type BackendName } from "./tensor/names.js";
@@ -21,6 +22,11 @@ const collect = (value: string, before: string[] = []) => [...before, value];
 function wholeNumber(text: string): number {
   if (/^[1-9]\d*$/.test(text)) return Number(text);
   throw new InvalidArgumentError("a whole number from 1 is expected.");
+}
+
+function seed(text: string): number {
+  if (/^\d+$/.test(text)) return Number(text);
+  throw new InvalidArgumentError("a whole number from 0 is expected.");
 }
 
 /** Ends the process with the status of a command; one Ctrl-C stops the work, with what was finished kept. */
@@ -128,6 +134,27 @@ program
       const { notebookRunCommand } = await import("./notebook/commands.js");
       return notebookRunCommand(file, { ...options, signal });
     }),
+  );
+
+const lab = program.command("lab").description("the made-up world and the small LLaMA that knows it");
+lab
+  .command("world")
+  .description("generate the world from a seed")
+  .requiredOption("--out <folder>", "folder to write it to")
+  .option("--seed <number>", "another seed gives another world", seed, 0)
+  .action((options: { seed: number; out: string }) =>
+    run(async () => (await import("./cli/lab.js")).worldCommand(options)),
+  );
+lab
+  .command("train")
+  .description("train the model; stopped, the same command goes on from its last checkpoint")
+  .option("--world <folder>", "the world it learns; data/lab by default")
+  .option("--out <folder>", "folder for checkpoints, loss curve and the finished model", "runs/lab")
+  .option("--seed <number>", "of weights and batches", seed, 0)
+  .option("--steps <number>", "steps in all, other than the recipe's", wholeNumber)
+  .addOption(backendOption())
+  .action((options: TrainArguments) =>
+    run(async (signal) => (await import("./cli/lab.js")).trainCommand(options, signal)),
   );
 
 program

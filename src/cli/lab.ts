@@ -1,0 +1,46 @@
+import { generateWorld } from "../data/world/generate.js";
+import { readWorld, writeWorld } from "../data/world/store.js";
+import { formatDuration } from "../notebook/progress.js";
+import { projectFile } from "../run/inputs.js";
+import type { BackendName } from "../tensor/backend.js";
+import { trainLab } from "../train/lab.js";
+
+/** `wise-lab lab world`: generates the made-up world. @returns the exit status */
+export async function worldCommand(options: { seed: number; out: string }): Promise<number> {
+  const { sha256 } = await writeWorld(generateWorld({ seed: options.seed }), options.out);
+  console.log(`${options.out}: seed ${options.seed}, sha256 ${sha256}`);
+  return 0;
+}
+
+/** Options of `wise-lab lab train`, as the command line gives them. */
+export interface TrainArguments {
+  world?: string;
+  out: string;
+  seed: number;
+  steps?: number;
+  backend?: BackendName;
+}
+
+const LINE_EVERY_STEPS = 10;
+
+/** `wise-lab lab train`: trains the lab's LLaMA, or goes on with a training that was stopped. @returns the exit status */
+export async function trainCommand(options: TrainArguments, signal: AbortSignal): Promise<number> {
+  const { model, recall } = await trainLab({
+    world: await readWorld(options.world ?? projectFile("data", "lab")),
+    folder: options.out,
+    seed: options.seed,
+    recipe: options.steps === undefined ? {} : { steps: options.steps },
+    backend: options.backend,
+    signal,
+    onNotice: (line) => console.error(line),
+    onProgress: ({ step, steps, loss, tokensPerSecond, secondsLeft }) => {
+      if (step % LINE_EVERY_STEPS !== 0 && step !== steps) return;
+      const pace = `${Math.round(tokensPerSecond)} tokens/s, ${formatDuration(secondsLeft * 1000)} left`;
+      console.error(`step ${step}/${steps}  loss ${loss.toFixed(3)}  ${pace}`);
+    },
+  });
+  console.log(`model: ${model}`);
+  const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
+  console.log(`exact recall: trained phrasings ${percent(recall.trained)}, held out ${percent(recall.heldOut)}`);
+  return 0;
+}
