@@ -2,7 +2,7 @@
 import { Command, InvalidArgumentError, Option } from "commander";
 import type { TrainArguments } from "./cli/lab.js";
 import type { RunArguments } from "./cli/run.js";
-import { Interrupted, RefusedInput } from "./core/errors.js";
+import { Interrupted, LabFailure, RefusedInput } from "./core/errors.js";
 import { BACKENDS, type BackendName } from "./tensor/names.js";
 
 // Commands are imported when they run: TensorFlow.js and the data frames take seconds, help and a mistyped option none.
@@ -39,7 +39,7 @@ function run(work: (signal: AbortSignal) => Promise<number>): Promise<void> {
     },
     (error: unknown) => {
       process.exitCode = error instanceof Interrupted ? INTERRUPTED : 1;
-      const expected = error instanceof RefusedInput || error instanceof Interrupted;
+      const expected = [RefusedInput, LabFailure, Interrupted].some((kind) => error instanceof kind);
       console.error(expected ? `wise-lab: ${(error as Error).message}` : error);
     },
   );

@@ -141,20 +141,27 @@ export function logitsAt(
   mlpOut: tf.Tensor2D,
   { layer, spots }: { layer: number; spots: readonly Spot[] },
 ): tf.Tensor2D {
-  const { config } = model;
-  let x: tf.Tensor2D = tf.add(batch.residual, mlpOut);
-  let rows = spots.map(({ row, position }) => row * batch.at.length + position); // of the stream x
-  const after = model.weights.layers.slice(layer + 1);
-  for (const [i, weights] of after.entries()) {
-    if (i < after.length - 1) {
-      x = layerForward(x, weights, config, batch.at);
-      continue;
-    }
-    const { asked, places } = askFor(spots, batch.at, x.shape[0] / batch.at.length);
-    x = layerForwardAt(x, weights, config, { at: batch.at, asked });
-    rows = places;
-  }
-  return headLogits(tf.gather(x, tf.tensor1d(rows, "int32")), model.weights, config);
+  return tf.tidy(() => {
+    const start: tf.Tensor2D = tf.add(batch.residual, mlpOut);
+    const { x, rows } = spotRows(model, { x: start, at: batch.at }, { layer, spots });
+    return headLogits(tf.gather(x, tf.tensor1d(rows, "int32")), model.weights, model.config);
+  });
+}
+
+/** The stream after the last layer, and the row of it that each spot is. */
+function spotRows(
+  model: LlamaModel,
+  stream: { x: tf.Tensor2D; at: Positions },
+  { layer, spots }: { layer: number; spots: readonly Spot[] },
+): { x: tf.Tensor2D; rows: number[] } {
+  const { weights, config } = model;
+  const { at } = stream;
+  const last = weights.layers.length - 1;
+  if (layer === last) return { x: stream.x, rows: spots.map(({ row, position }) => row * at.length + position) };
+  let { x } = stream;
+  for (const between of weights.layers.slice(layer + 1, last)) x = layerForward(x, between, config, at);
+  const { asked, places } = askFor(spots, at, x.shape[0] / at.length);
+  return { x: layerForwardAt(x, layerOf(model, last), config, { at, asked }), rows: places };
 }
 
 /**

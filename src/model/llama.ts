@@ -83,7 +83,7 @@ export function rmsNorm(x: tf.Tensor2D, weight: tf.Tensor1D, eps: number): tf.Te
 
 /** x * sigmoid(x). */
 export function silu<T extends tf.Tensor>(x: T): T {
-  return tf.mul(x, tf.sigmoid(x)) as T;
+  return tf.tidy(() => tf.mul(x, tf.sigmoid(x)) as T);
 }
 
 /** silu(gate) * up, element by element. */
@@ -201,9 +201,11 @@ export type BeforeValue = {
 
 /** Runs one layer from the stream x [N, D] up to the input of its value matrix. */
 export function layerBeforeValue(x: tf.Tensor2D, layer: LlamaLayer, config: LlamaConfig, at: Positions): BeforeValue {
-  const normed = { x: rmsNorm(x, layer.inputNorm, config.rmsNormEps), at };
-  const residual: tf.Tensor2D = tf.add(x, attention(normed, normed, layer, config));
-  return { residual, mlpIn: valueInput(residual, layer, config) };
+  return tf.tidy(() => {
+    const normed = { x: rmsNorm(x, layer.inputNorm, config.rmsNormEps), at };
+    const residual: tf.Tensor2D = tf.add(x, attention(normed, normed, layer, config));
+    return { residual, mlpIn: valueInput(residual, layer, config) };
+  });
 }
 
 function valueInput(residual: tf.Tensor2D, layer: LlamaLayer, config: LlamaConfig): tf.Tensor2D {
@@ -213,8 +215,10 @@ function valueInput(residual: tf.Tensor2D, layer: LlamaLayer, config: LlamaConfi
 
 /** Runs one whole layer. x [N, D] -> [N, D]. */
 export function layerForward(x: tf.Tensor2D, layer: LlamaLayer, config: LlamaConfig, at: Positions): tf.Tensor2D {
-  const { residual, mlpIn } = layerBeforeValue(x, layer, config, at);
-  return tf.add(residual, linear(mlpIn, layer.down));
+  return tf.tidy(() => {
+    const { residual, mlpIn } = layerBeforeValue(x, layer, config, at);
+    return tf.add(residual, linear(mlpIn, layer.down));
+  });
 }
 
 /** Runs one whole layer for some rows only: the others give keys and values. x [N, D] -> [B P, D]. */
@@ -225,17 +229,21 @@ export function layerForwardAt(
   { at, asked }: { at: Positions; asked: AskedRows },
 ): tf.Tensor2D {
   const norm = (rows: tf.Tensor2D) => rmsNorm(rows, layer.inputNorm, config.rmsNormEps);
-  const own = tf.gather(x, asked.rows); // [B P, D]
-  const attended = attention({ x: norm(own), at: asked.at }, { x: norm(x), at }, layer, config);
-  const residual: tf.Tensor2D = tf.add(own, attended);
-  return tf.add(residual, linear(valueInput(residual, layer, config), layer.down));
+  return tf.tidy(() => {
+    const own = tf.gather(x, asked.rows); // [B P, D]
+    const attended = attention({ x: norm(own), at: asked.at }, { x: norm(x), at }, layer, config);
+    const residual: tf.Tensor2D = tf.add(own, attended);
+    return tf.add(residual, linear(valueInput(residual, layer, config), layer.down));
+  });
 }
 
 /** Final norm and output head. x [n, D] -> logits [n, V]. */
 export function headLogits(x: tf.Tensor2D, weights: LlamaWeights, config: LlamaConfig): tf.Tensor2D {
-  const normed = rmsNorm(x, weights.finalNorm, config.rmsNormEps);
-  const parts = weights.head.map((shard) => linear(normed, shard));
-  return parts.length === 1 ? (parts[0] as tf.Tensor2D) : tf.concat(parts, 1);
+  return tf.tidy(() => {
+    const normed = rmsNorm(x, weights.finalNorm, config.rmsNormEps);
+    const parts = weights.head.map((shard) => linear(normed, shard));
+    return parts.length === 1 ? (parts[0] as tf.Tensor2D) : tf.concat(parts, 1);
+  });
 }
 
 /** Token embeddings. tokens [N] int32 -> [N, D]. */
@@ -245,7 +253,9 @@ export function embed(tokens: tf.Tensor1D, weights: LlamaWeights): tf.Tensor2D {
 
 /** The whole model. tokens [N] int32, B sequences of T -> logits at every position [N, V]. Differentiable in all weights. */
 export function forward(tokens: tf.Tensor1D, weights: LlamaWeights, config: LlamaConfig, at: Positions): tf.Tensor2D {
-  let x = embed(tokens, weights); // [N, D]
-  for (const layer of weights.layers) x = layerForward(x, layer, config, at);
-  return headLogits(x, weights, config);
+  return tf.tidy(() => {
+    let x = embed(tokens, weights); // [N, D]
+    for (const layer of weights.layers) x = layerForward(x, layer, config, at);
+    return headLogits(x, weights, config);
+  });
 }

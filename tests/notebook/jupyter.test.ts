@@ -6,6 +6,7 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { installKernel } from "../../src/notebook/kernelspec.js";
 import { runNotebook } from "../../src/notebook/run.js";
 import { requires } from "../support/requires.js";
+import { repository } from "../support/shared.js";
 import { errorOf, plainText, printed, readCells, scratchFolder, writeCells } from "./support.js";
 
 const folder = scratchFolder();
@@ -68,6 +69,20 @@ describe.runIf(requires("jupyter"))("a real Jupyter", () => {
     expect(plainText(cells[3])).toBe("'next'");
     expect(cells.map((cell) => cell.execution_count)).toEqual([1, 2, 3, 4]);
   }, 180_000);
+
+  it.each(["01-one-edit", "02-t-rollback"])(
+    "executes %s of the project",
+    async (name) => {
+      const done = await nbconvert(join(repository, "notebooks", `${name}.ipynb`));
+      expect(done.status, done.stderr).toBe(0);
+      const cells = await readCells(join(await folder(), "done.ipynb"));
+      expect(cells.flatMap(({ outputs }) => outputs).filter((output) => output.output_type === "error")).toEqual([]);
+      expect(
+        cells.filter(({ outputs }) => outputs.some((output) => "data" in output && "image/png" in output.data)),
+      ).toHaveLength(2);
+    },
+    300_000,
+  );
 
   it("interrupts a long awaited loop within a second, and the kernel lives", () => {
     const [waited, name, after] = JSON.parse(python(INTERRUPT_SCRIPT)) as [number, string, string];

@@ -59,7 +59,7 @@ function movedActivation(main: tf.Tensor2D, change: tf.Tensor2D): { moved: tf.Te
  * @returns [B]
  */
 export function meanOverTokens(distances: tf.Tensor1D, shares: tf.Tensor2D): tf.Tensor1D {
-  return tf.sum(tf.mul(distances.reshape(shares.shape), shares), 1);
+  return tf.tidy(() => tf.sum(tf.mul(distances.reshape(shares.shape), shares), 1));
 }
 
 /** A memory on the device. */
