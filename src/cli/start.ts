@@ -33,20 +33,29 @@ export async function startCommand(options: StartArguments, signal: AbortSignal)
   const figures = options.save ? projectFile("figures") : join(out, "figures");
   await makeFolder(figures);
   for (const notebook of NOTEBOOKS) {
-    const source = projectFile("notebooks", `${notebook}.ipynb`);
-    const output = options.save ? source : join(out, `${notebook}.ipynb`);
-    const folders = notebook === "02-t-rollback" ? { runs: join(out, "runs") } : {};
-    // Saved notebooks are committed: no path of this machine, and no folder that is not.
-    const parameters = options.save ? { figures: "../figures" } : { figures, ...folders };
-    console.log(`running ${here(source)}`);
-    const { errors } = await runNotebook(source, { parameters, output, signal });
-    const [failed] = errors;
-    if (failed) throw new LabFailure(`${here(output)}, cell ${failed.cell}: ${failed.name}: ${failed.message}`);
+    const parameters: Record<string, string> = { figures };
+    if (notebook === "02-t-rollback") parameters.runs = join(out, "runs");
+    await execute(notebook, { output: join(out, `${notebook}.ipynb`), parameters, signal });
+    // Committed notebooks are those that a reader gets by running them as they are: without parameters.
+    if (options.save) await execute(notebook, { output: projectFile("notebooks", `${notebook}.ipynb`), signal });
   }
-  if (!options.save) console.log(`\n${renderSummary(await readRuns(join(out, "runs")), "text")}`);
+  console.log(`\n${renderSummary(await readRuns(join(out, "runs")), "text")}`);
   console.log(`notebooks: ${here(options.save ? projectFile("notebooks") : out)}`);
+  console.log(`runs:      ${here(join(out, "runs"))}`);
   console.log(`figures:   ${here(figures)}`);
   return 0;
+}
+
+/** @throws {LabFailure} naming the first cell that failed */
+async function execute(
+  notebook: string,
+  run: { output: string; parameters?: Record<string, string>; signal: AbortSignal },
+): Promise<void> {
+  const source = projectFile("notebooks", `${notebook}.ipynb`);
+  console.log(`running ${here(source)}`);
+  const { errors } = await runNotebook(source, run);
+  const [failed] = errors;
+  if (failed) throw new LabFailure(`${here(run.output)}, cell ${failed.cell}: ${failed.name}: ${failed.message}`);
 }
 
 async function readRuns(folder: string): Promise<RunResult[]> {

@@ -38,12 +38,13 @@ describe.runIf(requires("jupyter"))("a real Jupyter", () => {
     return stdout;
   };
 
-  const nbconvert = async (path: string, ...flags: string[]) =>
-    spawnSync("jupyter", ["nbconvert", "--to", "notebook", "--execute", "--output", "done.ipynb", ...flags, path], {
+  const nbconvert = async (path: string, ...flags: string[]) => {
+    const where = ["--output", "done.ipynb", "--output-dir", await folder()];
+    return spawnSync("jupyter", ["nbconvert", "--to", "notebook", "--execute", ...where, ...flags, path], {
       env: environment,
       encoding: "utf8",
-      cwd: await folder(),
     });
+  };
 
   it("lists the kernel", () => {
     const script = "from jupyter_client.kernelspec import find_kernel_specs; print(*find_kernel_specs())";
