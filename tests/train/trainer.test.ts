@@ -70,7 +70,7 @@ test("the gradient of every weight agrees with finite differences of the loss", 
 test("the loss is what the probabilities of the next tokens say, weighted", async () => {
   const fresh = initialWeights(toyConfig, createRng(1));
   const nothing = Object.fromEntries(Object.entries(fresh).map(([name, weight]) => [name, tf.zerosLike(weight)]));
-  // All weights 0: every token is as likely as any other.
+  // All weights 0: all tokens are equally likely.
   expect(await lossOf(nothing)).toBeCloseTo(Math.log(toyConfig.vocabSize), 5);
 });
 
