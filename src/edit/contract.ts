@@ -40,6 +40,8 @@ export interface EditSession {
   overlay(): Promise<Overlay>;
   /** Writes the edits so far to one safetensors file that the method's `restore` continues from exactly. */
   save(path: string): Promise<void>;
+  /** sha256 of the edits so far, with model and options: equal for equal edits, wherever they were made. */
+  hash(): Promise<string>;
   /** Drops the edits: the rollback. */
   dispose(): void;
 }

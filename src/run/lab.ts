@@ -74,6 +74,8 @@ export interface Lab {
   rollback(): void;
   /** Writes the edits that stand to one safetensors file. */
   save(path: string): Promise<void>;
+  /** sha256 of the edits that stand, with model and options. */
+  hash(): Promise<string>;
   /** Rolls back and puts the edits of a saved file in place. */
   restore(path: string): Promise<void>;
   /** Runs the protocol. The edits made by hand are not part of it and stay. */
@@ -112,6 +114,11 @@ function createLab(parts: LabParts): Lab {
   let session: EditSession | null = null;
   let edits = 0;
 
+  function current(): EditSession {
+    session ??= method.start(setting);
+    return session;
+  }
+
   function rollback(): void {
     session?.dispose();
     session = null;
@@ -136,16 +143,13 @@ function createLab(parts: LabParts): Lab {
       underEdits((overlay) => ask(question, overlay, { ...reading, maxNewTokens, signal })),
     score: (probes, signal) => underEdits((overlay) => scoreProbes(probes, overlay, { ...reading, signal })),
     async edit({ prompt, target, irrelevant = irrelevantPrompt(parts.irrelevant, edits) }, control) {
-      session ??= method.start(setting);
-      const trace = await session.edit({ record: -1, prompt, target, irrelevant }, control);
+      const trace = await current().edit({ record: -1, prompt, target, irrelevant }, control);
       edits += 1;
       return trace;
     },
     rollback,
-    async save(path) {
-      session ??= method.start(setting);
-      await session.save(path);
-    },
+    save: (path) => current().save(path),
+    hash: () => current().hash(),
     async restore(path) {
       const restored = await method.restore(path, setting);
       rollback();

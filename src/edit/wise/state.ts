@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { RefusedInput } from "../../core/errors.js";
+import { sha256Bytes, sha256Json } from "../../core/hash.js";
 import type { LlamaModel } from "../../model/model.js";
 import {
   openSafetensors,
@@ -84,6 +85,24 @@ export interface StateOwner {
 
 /** Writes a state to one safetensors file: float32 deltas and JSON metadata. Equal states give equal bytes. */
 export async function saveWiseState(path: string, state: WiseState, owner: StateOwner): Promise<void> {
+  const { tensors, metadata } = await storedForm(state, owner);
+  await writeSafetensors(path, tensors, { "wise-lab": JSON.stringify(metadata) });
+}
+
+/** sha256 of everything that `saveWiseState` would write. */
+export async function hashWiseState(state: WiseState, owner: StateOwner): Promise<string> {
+  const { tensors, metadata } = await storedForm(state, owner);
+  const hashes = Object.entries(tensors).map(([name, { shape, data }]) => {
+    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    return { name, shape, sha256: sha256Bytes(bytes) };
+  });
+  return sha256Json({ metadata, tensors: hashes });
+}
+
+async function storedForm(
+  state: WiseState,
+  owner: StateOwner,
+): Promise<{ tensors: Record<string, TensorToWrite>; metadata: z.infer<typeof metadataSchema> }> {
   const named: [string, tf.Tensor2D][] = [["side", state.side]];
   state.shards.forEach(({ delta }, i) => {
     named.push([`shard.${i}`, delta]);
@@ -106,7 +125,7 @@ export async function saveWiseState(path: string, state: WiseState, owner: State
     memoryMinActs: state.memories.map(({ minAct }) => minAct),
     history: state.history as z.infer<typeof metadataSchema>["history"],
   };
-  await writeSafetensors(path, tensors, { "wise-lab": JSON.stringify(metadata) });
+  return { tensors, metadata };
 }
 
 /**

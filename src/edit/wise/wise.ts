@@ -9,7 +9,15 @@ import { loadWiseOptions, type WiseOptions } from "./hparams.js";
 import { type MergeInput, merges } from "./merge.js";
 import { createReplay } from "./replay.js";
 import { createWiseOverlay, NO_EDITS, type WiseMemory } from "./routing.js";
-import { emptyState, loadWiseState, type Shard, saveWiseState, tensorsOf, type WiseState } from "./state.js";
+import {
+  emptyState,
+  hashWiseState,
+  loadWiseState,
+  type Shard,
+  saveWiseState,
+  tensorsOf,
+  type WiseState,
+} from "./state.js";
 import { createProblem, descend, type EditProblem, runStep, type StepReport } from "./step.js";
 
 /** Early stop: the last two losses differ by at most this, and the last is at most SETTLED_LOSS (released: EarlyStopMeter). */
@@ -218,6 +226,7 @@ function createSession(
     overlay: async (): Promise<Overlay> => createWiseOverlay(options.layer, await readable(), options),
     snapshot: () => snapshotOf(state),
     save: (path) => saveWiseState(path, state, { model, options }),
+    hash: () => hashWiseState(state, { model, options }),
     dispose: () => tf.dispose(tensorsOf(state)),
   };
 }

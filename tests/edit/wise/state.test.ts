@@ -30,6 +30,20 @@ async function savedEdits(method: PreparedMethod, edits: readonly number[]): Pro
   return path;
 }
 
+test("equal edits have one hash, others another", async () => {
+  const method = await prepare();
+  const hashOf = async (edits: readonly number[]) => {
+    const session = method.start(settingOf(model));
+    for (const i of edits) await session.edit(fact(i));
+    const hash = await session.hash();
+    session.dispose();
+    return hash;
+  };
+  const [one, again, other] = [await hashOf([0, 1]), await hashOf([0, 1]), await hashOf([1, 0])];
+  expect(again).toBe(one);
+  expect(other).not.toBe(one);
+});
+
 describe("saved, restored and carried on", () => {
   test.each([
     ["Retrieve", ["retrieve=true"]],
