@@ -7,7 +7,7 @@ import { tf } from "../tensor/tf.js";
 export function crossEntropy(logits: tf.Tensor2D, targets: tf.Tensor1D): tf.Tensor1D {
   const entropy = tf.customGrad((...inputs) => {
     const [scores, save] = inputs as [tf.Tensor2D, tf.GradSaveFunc];
-    const wanted = tf.oneHot(targets, scores.shape[1], 1, 0, "float32"); // [N, V]
+    const wanted = tf.oneHot(targets, scores.shape[1]).toFloat(); // [N, V]; the wasm kernel ignores a dtype asked for
     const logProbabilities = tf.sub(scores, tf.logSumExp(scores, 1, true)); // [N, V]
     save([logProbabilities, wanted]);
     return {
