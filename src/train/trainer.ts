@@ -1,3 +1,4 @@
+import { setImmediate } from "node:timers/promises";
 import { LabFailure, throwIfAborted } from "../core/errors.js";
 import type { LlamaConfig } from "../model/config.js";
 import { forward, positions } from "../model/llama.js";
@@ -66,6 +67,7 @@ export async function train(
       const { report, next } = await trainStep(state, plan);
       disposeState(state);
       state = next;
+      await setImmediate(); // a Ctrl-C comes through here, so that onStep can still keep the state
       await hooks.onStep?.(report, state);
     }
     return state;
