@@ -1,4 +1,4 @@
-import { mkdir, open, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { access, mkdir, open, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { LabFailure, RefusedInput } from "./errors.js";
 import { decodeUtf8, parseJson } from "./json.js";
@@ -50,6 +50,14 @@ export async function makeFolder(path: string): Promise<void> {
   await mkdir(path).catch((cause: NodeJS.ErrnoException) => {
     if (cause.code !== "EEXIST") throw cause; // another process may have made it meanwhile
   });
+}
+
+/** Whether something is there under this path that can be reached. */
+export async function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
 }
 
 /**

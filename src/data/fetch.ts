@@ -1,8 +1,7 @@
-import { access } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { nearest, RefusedInput } from "../core/errors.js";
-import { errorText, readBytes, requireWritableFolder, writeFileAtomic } from "../core/files.js";
+import { errorText, exists, readBytes, requireWritableFolder, writeFileAtomic } from "../core/files.js";
 import { sha256Bytes, sha256File } from "../core/hash.js";
 import { type CatalogueEntry, catalogue, type DataName } from "./catalogue.js";
 
@@ -114,11 +113,4 @@ function requireSame(entry: CatalogueEntry, sha256: string, where: string): void
 function reasonOf(cause: unknown): string {
   const inner = cause instanceof Error ? cause.cause : undefined;
   return inner === undefined ? errorText(cause) : `${errorText(cause)}: ${errorText(inner)}`;
-}
-
-async function exists(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  );
 }

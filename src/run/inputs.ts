@@ -1,7 +1,7 @@
-import { access } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { RefusedInput } from "../core/errors.js";
+import { exists } from "../core/files.js";
 import { catalogueEntry, locateData } from "../data/fetch.js";
 import { type IrrelevantList, loadIrrelevant } from "../data/load.js";
 import type { OptionSource } from "../edit/contract.js";
@@ -39,11 +39,11 @@ export async function findIrrelevant(
   const companion = companions[basename(records)];
   if (companion !== undefined) {
     const sibling = join(dirname(records), catalogueEntry(companion).file);
-    const found = (await isFile(sibling)) ? sibling : await locateData(companion);
+    const found = (await exists(sibling)) ? sibling : await locateData(companion);
     if (found !== null) return belonging(found, records);
   }
   const beside = join(dirname(records), "irrelevant.json");
-  if (await isFile(beside)) return belonging(beside, records);
+  if (await exists(beside)) return belonging(beside, records);
   const list = await loadIrrelevant(GENERAL_IRRELEVANT);
   const notice = `irrelevant prompts: the project's general list of ${list.prompts.length}; name one with --irrelevant`;
   return { list, notice };
@@ -82,11 +82,4 @@ export function withDefaultPreset(source: OptionSource, config: LlamaConfig): Op
     expected: `a file of hyperparameters, or a model shaped like ${knownShapes.map(({ preset }) => preset).join(", ")}`,
     hint: "--hparams FILE",
   });
-}
-
-async function isFile(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  );
 }
