@@ -5,6 +5,7 @@ import { readJsonFile } from "../core/files.js";
 import { sha256File, sha256Json } from "../core/hash.js";
 import { type LlamaConfig, parseLlamaConfig } from "./config.js";
 import { listModelFolder, MODEL_FOLDER } from "./folder.js";
+import { requireAsTrained } from "./origin.js";
 import { openSafetensors, type RowRange, type SafetensorsFile } from "./safetensors.js";
 import { checked } from "./schema.js";
 
@@ -92,11 +93,13 @@ export function layerTensorNames(index: number): Record<keyof LayerValues, strin
 
 /**
  * Opens a Hugging Face LLaMA folder: config.json with one model.safetensors, or an index and its shards.
- * Every tensor that the configuration demands must be there in its shape, and no other; no weights are read.
+ * Every tensor that the configuration demands must be there in its shape, and no other. The files of a model that was
+ * trained here must be the ones that the training wrote.
  * @throws {RefusedInput} naming file, tensor, found and expected
  */
 export async function openCheckpoint(folder: string): Promise<Checkpoint> {
   const names = await listModelFolder(folder);
+  await requireAsTrained(folder);
   const config = await readConfig(folder, names);
   const files = await openWeights(folder, names);
   try {

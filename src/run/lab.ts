@@ -1,6 +1,7 @@
 import { requireWritableFolder } from "../core/files.js";
 import { createRng } from "../core/rng.js";
 import { irrelevantPrompt, loadRecords, wrapsAround } from "../data/load.js";
+import { worldOf } from "../data/world/store.js";
 import type { EditOptions, EditSession, EditSetting, OptionSource, PreparedMethod } from "../edit/contract.js";
 import { untouched } from "../edit/overlay.js";
 import { methodNamed } from "../edit/registry.js";
@@ -18,6 +19,7 @@ import { DEFAULT_MODEL, DEFAULT_RECORDS, findIrrelevant, withDefaultPreset } fro
 import type { RunPlan } from "./plan.js";
 import { type RunProgress, runProtocol } from "./runner.js";
 import type { RunResult, When } from "./types.js";
+import { requireOneWorld } from "./world.js";
 
 /** What a lab is opened with. Everything has a default: the model, records and hyperparameters of the project. */
 export interface LabOptions {
@@ -93,10 +95,11 @@ export async function openLab(options: LabOptions = {}): Promise<Lab> {
   await close();
   const source = withDefaultPreset(options.hparams ?? {}, config);
   const method = await methodNamed(options.method ?? "wise").prepare(source, { layers: config.layers });
+  const { list } = await findIrrelevant(DEFAULT_RECORDS, undefined);
+  await worldOf(list); // refuses a list that has changed; a model that knows another world may still be edited with it
   const model = await loadModel(folder); // gigabytes, for some: after everything that can be refused without them
   try {
     const templates = await makeContextTemplates(model, options.signal);
-    const { list } = await findIrrelevant(DEFAULT_RECORDS, undefined);
     return createLab({ model, backend, method, templates, irrelevant: list });
   } catch (error) {
     model.dispose();
@@ -165,7 +168,7 @@ function createLab(parts: LabParts): Lab {
 }
 
 async function runRequest(parts: LabParts, request: RunRequest): Promise<RunResult> {
-  const { notices, ...inputs } = await loadRunInputs(request);
+  const { notices, ...inputs } = await loadRunInputs({ ...request, model: parts.model.folder });
   for (const notice of notices) request.onNotice?.(notice);
   const plan: RunPlan = { ...parts, ...inputs, when: request.when ?? "after-all" };
   return runProtocol(plan, { folder: request.out ?? null, signal: request.signal, onProgress: request.onProgress });
@@ -178,15 +181,17 @@ export interface RunInputs extends Pick<RunPlan, "dataset" | "irrelevant" | "T">
 
 /**
  * Reads and checks everything a run needs besides the model, which may take minutes to load.
- * @throws {RefusedInput} for a T, records, irrelevant prompts or output folder that cannot be used
+ * @throws {RefusedInput} for a T, records, irrelevant prompts or output folder that cannot be used, and for records of a
+ *   world that the model did not learn
  */
 export async function loadRunInputs(
-  request: Pick<RunRequest, "T" | "data" | "irrelevant" | "limit" | "out">,
+  request: Pick<RunRequest, "T" | "data" | "irrelevant" | "limit" | "out"> & Pick<LabOptions, "model">,
 ): Promise<RunInputs> {
   const T = parseT(request.T);
   const data = request.data ?? DEFAULT_RECORDS;
   const dataset = await loadRecords(data, { limit: request.limit });
   const { list, notice } = await findIrrelevant(data, request.irrelevant);
+  await requireOneWorld(request.model ?? DEFAULT_MODEL, [dataset, list]);
   if (request.out !== undefined) await requireWritableFolder(request.out);
   const count = `irrelevant prompts: ${list.prompts.length} for ${dataset.records.length} records`;
   const wraps = wrapsAround(list, dataset.records.length) ? `${count}; the later ones start the list again` : null;

@@ -1,13 +1,10 @@
+import type { Origin } from "../model/origin.js";
 import type { BackendReport } from "../tensor/backend.js";
 import type { Recall } from "./evaluate.js";
 import type { Recipe } from "./recipe.js";
 
 /** How a model was made and what it recalls: training.json beside its weights. */
-export interface TrainingRecord {
-  /** sha256 of the world, as its manifest says. */
-  world: string;
-  /** sha256 of the vocabulary and its merges. */
-  tokenizer: string;
+export interface TrainingRecord extends Origin {
   seed: number;
   recipe: Recipe;
   /** Lines of question and answer to learn. */
@@ -17,13 +14,14 @@ export interface TrainingRecord {
 }
 
 /** The README.md of a trained model: what it is, what it was made of, what it recalls. */
-export function modelCard({ world, tokenizer, seed, recipe, lines, backend, recall }: TrainingRecord): string {
+export function modelCard({ world, files, seed, recipe, lines, backend, recall }: TrainingRecord): string {
   const { shape, ...settings } = recipe;
   const made = {
     ...settings,
     seed,
     "sha256 of the world": world,
-    "sha256 of the tokenizer": tokenizer,
+    "sha256 of tokenizer.json": files["tokenizer.json"],
+    "sha256 of model.safetensors": files["model.safetensors"],
     backend: `${backend.name} ${backend.version}, ${backend.device}`,
   };
   return `---

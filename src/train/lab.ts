@@ -1,4 +1,5 @@
 import { existsSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { RefusedInput } from "../core/errors.js";
 import { requireWritableFolder, writeFileAtomic } from "../core/files.js";
@@ -9,6 +10,7 @@ import { worldSha256 } from "../data/world/store.js";
 import type { World, WorldLine } from "../data/world/types.js";
 import type { LlamaConfig } from "../model/config.js";
 import { loadModel } from "../model/model.js";
+import { hashModelFiles, ORIGIN_FILE } from "../model/origin.js";
 import { loadTokenizer } from "../model/tokenizer.js";
 import { type BackendName, selectBackend } from "../tensor/backend.js";
 import { createBatches } from "./batches.js";
@@ -80,6 +82,7 @@ export async function trainLab(options: TrainLabOptions): Promise<TrainedLab> {
   requireSmall(made.config);
   const start = await startOrContinue(made, folder);
   onNotice(start.step === 0 ? `a new training in ${folder}` : `going on after step ${start.step} in ${folder}`);
+  await rm(join(model, ORIGIN_FILE), { force: true }); // speaks of the files of an earlier training
   await writeTokenizer(model, made.bpe, made.config.maxPositions);
   const trained = await runSteps(start, made, options);
   try {
@@ -92,14 +95,14 @@ export async function trainLab(options: TrainLabOptions): Promise<TrainedLab> {
   const { name, version, device } = backend;
   const record: TrainingRecord = {
     world: made.ingredients.world as string,
-    tokenizer: made.ingredients.tokenizer as string,
+    files: await hashModelFiles(model),
     seed,
     recipe: made.recipe,
     lines: made.lines.length,
     backend: { name, version, device },
     recall,
   };
-  await writeFileAtomic(join(model, "training.json"), `${JSON.stringify(record, null, 2)}\n`);
+  await writeFileAtomic(join(model, ORIGIN_FILE), `${JSON.stringify(record, null, 2)}\n`);
   await writeFileAtomic(join(model, "README.md"), modelCard(record));
   return { model, recall };
 }

@@ -1,10 +1,10 @@
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import type { z } from "zod";
 import { RefusedInput } from "../../core/errors.js";
-import { readBytes, requireWritableFolder, writeFileAtomic } from "../../core/files.js";
+import { exists, readBytes, requireWritableFolder, writeFileAtomic } from "../../core/files.js";
 import { sha256Bytes, sha256File, sha256Json } from "../../core/hash.js";
 import { decodeUtf8, parseJson } from "../../core/json.js";
-import { parseItem, readListFile } from "../read-list.js";
+import { type ListFile, parseItem, readListFile } from "../read-list.js";
 import { linesOf } from "./lines.js";
 import { factSchema, manifestSchema, recordSchema, relationSchema, textSchema } from "./schema.js";
 import type { Manifest, World } from "./types.js";
@@ -41,7 +41,10 @@ export async function writeWorld(world: World, folder: string): Promise<Manifest
  */
 export async function readWorld(folder: string): Promise<World> {
   const manifest = await readManifest(folder);
-  for (const name of Object.values(listFiles)) await requireUnchanged(folder, name, manifest);
+  for (const name of Object.values(listFiles)) {
+    const path = join(folder, name);
+    requireUnchanged({ path, sha256: await sha256File(path) }, manifest);
+  }
   const list = async <T>(name: string, schema: z.ZodType<T>): Promise<T[]> => {
     const path = join(folder, name);
     const { items } = await readListFile(path);
@@ -60,6 +63,20 @@ export async function readWorld(folder: string): Promise<World> {
     tuningIrrelevant: await list(listFiles.tuningIrrelevant, textSchema),
     prefixes: await list(listFiles.prefixes, textSchema),
   };
+}
+
+/**
+ * The world that a data file belongs to: it has the name of one of a world's files, and a manifest beside it.
+ * @returns sha256 of the world; null for a file of no world
+ * @throws {RefusedInput} when any byte of the file or the manifest has changed
+ */
+export async function worldOf(file: Pick<ListFile, "path" | "sha256">): Promise<string | null> {
+  const names: readonly string[] = Object.values(listFiles);
+  const folder = dirname(file.path);
+  if (!names.includes(basename(file.path)) || !(await exists(join(folder, MANIFEST_FILE)))) return null;
+  const manifest = await readManifest(folder);
+  requireUnchanged(file, manifest);
+  return manifest.sha256;
 }
 
 /** What tells a world from any other: the same as its manifest's `sha256`. */
@@ -104,10 +121,8 @@ async function readManifest(folder: string): Promise<Manifest> {
   return manifest;
 }
 
-async function requireUnchanged(folder: string, name: string, manifest: Manifest): Promise<void> {
-  const path = join(folder, name);
-  const listed = manifest.files[name];
-  const sha256 = await sha256File(path);
+function requireUnchanged({ path, sha256 }: Pick<ListFile, "path" | "sha256">, manifest: Manifest): void {
+  const listed = manifest.files[basename(path)];
   if (listed?.sha256 === sha256) return;
   throw changed(path, `sha256 ${sha256}`, listed ? `sha256 ${listed.sha256}` : `a file that ${MANIFEST_FILE} lists`);
 }
