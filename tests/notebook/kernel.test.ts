@@ -6,6 +6,7 @@ import type * as TypeScript from "typescript";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { KernelClient } from "../../src/notebook/client.js";
 import type { Message } from "../../src/notebook/wire.js";
+import { TINY_MODEL } from "../run/support.js";
 import { repository } from "../support/shared.js";
 
 vi.setConfig({ testTimeout: 180_000 });
@@ -52,7 +53,8 @@ describe("an interrupt", () => {
   });
 
   it("stops a running edit within a second and leaves no trace of it", async () => {
-    await execute('import { openLab } from "wise-lab";\nconst lab = await openLab();');
+    const model = JSON.stringify(TINY_MODEL);
+    await execute(`import { openLab } from "wise-lab";\nconst lab = await openLab({ model: ${model} });`);
     const fact = '{ prompt: "In which city was Tadeo Quill born?", target: "Oslo" }';
     const code = `console.log(1); for (;;) { lab.rollback(); await lab.edit(${fact}, { signal: interruptSignal() }); }`;
     const { content, waited } = await execute(code, { interruptAfter: 3000 });

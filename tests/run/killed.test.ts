@@ -6,7 +6,7 @@ import { expect, test } from "vitest";
 import { createRng } from "../../src/core/rng.js";
 import { readRun } from "../../src/run/folder.js";
 import { temporaryFolder } from "../model/support.js";
-import { bytesOfRun, openQuickLab, QUICK, startWiseLab } from "./support.js";
+import { bytesOfRun, openQuickLab, QUICK, startWiseLab, TINY_MODEL, TINY_RECORDS } from "./support.js";
 
 const REQUEST = { T: 2, when: "after-each" } as const;
 const KILLS = 3;
@@ -15,6 +15,7 @@ const LONGEST_WAIT = 300; // milliseconds: about one block
 const startRun = (out: string) =>
   startWiseLab(
     ...["run", "--T", String(REQUEST.T), "--when", REQUEST.when, "--out", out],
+    ...["--model", TINY_MODEL, "--data", TINY_RECORDS],
     ...QUICK.flatMap((setting) => ["--set", setting]),
   );
 

@@ -7,14 +7,14 @@ import { loadRecords } from "../../src/data/load.js";
 import type { EditTrace } from "../../src/edit/trace.js";
 import type { Probe } from "../../src/eval/score.js";
 import type { ProbeScore, RecordScore } from "../../src/eval/types.js";
-import { DEFAULT_RECORDS, findIrrelevant } from "../../src/run/inputs.js";
+import { findIrrelevant } from "../../src/run/inputs.js";
 import type { Lab } from "../../src/run/lab.js";
 import type { RunProgress } from "../../src/run/runner.js";
 import type { RunResult } from "../../src/run/types.js";
 import { errorOf } from "../edit/support.js";
 import { refusal, temporaryFolder } from "../model/support.js";
 import { expectTidy } from "../support/tensor-matcher.js";
-import { bytesOfRun, openQuickLab, recordsFile } from "./support.js";
+import { bytesOfRun, openQuickLab, recordsFile, TINY_RECORDS } from "./support.js";
 
 let lab: Lab;
 beforeAll(async () => {
@@ -39,8 +39,8 @@ const seen = ({ target, pre, post, score, preScore, route }: ProbeScore) => ({
 
 /** The first records as edits and probes, as a user would write them down. */
 async function byHand(count: number) {
-  const { records } = await loadRecords(DEFAULT_RECORDS, { limit: count });
-  const { list } = await findIrrelevant(DEFAULT_RECORDS, undefined);
+  const { records } = await loadRecords(TINY_RECORDS, { limit: count });
+  const { list } = await findIrrelevant(TINY_RECORDS, undefined);
   return records.map(({ prompt, target, rephrase, locality }, i) => ({
     fact: { prompt, target, irrelevant: list.prompts[i] as string },
     probes: [

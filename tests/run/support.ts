@@ -5,13 +5,21 @@ import { join } from "node:path";
 import { type Lab, openLab } from "../../src/run/lab.js";
 import { goldenRecords } from "../edit/support.js";
 import { temporaryFolder } from "../model/support.js";
-import { repository } from "../support/shared.js";
+import { golden, repository } from "../support/shared.js";
 
 /** Few steps, and merges within a block. */
 export const QUICK = ["n_iter=2", "save_freq=2", "merge_freq=4"];
 
-/** The project's own model with quick options. */
-export const openQuickLab = (...set: string[]): Promise<Lab> => openLab({ hparams: { set: [...QUICK, ...set] } });
+/** The golden checkpoint with random weights, and its six made-up facts as records: all that a run needs, in no time. */
+export const TINY_MODEL = join(golden, "tiny-llama3");
+export const TINY_RECORDS = join(repository, "tests/fixtures/tiny-records.json");
+
+/** The golden checkpoint with quick options; it runs on its own records where a request names none. */
+export async function openQuickLab(...set: string[]): Promise<Lab> {
+  const lab = await openLab({ model: TINY_MODEL, hparams: { set: [...QUICK, ...set] } });
+  const run: Lab["run"] = (request) => lab.run({ data: TINY_RECORDS, ...request });
+  return Object.assign(Object.create(lab) as Lab, { run });
+}
 
 /** A records file of `count` records: the golden ones over and over. `change` may damage one. */
 export async function recordsFile(
