@@ -2,6 +2,7 @@
 import { Command, InvalidArgumentError, Option } from "commander";
 import type { TrainArguments } from "./cli/lab.js";
 import type { RunArguments } from "./cli/run.js";
+import type { SweepArguments } from "./cli/sweep.js";
 import { Interrupted, LabFailure, RefusedInput } from "./core/errors.js";
 import { BACKENDS, type BackendName } from "./tensor/names.js";
 
@@ -45,24 +46,56 @@ function run(work: (signal: AbortSignal) => Promise<number>): Promise<void> {
   );
 }
 
-program
-  .command("run")
-  .description("run the T-rollback protocol: edit blocks of T records, score, roll back")
-  .requiredOption("--T <number|all>", "edits between rollbacks")
-  .option("--model <folder>", "a Hugging Face LLaMA folder; the project's own by default")
-  .option("--data <file>", "records to edit; the project's own by default")
-  .option("--limit <number>", "use the first records only", wholeNumber)
-  .addOption(
-    new Option("--when <when>", "when a record is scored").choices(["after-all", "after-each"]).default("after-all"),
-  )
-  .option("--irrelevant <file>", "irrelevant prompts that the router trains on")
-  .option("--method <name>", "editing method", "wise")
-  .option("--hparams <file>", "hyperparameters, a YAML file of the released form")
-  .option("--preset <name>", "hyperparameters that come with the project (data/hparams)")
-  .option("--set <key=value>", "one hyperparameter, over the file; may be repeated", collect)
+/** What a run takes besides T and its folder, and what the runs of a sweep share. */
+function withRunOptions(command: Command): Command {
+  return command
+    .option("--model <folder>", "a Hugging Face LLaMA folder; the project's own by default")
+    .option("--data <file>", "records to edit; the project's own by default")
+    .option("--limit <number>", "use the first records only", wholeNumber)
+    .addOption(
+      new Option("--when <when>", "when a record is scored").choices(["after-all", "after-each"]).default("after-all"),
+    )
+    .option("--irrelevant <file>", "irrelevant prompts that the router trains on")
+    .option("--method <name>", "editing method", "wise")
+    .option("--hparams <file>", "hyperparameters, a YAML file of the released form")
+    .option("--preset <name>", "hyperparameters that come with the project (data/hparams)")
+    .option("--set <key=value>", "one hyperparameter, over the file; may be repeated", collect)
+    .addOption(backendOption());
+}
+
+withRunOptions(
+  program
+    .command("run")
+    .description("run the T-rollback protocol: edit blocks of T records, score, roll back")
+    .requiredOption("--T <number|all>", "edits between rollbacks"),
+)
   .option("--out <folder>", "folder to write the run to, and to continue it from; runs/NAME by default")
-  .addOption(backendOption())
-  .action((options: RunArguments) => run(async (signal) => (await import("./cli/run.js")).runCommand(options, signal)));
+  .action((options: RunArguments) => {
+    endWithParent();
+    return run(async (signal) => (await import("./cli/run.js")).runCommand(options, signal));
+  });
+
+const workersOption = () =>
+  new Option("--workers <number>", "runs at once; one per core by default").argParser(wholeNumber);
+
+withRunOptions(
+  program
+    .command("sweep")
+    .description("run the protocol for every T and every combination of hyperparameters")
+    .requiredOption("--T <number|all>", "edits between rollbacks; may be repeated", collect)
+    .option("--grid <key=value,...>", "values of one hyperparameter; may be repeated for others", collect),
+)
+  .addOption(workersOption())
+  .requiredOption("--out <folder>", "folder of the run folders; they are continued from there")
+  .action((options: SweepArguments) =>
+    run(async (signal) => (await import("./cli/sweep.js")).sweepCommand(options, signal)),
+  );
+
+/** A run that a sweep started ends with the sweep, also when that was killed: the channel to it is then gone. */
+function endWithParent(): void {
+  process.once("disconnect", () => process.exit(INTERRUPTED));
+  process.channel?.unref();
+}
 
 program
   .command("golden")

@@ -46,7 +46,7 @@ export async function runCommand(options: RunArguments, signal: AbortSignal): Pr
       limit: options.limit,
       out,
       signal,
-      onProgress: line.show,
+      onProgress: (progress) => line.show(progressText(progress), progress.scored === progress.records),
       onNotice: (notice) => console.error(notice),
     });
     line.end();
@@ -58,18 +58,17 @@ export async function runCommand(options: RunArguments, signal: AbortSignal): Pr
   }
 }
 
-/** One line that is written over: on a terminal at every step, elsewhere once in a while. */
-export function createProgressLine(): { show(progress: RunProgress): void; end(): void } {
+/** One line that is written over: on a terminal at every step, elsewhere once in a while; the last one always. */
+export function createProgressLine(): { show(text: string, isLast: boolean): void; end(): void } {
   const terminal = process.stderr.isTTY;
   const interval = terminal ? 100 : 10_000; // milliseconds
   let last = Number.NEGATIVE_INFINITY;
   return {
-    show(progress) {
+    show(text, isLast) {
       const now = performance.now();
-      const finished = progress.scored === progress.records;
-      if (now - last < interval && !finished) return;
+      if (now - last < interval && !isLast) return;
       last = now;
-      process.stderr.write(terminal ? `\r${progressText(progress)}\x1b[K` : `${progressText(progress)}\n`);
+      process.stderr.write(terminal ? `\r${text}\x1b[K` : `${text}\n`);
     },
     end() {
       if (terminal) process.stderr.write("\n");

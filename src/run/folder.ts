@@ -7,6 +7,7 @@ import { canonicalJson } from "../core/hash.js";
 import { type JsonlWriter, openJsonl, readJsonl } from "../core/jsonl.js";
 import type { EditTrace } from "../edit/trace.js";
 import type { RecordScore } from "../eval/types.js";
+import { blocksOf } from "./blocks.js";
 import type { Protocol, RunResult } from "./types.js";
 
 /*
@@ -167,12 +168,33 @@ export async function readRun(path: string): Promise<RunResult> {
   return { protocol, edits, scores: read("scores") as RecordScore[], folder: path };
 }
 
+/**
+ * Whether the folder holds this run, and all its blocks are finished. Needs no model.
+ * @throws {RefusedInput} when it holds a run of another protocol (with the fields that differ) or is damaged
+ */
+export async function isFinished(path: string, protocol: Protocol): Promise<boolean> {
+  if (!existsSync(configFile(path))) return false;
+  refuseOther(path, (await readConfig(path)).protocol, protocol);
+  return (await readBlocks(path)).length === blocksOf(protocol.records, protocol.T).length;
+}
+
+/** Edits made and records scored in a folder so far, those of the block in progress included. */
+export function countLines(path: string): { edited: number; scored: number } {
+  const lines = (name: LineFile) =>
+    readIfThere(fileOf(path, name)).reduce((sum, byte) => sum + (byte === 10 ? 1 : 0), 0);
+  return { edited: lines("timings"), scored: lines("scores") };
+}
+
+function configFile(path: string): string {
+  return join(path, "run.json");
+}
+
 function fileOf(path: string, name: LineFile | "blocks"): string {
   return join(path, `${name}.jsonl`);
 }
 
 async function readConfig(path: string): Promise<z.infer<typeof configSchema>> {
-  const file = join(path, "run.json");
+  const file = configFile(path);
   const parsed = configSchema.safeParse(await readJsonFile(file));
   if (parsed.success) return parsed.data;
   throw new RefusedInput("not the folder of a run", {
@@ -183,18 +205,22 @@ async function readConfig(path: string): Promise<z.infer<typeof configSchema>> {
 }
 
 async function requireSameRun(path: string, { protocol, templates }: RunConfig): Promise<void> {
-  const file = join(path, "run.json");
+  const file = configFile(path);
   if (!existsSync(file)) {
     await writeFileAtomic(file, `${JSON.stringify({ format: FORMAT, protocol, templates }, null, 2)}\n`);
     return;
   }
   const standing = await readConfig(path);
-  const before = flatten({ ...standing.protocol, templates: standing.templates });
-  const now = flatten({ ...protocol, templates });
+  refuseOther(path, { ...standing.protocol, templates: standing.templates }, { ...protocol, templates });
+}
+
+function refuseOther(path: string, standing: object, wanted: object): void {
+  const before = flatten(standing);
+  const now = flatten(wanted);
   const fields = [...new Set([...Object.keys(before), ...Object.keys(now)])].filter((key) => before[key] !== now[key]);
   if (fields.length === 0) return;
   throw new RefusedInput("the folder holds a run of another configuration", {
-    where: file,
+    where: configFile(path),
     found: fields.map((key) => `${key}: ${now[key]}`).join("; "),
     expected: fields.map((key) => `${key}: ${before[key]}`).join("; "),
     hint: "another --out folder",
@@ -252,10 +278,14 @@ function lock(path: string): () => void {
   }
 }
 
-/** A process by its number and, where the system tells it (Linux), its start: numbers are used again, in containers soon. */
+/**
+ * A process by its number and, where the system tells it (Linux), its start: numbers are used again, in containers soon.
+ * One that was killed and that nobody has waited for still has its number, and is no owner any more.
+ */
 function identityOf(pid: number): string {
   const status = readIfThere(`/proc/${pid}/stat`).toString("utf8");
-  const start = status.slice(status.lastIndexOf(")") + 2).split(" ")[19]; // field 22 of proc(5), counted from the name's end
+  const fields = status.slice(status.lastIndexOf(")") + 2).split(" "); // of proc(5), from field 3 on
+  const start = fields[0] === "Z" ? "ended" : fields[19];
   return `${pid} ${start ?? ""}\n`;
 }
 

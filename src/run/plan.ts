@@ -21,8 +21,11 @@ export interface RunPlan {
   templates: readonly string[];
 }
 
+/** What decides a run's protocol: its plan, and of the model only its name and sha256, which need no loaded weights. */
+export type ProtocolSource = Omit<RunPlan, "model" | "templates"> & { model: Pick<LlamaModel, "name" | "sha256"> };
+
 /** What every number of the run stands under. */
-export function protocolOf(plan: RunPlan): Protocol {
+export function protocolOf(plan: ProtocolSource): Protocol {
   return {
     data: plan.dataset.name,
     dataSha256: plan.dataset.sha256,

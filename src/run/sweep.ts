@@ -1,0 +1,241 @@
+import { spawn } from "node:child_process";
+import { availableParallelism } from "node:os";
+import { join } from "node:path";
+import { LabFailure, RefusedInput, throwIfAborted } from "../core/errors.js";
+import { requireWritableFolder } from "../core/files.js";
+import { canonicalJson } from "../core/hash.js";
+import { methodNamed } from "../edit/registry.js";
+import { openCheckpoint } from "../model/checkpoint.js";
+import { type BackendName, selectBackend } from "../tensor/backend.js";
+import { parseT } from "./blocks.js";
+import { countLines, isFinished, readRun } from "./folder.js";
+import { DEFAULT_MODEL, projectFile, withDefaultPreset } from "./inputs.js";
+import { loadRunInputs } from "./lab.js";
+import { protocolOf } from "./plan.js";
+import type { Protocol, RunResult, When } from "./types.js";
+
+/** One run of a sweep. */
+export interface SweepPoint {
+  /** Name of its folder. */
+  name: string;
+  T: number | string;
+  /** "key=value", over what all points share. */
+  set: readonly string[];
+}
+
+/** What all points of a sweep share: the arguments of `wise-lab run`, with its defaults. */
+export interface SweepRun {
+  model?: string | undefined;
+  data?: string | undefined;
+  limit?: number | undefined;
+  when?: When | undefined;
+  irrelevant?: string | undefined;
+  method?: string | undefined;
+  hparams?: string | undefined;
+  preset?: string | undefined;
+  set?: readonly string[] | undefined;
+  backend?: BackendName | undefined;
+}
+
+/** Where a sweep stands; edits and scores of all points together. */
+export interface SweepProgress {
+  points: number;
+  finished: number;
+  edited: number;
+  scored: number;
+  records: number;
+  /** Seconds this sweep has worked, and what is left at its pace so far; null before the first edit. */
+  seconds: number;
+  secondsLeft: number | null;
+}
+
+export interface SweepOptions {
+  /** Folder of the run folders. */
+  out: string;
+  /** Points that are run at once; by default one per core. */
+  workers?: number | undefined;
+  signal?: AbortSignal | undefined;
+  onProgress?: ((progress: SweepProgress) => void) | undefined;
+  /** Told what computes, what was chosen where nothing was named, and what has no effect. */
+  onNotice?: ((line: string) => void) | undefined;
+}
+
+/** A point that was checked: what its folder must hold, and the command line that makes it. */
+interface Job {
+  name: string;
+  folder: string;
+  protocol: Protocol;
+  args: readonly string[];
+  finished: boolean;
+}
+
+/**
+ * Runs every point as `wise-lab run` in a process of its own, several at once. Finished points are skipped without
+ * loading the model, interrupted ones go on from their last finished block.
+ * @returns the runs, in the order of the points
+ * @throws {RefusedInput} before the first process starts, for anything that any point cannot be run with
+ * @throws {Interrupted} when the signal is aborted; its processes are ended, their finished blocks stay
+ * @throws {LabFailure} naming the points that failed, when all others are finished
+ */
+export async function runSweep(
+  points: readonly SweepPoint[],
+  shared: SweepRun,
+  options: SweepOptions,
+): Promise<RunResult[]> {
+  const jobs = await checkPoints(points, shared, options);
+  const open = jobs.filter((job) => !job.finished);
+  const cores = availableParallelism();
+  const workers = Math.min(options.workers ?? cores, Math.max(1, open.length));
+  const threads = Math.max(1, Math.floor(cores / workers));
+  const failures: string[] = [];
+  const queue = [...open];
+  const stopProgress = followJobs(jobs, options.onProgress);
+  try {
+    const work = async () => {
+      for (let job = queue.shift(); job && !options.signal?.aborted; job = queue.shift()) {
+        const problem = await runJob(job, threads, options.signal);
+        if (problem === null) job.finished = true;
+        else failures.push(`${job.name}: ${problem}`);
+      }
+    };
+    await Promise.all(Array.from({ length: workers }, work));
+  } finally {
+    stopProgress();
+  }
+  throwIfAborted(options.signal, "the sweep");
+  if (failures.length > 0) {
+    const count = `${failures.length} of ${jobs.length} points failed`;
+    throw new LabFailure(`${count}; the others are finished\n${failures.join("\n")}`);
+  }
+  return Promise.all(jobs.map(({ folder }) => readRun(folder)));
+}
+
+/** Checks everything that can be checked without loading the model. */
+async function checkPoints(
+  points: readonly SweepPoint[],
+  shared: SweepRun,
+  { out, onNotice = () => {} }: SweepOptions,
+): Promise<Job[]> {
+  refuseTwins(points, ({ name }) => name);
+  const Ts = points.map(({ T }) => parseT(T));
+  const { notices, ...inputs } = await loadRunInputs({ ...shared, T: Ts[0] ?? 1 });
+  const { config, model } = await identify(shared.model ?? DEFAULT_MODEL);
+  const { hparams: file, preset, set = [] } = shared;
+  const methods = await Promise.all(
+    points.map((point) => {
+      const source = withDefaultPreset({ file, preset, set: [...set, ...point.set] }, config);
+      return methodNamed(shared.method ?? "wise").prepare(source, { layers: config.layers });
+    }),
+  );
+  const backend = await selectBackend(shared.backend);
+  await requireWritableFolder(out);
+  const ignored = new Set(methods.flatMap((method) => method.ignored.map((key) => `no effect here: ${key}`)));
+  const jobs = points.map((point, i): Job => {
+    const [T, method] = [Ts[i] as number | "all", methods[i] as (typeof methods)[number]];
+    const protocol = protocolOf({ ...inputs, model, method, T, backend, when: shared.when ?? "after-all" });
+    const folder = join(out, point.name);
+    const args = runArguments(point, { ...shared, backend: backend.name }, folder);
+    return { name: point.name, folder, protocol, args, finished: false };
+  });
+  refuseTwins(jobs, ({ protocol }) => canonicalJson(protocol));
+  for (const job of jobs) job.finished = await isFinished(job.folder, job.protocol);
+  for (const line of [backend.detail, ...notices, ...ignored]) onNotice(line);
+  return jobs;
+}
+
+/** A model as protocols name it; no weights are loaded. */
+async function identify(folder: string) {
+  const checkpoint = await openCheckpoint(folder);
+  try {
+    const { name, config } = checkpoint;
+    return { config, model: { name, sha256: await checkpoint.sha256() } };
+  } finally {
+    await checkpoint.close();
+  }
+}
+
+/** @throws {RefusedInput} when two points are the same by what `key` says of them */
+function refuseTwins<P extends { name: string }>(points: readonly P[], key: (point: P) => string): void {
+  const names = new Map<string, string>();
+  for (const point of points) {
+    const twin = names.get(key(point));
+    if (twin !== undefined) {
+      throw new RefusedInput("two points of a sweep are the same", {
+        where: "the points of the sweep",
+        found: `${twin} and ${point.name}`,
+        expected: "every point once",
+      });
+    }
+    names.set(key(point), point.name);
+  }
+}
+
+/** The command line of a point. */
+function runArguments(point: SweepPoint, shared: SweepRun, out: string): string[] {
+  const { set = [], ...single } = shared;
+  const named = Object.entries({ T: point.T, ...single, out }).filter(([, value]) => value !== undefined);
+  const settings = [...set, ...point.set].map((setting) => ["set", setting] as const);
+  return ["run", ...[...named, ...settings].map(([name, value]) => `--${name}=${value}`)];
+}
+
+const LAST_CHARACTERS = 2000; // of what a failed process said: its error, not its progress before
+
+/**
+ * Runs a point to its end. The process has a group of its own, because a terminal's Ctrl-C goes to the whole group and
+ * a signal handler inside a product of native TensorFlow corrupts its memory: it is stopped by SIGKILL, which has no
+ * handler, and a run folder bears that. Through the open channel it sees when this process is gone.
+ * @returns null, or the last lines that a failed process wrote
+ */
+function runJob(job: Job, threads: number, signal: AbortSignal | undefined): Promise<string | null> {
+  return new Promise((resolve) => {
+    const child = spawn(process.execPath, [projectFile("dist", "cli.js"), ...job.args], {
+      stdio: ["ignore", "ignore", "pipe", "ipc"],
+      detached: true,
+      env: { TF_NUM_INTRAOP_THREADS: String(threads), ...process.env },
+      signal,
+      killSignal: "SIGKILL",
+    });
+    let said = "";
+    const hear = (text: string) => {
+      said = (said + text).slice(-LAST_CHARACTERS);
+    };
+    child.stderr?.setEncoding("utf8").on("data", hear);
+    child.on("error", (error) => hear(error.message));
+    child.on("close", (status, signalName) => {
+      resolve(status === 0 ? null : said.trim() || `ended by ${signalName ?? `status ${status}`}`);
+    });
+  });
+}
+
+const PROGRESS_EVERY_MS = 1000;
+
+/** Reports from what stands in the folders, until the returned function is called, which reports the end. */
+function followJobs(jobs: readonly Job[], onProgress: SweepOptions["onProgress"]): () => void {
+  if (!onProgress) return () => {};
+  const started = performance.now();
+  const count = () => {
+    const total = { finished: 0, edited: 0, scored: 0, records: 0 };
+    for (const { finished, folder, protocol } of jobs) {
+      const { records } = protocol;
+      const { edited, scored } = finished ? { edited: records, scored: records } : countLines(folder);
+      total.finished += finished ? 1 : 0;
+      total.edited += edited;
+      total.scored += scored;
+      total.records += records;
+    }
+    return total;
+  };
+  const before = count().edited;
+  const report = () => {
+    const total = count();
+    const seconds = (performance.now() - started) / 1000;
+    const here = total.edited - before;
+    const secondsLeft = here <= 0 ? null : (seconds / here) * (total.records - total.edited);
+    onProgress({ points: jobs.length, ...total, seconds, secondsLeft });
+  };
+  const timer = setInterval(report, PROGRESS_EVERY_MS);
+  return () => {
+    clearInterval(timer);
+    report();
+  };
+}
