@@ -1,15 +1,19 @@
-import { appendFile, readdir, readFile } from "node:fs/promises";
+import { appendFile, cp, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import type { RefusedInput } from "../../src/core/errors.js";
 import { untouched } from "../../src/edit/overlay.js";
 import { ask } from "../../src/eval/ask.js";
 import { createCutStore } from "../../src/model/cut-store.js";
 import { loadModel } from "../../src/model/model.js";
 import { PLAIN } from "../../src/model/prompt.js";
+import { openSafetensors } from "../../src/model/safetensors.js";
 import { tf } from "../../src/tensor/tf.js";
 import { type TrainLabOptions, type TrainProgress, trainLab } from "../../src/train/lab.js";
 import { errorOf } from "../edit/support.js";
 import { temporaryFolder } from "../model/support.js";
+import { wiseLab } from "../run/support.js";
+import { repository } from "../support/shared.js";
 import { expectTidy } from "../support/tensor-matcher.js";
 import { toyRecipe, toyWorld } from "./support.js";
 
@@ -108,9 +112,11 @@ describe("the files are the same", () => {
     expect(await filesOf(folder)).toEqual(await uninterrupted());
   });
 
-  test("when a finished training is asked for again", async () => {
+  test("when a finished training is asked for again, whatever has become of its model", async () => {
     const folder = await temporaryFolder();
     await trainToy(folder);
+    await writeFile(join(folder, "model/tokenizer.json"), "{}");
+    await writeFile(join(folder, "model/training.json"), "{}");
     const steps: number[] = [];
     await trainToy(folder, { onProgress: ({ step }) => steps.push(step) });
     expect(steps).toEqual([]);
@@ -142,13 +148,17 @@ describe("refused before a step is made", () => {
       ["shape", { recipe: { ...one, shape: { ...one.shape, layers: 3 } } }],
       ["seed", { recipe: one, seed: 4 }],
     ];
+    const { metadata, close } = await openSafetensors(join(folder, "checkpoint.safetensors"));
+    await close();
     for (const [name, changes] of others) {
       const error = await errorOf(trainToy(folder, changes));
       expect(error.message).toMatch(`belongs to another training: its ${name} differs`);
       expect(error).toMatchObject({
         name: "RefusedInput",
         where: `${join(folder, "checkpoint.safetensors")}: ${name}`,
+        found: metadata[name],
       });
+      expect((error as RefusedInput).expected).not.toBe(metadata[name]);
     }
     expect(await filesOf(folder)).toEqual(before);
   });
@@ -159,5 +169,30 @@ describe("refused before a step is made", () => {
     const error = await errorOf(trainToy(folder, { recipe: { ...short, shape } }));
     expect(error).toMatchObject({ name: "RefusedInput", where: "shape" });
     expect(tf.memory().numTensors).toBe(0);
+  });
+});
+
+describe("wise-lab lab train refuses, before it makes its folder,", () => {
+  test.each(["1.5", "abc", "-1", "1e3", ""])("the seed '%s'", async (seed) => {
+    const out = join(await temporaryFolder(), "new");
+    const { status, stderr } = await wiseLab("lab", "train", "--out", out, `--seed=${seed}`);
+    expect(status, stderr).toBe(1);
+    expect(stderr).toContain(
+      `option '--seed <number>' argument '${seed}' is invalid. a whole number from 0 is expected.`,
+    );
+    await expect(readdir(out)).rejects.toThrow("ENOENT");
+  });
+
+  test("a world of which one byte has changed", async () => {
+    const world = join(await temporaryFolder(), "world");
+    await cp(join(repository, "data/lab"), world, { recursive: true });
+    const facts = join(world, "facts.json");
+    await writeFile(facts, (await readFile(facts, "utf8")).replace('"id":7,', '"id":8,'));
+    const out = join(await temporaryFolder(), "new");
+    const { status, stderr } = await wiseLab("lab", "train", "--world", world, "--out", out);
+    expect(status, stderr).toBe(1);
+    expect(stderr).toMatch(/where: .*facts\.json\n {2}found: sha256 [0-9a-f]{64}\n {2}expected: sha256 [0-9a-f]{64}\n/);
+    expect(stderr).toContain(`where: ${facts}`);
+    await expect(readdir(out)).rejects.toThrow("ENOENT");
   });
 });
