@@ -99,7 +99,8 @@ async function startTensorflow(): Promise<Started> {
   await use("tensorflow");
   const { binding, isUsingGpuDevice } = tf.backend() as unknown as NativeBackend;
   const device = isUsingGpuDevice ? "gpu" : "cpu";
-  return { version: binding.TF_Version, device, threads: availableParallelism() };
+  const threads = Number(process.env.TF_NUM_INTRAOP_THREADS) || availableParallelism(); // as TensorFlow chooses them
+  return { version: binding.TF_Version, device, threads };
 }
 
 /** Loading registers the backend with the one TensorFlow.js. */

@@ -1,8 +1,10 @@
-import { closeSync, openSync, writeSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
 import { chmod, cp, mkdir, mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { LabFailure } from "../../src/core/errors.js";
 import { openRunFolder, readRun } from "../../src/run/folder.js";
 import type { Lab } from "../../src/run/lab.js";
@@ -169,6 +171,24 @@ describe("one process per folder", () => {
     (await open(out)).close();
     expect(await readdir(out)).not.toContain("run.lock");
   });
+
+  test.runIf(process.platform === "linux")(
+    "so is that of a process that ended and that nobody waited for",
+    async () => {
+      // The shell turns into `sleep`, which never asks after the child that it got with the process.
+      const parent = spawn("sh", ["-c", "sleep 0.2 & echo $!; exec sleep 30"], { stdio: ["ignore", "pipe", "ignore"] });
+      onTestFinished(() => void parent.kill());
+      const [said] = (await once(parent.stdout, "data")) as [Buffer];
+      const pid = Number(said.toString());
+      const fields = () => readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]?.split(" ") as string[];
+      const out = await temporaryFolder();
+      await writeFile(join(out, "run.lock"), `${pid} ${fields()[19]}\n`);
+      expect((await refusal(() => open(out))).found).toBe(`process ${pid} is writing to it`);
+      await expect.poll(() => fields()[0]).toBe("Z");
+      (await open(out)).close();
+      expect(await readdir(out)).not.toContain("run.lock");
+    },
+  );
 });
 
 /** Takes all the room there is. */

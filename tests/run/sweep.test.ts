@@ -1,0 +1,145 @@
+import { existsSync, readFileSync, statSync } from "node:fs";
+import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as wait } from "node:timers/promises";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { Interrupted, LabFailure } from "../../src/core/errors.js";
+import { countLines } from "../../src/run/folder.js";
+import { openLab } from "../../src/run/lab.js";
+import { runSweep, type SweepPoint, type SweepProgress } from "../../src/run/sweep.js";
+import { errorOf } from "../edit/support.js";
+import { refusal, temporaryFolder } from "../model/support.js";
+import { bytesOfRun, startWiseLab, TINY_MODEL, TINY_RECORDS } from "./support.js";
+
+const SHARED = { model: TINY_MODEL, data: TINY_RECORDS, limit: 2, set: ["n_iter=2"], backend: "wasm" } as const;
+const ONE: SweepPoint = { name: "T1,act_ratio=0.5", T: 1, set: ["act_ratio=0.5"] };
+const ALL: SweepPoint = { name: "Tall,act_ratio=0.5", T: "all", set: ["act_ratio=0.5"] };
+/** The same as a command line. */
+const COMMAND = [
+  ...["sweep", "--T", "1", "--T", "all", "--grid", "act_ratio=0.5", "--workers", "2"],
+  ...["--model", TINY_MODEL, "--data", TINY_RECORDS, "--limit", "2", "--set", "n_iter=2", "--backend", "wasm"],
+];
+
+/** Holds the single runs of the points, made in this process, and a sweep that is finished. */
+let home: string;
+const told: SweepProgress[] = [];
+
+beforeAll(async () => {
+  home = await mkdtemp(join(tmpdir(), "wise-lab-sweep-"));
+  const lab = await openLab({ model: TINY_MODEL, backend: "wasm", hparams: { set: ["n_iter=2", "act_ratio=0.5"] } });
+  for (const { T, name } of [ONE, ALL]) {
+    await lab.run({ data: TINY_RECORDS, limit: 2, T, out: join(home, "straight", name) });
+  }
+  lab.close();
+  await runSweep([ONE, ALL], SHARED, { out: join(home, "sweep"), onProgress: (progress) => told.push(progress) });
+});
+afterAll(() => rm(home, { recursive: true }));
+
+/** A copy of the finished sweep. */
+async function copyOfSweep(): Promise<string> {
+  const out = join(await temporaryFolder(), "sweep");
+  await cp(join(home, "sweep"), out, { recursive: true });
+  return out;
+}
+
+async function expectStraightBytes(out: string): Promise<void> {
+  for (const { name } of [ONE, ALL]) {
+    expect(await bytesOfRun(join(out, name))).toEqual(await bytesOfRun(join(home, "straight", name)));
+  }
+}
+
+/** Waits until a run of the sweep has begun its first block, or `over` says that there is nothing to wait for. */
+async function untilItEdits(out: string, over: () => boolean): Promise<void> {
+  const edited = () => [ONE, ALL].some(({ name }) => countLines(join(out, name)).edited > 0);
+  while (!edited() && !over()) await wait(5);
+}
+
+describe("a sweep", () => {
+  test("gives in each folder the bytes of a single run, and tells how far it is", async () => {
+    await expectStraightBytes(join(home, "sweep"));
+    expect(told.at(-1)).toMatchObject({ points: 2, finished: 2, edited: 4, scored: 4, records: 4 });
+  });
+
+  test("skips what is finished: no process touches its folder, and the runs come in the order asked for", async () => {
+    const out = await copyOfSweep();
+    const touched = () => [ONE, ALL].map(({ name }) => statSync(join(out, name)).mtimeMs);
+    const before = touched();
+    const runs = await runSweep([ALL, ONE], SHARED, { out });
+    expect(runs.map(({ protocol }) => protocol.T)).toEqual(["all", 1]);
+    expect(runs.map(({ scores }) => scores.length)).toEqual([2, 2]);
+    expect(touched()).toEqual(before);
+  });
+
+  test("refuses a folder of another configuration before any run starts", async () => {
+    const out = await copyOfSweep();
+    await rm(join(out, ONE.name), { recursive: true });
+    const error = await refusal(() => runSweep([ONE, ALL], { ...SHARED, limit: 1 }, { out }));
+    expect(error).toMatchObject({
+      where: join(out, ALL.name, "run.json"),
+      found: "records: 1",
+      expected: "records: 2",
+    });
+    expect(existsSync(join(out, ONE.name))).toBe(false);
+  });
+
+  test("names a point that fails, with what its process said; the others are finished all the same", async () => {
+    const out = await copyOfSweep();
+    await rm(join(out, ONE.name, "blocks.jsonl"));
+    const config = join(out, ONE.name, "run.json");
+    await writeFile(config, (await readFile(config, "utf8")).replace('"{}"', '"So {}"')); // only a loaded model knows
+    await rm(join(out, ALL.name), { recursive: true });
+    const error = await errorOf(runSweep([ONE, ALL], SHARED, { out, workers: 1 }));
+    expect(error).toBeInstanceOf(LabFailure);
+    expect(error.message).toMatch(/^1 of 2 points failed; the others are finished\nT1,act_ratio=0\.5: /);
+    expect(error.message).toContain("the folder holds a run of another configuration");
+    const all = await bytesOfRun(join(out, ALL.name));
+    expect(all).toEqual(await bytesOfRun(join(home, "straight", ALL.name)));
+  });
+});
+
+describe("a sweep that is stopped goes on to the same bytes", () => {
+  test("by an aborted signal, which ends its processes", async () => {
+    const out = join(await temporaryFolder(), "sweep");
+    const controller = new AbortController();
+    const sweep = errorOf(runSweep([ONE, ALL], SHARED, { out, workers: 2, signal: controller.signal }));
+    await untilItEdits(out, () => false);
+    controller.abort();
+    expect(await sweep).toBeInstanceOf(Interrupted);
+    await runSweep([ONE, ALL], SHARED, { out }); // a process still at work would refuse its folder
+    await expectStraightBytes(out);
+  });
+
+  test.each([
+    ["SIGKILL", { signal: "SIGKILL" }],
+    ["SIGINT", { status: 130, stderr: expect.stringContaining("wise-lab: stopped during the sweep") }],
+  ] as const)("by %s to its process", async (signal, end) => {
+    const out = join(await temporaryFolder(), "sweep");
+    const { child, ended } = startWiseLab(...COMMAND, "--out", out);
+    await untilItEdits(out, () => child.exitCode !== null);
+    child.kill(signal);
+    expect(await ended).toMatchObject(end);
+    await untilRunsEnd(out);
+    const again = await startWiseLab(...COMMAND, "--out", out).ended;
+    expect(again, again.stderr).toMatchObject({ status: 0, stdout: expect.stringContaining(`run folders: ${out}`) });
+    await expectStraightBytes(out);
+  });
+});
+
+/** Waits until no process is at work in the folders: they see by themselves that the sweep is gone. */
+async function untilRunsEnd(out: string): Promise<void> {
+  for (const { name } of [ONE, ALL]) {
+    const lock = join(out, name, "run.lock");
+    const owner = () => (existsSync(lock) ? Number.parseInt(readFileSync(lock, "utf8"), 10) : 0);
+    while (owner() > 0 && isAlive(owner())) await wait(5);
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, "utf8")); // ended, and nobody has waited for it
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "ENOENT" && !existsSync("/proc/self"); // a system without /proc
+  }
+}
