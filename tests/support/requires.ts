@@ -4,7 +4,7 @@ import { delimiter, join } from "node:path";
 import { repository, sharedFolder } from "./shared.js";
 
 /** What a test may need beyond Node and npm. */
-export type Need = "native" | "jupyter" | "chromium" | "shared";
+export type Need = "native" | "jupyter" | "chromium" | "shared" | "transformers";
 
 const probes = {
   native: {
@@ -23,9 +23,23 @@ const probes = {
     found: () => sharedFolder() !== null,
     missing: "no folder ../shared with the full data sets",
   },
+  transformers: {
+    found: () => spawnSync(python(), ["-c", FIND_TRANSFORMERS]).status === 0,
+    missing: "no Python with torch and transformers (python3, or the one that WISE_LAB_PYTHON names)",
+  },
 } satisfies Record<Need, { found: () => boolean; missing: string }>;
 
+/** Looks for the packages without loading them, which takes seconds. */
+const FIND_TRANSFORMERS = `
+from importlib.util import find_spec
+raise SystemExit(not all(map(find_spec, ["torch", "transformers"])))`;
+
 const browserNames = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+
+/** The Python that runs Transformers. */
+export function python(): string {
+  return process.env.WISE_LAB_PYTHON ?? "python3";
+}
 
 /** Whether this machine has it. */
 export function available(need: Need): boolean {
