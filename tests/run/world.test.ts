@@ -74,20 +74,19 @@ describe("a model and the world it learned", () => {
     }
   });
 
-  test.each([
-    ["edits.json", "edits.json"],
-    ["irrelevant.json", "irrelevant.json"],
-    ["manifest.json", "manifest.json"],
-  ])("are refused when one byte of %s is another", async (file) => {
-    const folder = await copyOf("ours");
-    await changeByte(join(folder, file));
-    for (const withModel of [model, otherModel]) {
-      const refused = await refusal(() => read(join(folder, "edits.json"), { model: withModel }));
-      expect(refused.where).toContain(join(folder, file));
-      expect(refused.message).toContain("a file of the world is not the one that was written");
-      expect(refused.expected).toMatch(/sha256 [0-9a-f]{64}/);
-    }
-  });
+  test.each(["edits.json", "irrelevant.json", "manifest.json"])(
+    "are refused when one byte of %s is another",
+    async (file) => {
+      const folder = await copyOf("ours");
+      await changeByte(join(folder, file));
+      for (const withModel of [model, otherModel]) {
+        const refused = await refusal(() => read(join(folder, "edits.json"), { model: withModel }));
+        expect(refused.where).toContain(join(folder, file));
+        expect(refused.message).toContain("a file of the world is not the one that was written");
+        expect(refused.expected).toMatch(/sha256 [0-9a-f]{64}/);
+      }
+    },
+  );
 
   test("are refused when the list of irrelevant prompts that was named has changed", async () => {
     const irrelevant = join(await copyOf("ours"), "irrelevant.json");
@@ -200,18 +199,18 @@ describe("a trained model is refused when", () => {
   });
 
   test.each<[what: string, content: string, where: string, expected: RegExp]>([
-    ["no JSON", '{"world": ', "", /JSON/],
-    ["a list", "[]", "", /an object with world and files/],
-    ["without a world", '{"files": {}}', ": world", /a text/],
-    ["with a world that is no sha256", '{"world": "ours", "files": {}}', ": world", /64 hex digits/],
-    ["without files", `{"world": "${"0".repeat(64)}"}`, ": files", /sha256 of each file/],
+    ["is no JSON", '{"world": ', "", /JSON/],
+    ["is a list", "[]", "", /an object with world and files/],
+    ["is without a world", '{"files": {}}', ": world", /a text/],
+    ["has a world that is no sha256", '{"world": "ours", "files": {}}', ": world", /64 hex digits/],
+    ["is without files", `{"world": "${"0".repeat(64)}"}`, ": files", /sha256 of each file/],
     [
       "without one of the files",
       `{"world": "${"0".repeat(64)}", "files": {}}`,
       ": files.chat_template.jinja",
       /a text/,
     ],
-  ])("its training.json is %s", async (_, content, field, expected) => {
+  ])("its training.json %s", async (_, content, field, expected) => {
     const folder = await copyOf("model");
     await writeFile(join(folder, "training.json"), content);
     const where = `${join(folder, "training.json")}${field}`;
