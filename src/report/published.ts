@@ -1,0 +1,187 @@
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
+import type { DataFrame } from "danfojs-node";
+import { z } from "zod";
+import { RefusedInput } from "../core/errors.js";
+import { errorText, readJsonFile } from "../core/files.js";
+import { checked } from "../model/schema.js";
+import { projectFile } from "../run/inputs.js";
+import type { When } from "../run/types.js";
+import { frameOf, type Row } from "./tables.js";
+
+/** What a source leaves open. It is written down: nothing is guessed. */
+export type Known<T> = T | "unknown";
+
+/** Scores that publications print. All are shares in [0, 1] but the perplexity; the order is that of tables. */
+export const publishedScores = [
+  "rewrite",
+  "rephrase",
+  "oodRephrase",
+  "locality",
+  "specificity",
+  "average",
+  "perplexity",
+  "preRewrite",
+  "preRephrase",
+] as const;
+export type PublishedScore = (typeof publishedScores)[number];
+
+/** One line of a published table, with where it is from and what is known of its protocol. */
+export interface PublishedRow {
+  /** Paper and table, or thread. */
+  source: string;
+  /** Address of the source; null where none is known. */
+  url: string | null;
+  /** Read in the source itself, or in somebody's transcription of it. */
+  read: "primary" | "transcription";
+  /** In which text it was read. */
+  readFrom: string;
+  /** File of `data/published` that carries the row. */
+  file: string;
+  model: string;
+  method: string;
+  data: string;
+  /** Of the record file, where it is known which one it was. */
+  dataSha256: Known<string>;
+  records: Known<number>;
+  T: Known<number | "all">;
+  when: Known<When>;
+  metric: Known<string>;
+  locality: Known<string>;
+  chatTemplate: Known<boolean>;
+  /** Options of the method that the source states, under the names that runs record. */
+  options: Record<string, unknown>;
+  /** null: the source prints a dash. */
+  scores: Partial<Record<PublishedScore, number | null>>;
+  /** What the source calls each score. */
+  printed: Partial<Record<PublishedScore, string>>;
+  /** Decimals with which the source prints a share. */
+  decimals: number;
+  notes: readonly string[];
+}
+
+/** What rows can be chosen by: a row must equal every field given. */
+export type PublishedFilter = Partial<Pick<PublishedRow, "source" | "model" | "method" | "data" | "T" | "read">>;
+
+const text = z.string().min(1, "a text");
+const count = z.int("a whole number").positive("a whole number above 0");
+const unknown = z.literal("unknown");
+const options = z.record(z.string(), z.unknown());
+const share = z.number("a share from 0 to 1, or null").min(0, "at least 0").max(1, "at most 1").nullable();
+
+/** A table of fields with one schema each, named like the scores. */
+function perScore<S extends z.ZodType>(schema: S): Record<PublishedScore, S> {
+  return Object.fromEntries(publishedScores.map((name) => [name, schema])) as Record<PublishedScore, S>;
+}
+
+const rowSchema = z.strictObject({
+  model: text,
+  method: text,
+  data: text,
+  dataSha256: z.union([z.string().regex(/^[0-9a-f]{64}$/), unknown], "64 hex digits, or unknown"),
+  records: z.union([count, unknown], "a whole number above 0, or unknown"),
+  T: z.union([count, z.literal("all"), unknown], "a whole number above 0, all, or unknown"),
+  when: z.enum(["after-all", "after-each", "unknown"], "after-all, after-each or unknown"),
+  metric: text,
+  locality: text,
+  chatTemplate: z.union([z.boolean(), unknown], "true, false or unknown"),
+  options,
+  scores: z
+    .strictObject({ ...perScore(share), perplexity: z.number("a number, or null").positive("above 0").nullable() })
+    .partial(),
+});
+
+/** A file: what all its rows share stands once, in `protocol` and by method in `options`; a row may say otherwise. */
+const fileSchema = z.strictObject({
+  source: text,
+  url: z.url("an address, or null").nullable(),
+  read: z.enum(["primary", "transcription"], "primary or transcription"),
+  readFrom: text,
+  decimals: z.int("a whole number").nonnegative("at least 0"),
+  printed: z.strictObject(perScore(text)).partial(),
+  notes: z.array(text),
+  protocol: rowSchema.omit({ options: true, scores: true }).partial(),
+  options: z.record(z.string(), options).default({}),
+  rows: z.array(rowSchema.partial().required({ scores: true })).min(1, "at least one row"),
+});
+
+/**
+ * The published numbers that the project carries, in the order of their files.
+ * @param folder with files of the form that `data/published/README.md` describes. Default: that folder.
+ * @throws {RefusedInput} naming file and field where a file cannot be used.
+ */
+export async function readPublished(
+  filter: PublishedFilter = {},
+  folder: string = projectFile("data", "published"),
+): Promise<PublishedRow[]> {
+  const rows: PublishedRow[] = [];
+  for (const name of await jsonFiles(folder)) rows.push(...(await readRows(folder, name)));
+  const wanted = Object.entries(filter) as [keyof PublishedFilter, unknown][];
+  return rows.filter((row) => wanted.every(([field, value]) => row[field] === value));
+}
+
+async function jsonFiles(folder: string): Promise<string[]> {
+  try {
+    return (await readdir(folder)).filter((name) => name.endsWith(".json")).sort();
+  } catch (cause) {
+    throw new RefusedInput("a folder of published numbers cannot be read", {
+      where: folder,
+      found: errorText(cause),
+      expected: "a readable folder",
+      cause,
+    });
+  }
+}
+
+async function readRows(folder: string, file: string): Promise<PublishedRow[]> {
+  const path = join(folder, file);
+  const { rows, protocol, options: byMethod, ...source } = checked(fileSchema, await readJsonFile(path), path);
+  return rows.map((own, i) => {
+    const method = own.method ?? protocol.method ?? "";
+    const whole = { ...protocol, ...own, options: { ...byMethod[method], ...own.options } };
+    return { ...source, file, ...checked(rowSchema, whole, `${path}: rows.${i}`) };
+  });
+}
+
+/**
+ * One row per published row: its protocol, the scores that occur (null where it has none), how it was read and where.
+ * @throws {RefusedInput} for no rows.
+ */
+export function publishedFrame(rows: readonly PublishedRow[]): DataFrame {
+  const occurring = publishedScores.filter((name) => rows.some((row) => row.scores[name] !== undefined));
+  const lines = rows.map(
+    (row): Row => ({
+      model: row.model,
+      method: row.method,
+      data: row.data,
+      T: row.T,
+      records: row.records,
+      when: row.when,
+      ...Object.fromEntries(occurring.map((name) => [name, row.scores[name] ?? null])),
+      read: row.read,
+      source: row.source,
+      url: row.url,
+    }),
+  );
+  return frameOf(lines, "published rows");
+}
+
+/** What published numbers mean and where they are from, in words: the text under a table of them. */
+export function publishedCaption(rows: readonly PublishedRow[]): string {
+  const every = (part: (row: PublishedRow) => unknown) =>
+    [...new Set(rows.map((row) => String(part(row))))].join(" or ");
+  const sources = new Set(
+    rows.map(
+      ({ source, url, read }) =>
+        `${source} (${url ?? "no address known"}; ${read === "primary" ? "read there" : "read in a transcription"})`,
+    ),
+  );
+  const parts = [
+    `${every((row) => row.data)}, records: ${every((row) => row.records)}`,
+    `T = ${[...new Set(rows.map((row) => row.T))].join(", ")}, scored: ${every((row) => row.when)}`,
+    `metric: ${every((row) => row.metric)}`,
+    `locality: ${every((row) => row.locality)}`,
+    `chat template: ${every((row) => row.chatTemplate)}`,
+  ];
+  return `${parts.join("; ")}.\nPublished in ${[...sources].join(", ")}.`;
+}

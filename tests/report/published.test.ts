@@ -1,0 +1,209 @@
+import { cp, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { RefusedInput } from "../../src/core/errors.js";
+import { loadWiseOptions } from "../../src/edit/wise/hparams.js";
+import { type PublishedRow, publishedCaption, publishedFrame, readPublished } from "../../src/report/published.js";
+import { rowsOf } from "../../src/report/tables.js";
+import { projectFile } from "../../src/run/inputs.js";
+
+const rows = await readPublished();
+const headline = rows.find((row) => row.source === "EasyEdit issue 474") as PublishedRow;
+
+/** A row as one line, for messages. */
+function named({ source, model, method, data, T }: PublishedRow): string {
+  return `${source}: ${method} on ${model}, ${data}, T = ${T}`;
+}
+
+describe("the published numbers", () => {
+  it("are all of the paper's tables and every row of LLaMA-3-8B", () => {
+    const perSource = new Map<string, number>();
+    for (const row of rows) perSource.set(row.source, (perSource.get(row.source) ?? 0) + 1);
+    expect(perSource.get("WISE paper, Table 2")).toBe(2 * 9 * 4);
+    expect(perSource.get("WISE paper, Table 4")).toBe(2 * 9 * 4);
+    expect(perSource.get("WISE paper, Table 5")).toBe(7 * 2);
+    expect(perSource.get("LadderEdit paper, Table 1")).toBe(12 * 4);
+    const llama3 = rows.filter((row) => /^LLaMA-3/.test(row.model));
+    expect(new Set(llama3.map((row) => row.source)).size).toBeGreaterThanOrEqual(12);
+  });
+
+  it("have averages that are the mean of their three scores, as far as rounding goes", () => {
+    const withAll = rows.flatMap((row) => {
+      const { rewrite, rephrase = row.scores.oodRephrase, locality, average } = row.scores;
+      const three = [rewrite, rephrase, locality].filter((score) => score !== undefined);
+      return three.length < 3 || average == null ? [] : [{ row, average, three }];
+    });
+    expect(withAll.length).toBeGreaterThan(150);
+    const wrong = withAll.filter(({ row, average, three }) => {
+      const printed = three.filter((score) => score !== null);
+      const mean = printed.reduce((total, score) => total + score, 0) / printed.length;
+      // Half a unit of the last decimal in the average and half a unit in what it is the mean of.
+      return Math.abs(average - mean) > 10 ** -row.decimals + 1e-9;
+    });
+    expect(wrong.map(({ row }) => named(row))).toEqual([]);
+  });
+
+  it("each have a source, and an address unless none is known", () => {
+    expect(rows.filter((row) => row.source === "" || row.readFrom === "")).toEqual([]);
+    const without = new Set(rows.filter((row) => row.url === null).map((row) => row.readFrom));
+    for (const text of without) expect(text).toMatch(/address.* not known/);
+    expect(rows.filter((row) => row.source.startsWith("WISE paper")).map((row) => row.url)).not.toContain(null);
+  });
+
+  it("say what the source calls each score", () => {
+    const nameless = rows.filter((row) =>
+      Object.keys(row.scores).some((name) => row.printed[name as keyof PublishedRow["printed"]] === undefined),
+    );
+    expect(nameless.map(named)).toEqual([]);
+  });
+
+  it("stand there once", () => {
+    const keys = rows.map((row) => JSON.stringify([named(row), row.metric]));
+    expect(keys.filter((key, i) => keys.indexOf(key) !== i)).toEqual([]);
+  });
+
+  it("have no more decimals than their source prints", () => {
+    const finer = rows.filter((row) =>
+      Object.entries(row.scores).some(
+        ([name, score]) =>
+          name !== "perplexity" && score !== null && row.decimals < 16 && Number(score.toFixed(row.decimals)) !== score,
+      ),
+    );
+    // Two runs of EasyEdit's own output, which prints floats in full.
+    expect(new Set(finer.map((row) => row.source))).toEqual(new Set(["EasyEdit issue 531"]));
+  });
+
+  it("hold the headline: ten records at T = 10", () => {
+    expect(headline).toMatchObject({
+      model: "LLaMA-3-8B",
+      method: "WISE",
+      T: 10,
+      records: 10,
+      when: "after-all",
+      chatTemplate: "unknown",
+      read: "primary",
+      url: "https://github.com/zjunlp/EasyEdit/issues/474",
+    });
+    expect(headline.scores.rewrite).toBeCloseTo(0.8738, 4);
+    expect(headline.scores.rephrase).toBeCloseTo(0.8071, 4);
+    expect(headline.scores.locality).toBe(1);
+  });
+
+  it.each([
+    ["EasyEdit issue 474", "LLaMA-3-8B", "llama-3-8b"],
+    ["WISE paper, Table 2", "LLaMA-2-7B", "paper-llama-2-7b"],
+  ])("of %s state the options of the preset that goes by them", async (source, model, preset) => {
+    const [row] = await readPublished({ source, model, method: "WISE" });
+    const { options } = await loadWiseOptions({ preset });
+    expect(Object.keys(row?.options ?? {}).length).toBeGreaterThan(5);
+    expect(options).toMatchObject(row?.options ?? {});
+  });
+
+  it("are named in the folder's own list of sources", async () => {
+    const readme = await readFile(projectFile("data", "published", "README.md"), "utf8");
+    const patterns = [...readme.matchAll(/`([a-z0-9*-]+)\.json`/g)].map(
+      ([, name]) => new RegExp(`^${(name as string).replace("*", ".*")}\\.json$`),
+    );
+    const files = new Set(rows.map((row) => row.file));
+    expect([...files].filter((file) => !patterns.some((pattern) => pattern.test(file)))).toEqual([]);
+  });
+});
+
+describe("readPublished", () => {
+  it("takes the rows that equal every field asked for", async () => {
+    const found = await readPublished({ source: "WISE paper, Table 2", model: "Mistral-7B", T: 100 });
+    expect(found).toHaveLength(9);
+    expect(found.find((row) => row.method === "WISE")?.scores).toEqual({
+      rewrite: 0.87,
+      rephrase: 0.8,
+      locality: 1,
+      average: 0.89,
+    });
+    expect(await readPublished({ model: "LLaMA-9" })).toEqual([]);
+  });
+
+  describe("of a damaged file", () => {
+    let folder: string;
+    beforeEach(async () => {
+      folder = await mkdtemp(join(tmpdir(), "wise-lab-published-"));
+      await cp(projectFile("data", "published"), folder, { recursive: true });
+    });
+    afterEach(() => rm(folder, { recursive: true }));
+
+    it.each([
+      ['"decimals": 2', '"decimals": "two"', "decimals"],
+      ['"T": 10, "scores": {"rewrite": 0.94', '"T": 10, "scores": {"rewrite": 94', "rows.33.scores.rewrite"],
+      ['"T": 10, "scores": {"rewrite": 0.94', '"scores": {"rewrite": 0.94', "rows.33: T"],
+      ['"when": "after-all"', '"when": "later"', "protocol.when"],
+      ['"records": 1037,', "", "rows.0: records"],
+      ['"method": "WISE"', '"methd": "WISE"', "rows.32"],
+      ['"source"', '"url"', "line 3"],
+    ])("refuses %s made into %s", async (from, to, field) => {
+      const path = join(folder, "wise-table-2.json");
+      const before = await readFile(path, "utf8");
+      expect(before).toContain(from);
+      await writeFile(path, before.replace(from, to));
+      const refusal = await readPublished({}, folder).catch((error: unknown) => error);
+      expect(refusal).toBeInstanceOf(RefusedInput);
+      expect((refusal as RefusedInput).where).toContain("wise-table-2.json");
+      expect((refusal as RefusedInput).where).toContain(field);
+    });
+
+    it("refuses a folder that is not there", async () => {
+      await expect(readPublished({}, join(folder, "nowhere"))).rejects.toThrow(RefusedInput);
+      expect(await readdir(folder)).not.toContain("nowhere");
+    });
+  });
+});
+
+describe("publishedFrame", () => {
+  it("has a row per row, with its protocol, its scores and where it is from", async () => {
+    const found = await readPublished({ data: "SelfCheckGPT", method: "WISE", model: "LLaMA-2-7B" });
+    expect(rowsOf(publishedFrame([...found, headline])).slice(-2)).toEqual([
+      {
+        model: "LLaMA-2-7B",
+        method: "WISE",
+        data: "SelfCheckGPT",
+        T: 600,
+        records: 600,
+        when: "after-all",
+        rewrite: null,
+        rephrase: null,
+        locality: 0.99,
+        perplexity: 3.12,
+        read: "primary",
+        source: "WISE paper, Table 4",
+        url: "https://arxiv.org/abs/2405.14768",
+      },
+      {
+        model: "LLaMA-3-8B",
+        method: "WISE",
+        data: "zsRE",
+        T: 10,
+        records: 10,
+        when: "after-all",
+        rewrite: headline.scores.rewrite,
+        rephrase: headline.scores.rephrase,
+        locality: 1,
+        perplexity: null,
+        read: "primary",
+        source: "EasyEdit issue 474",
+        url: headline.url,
+      },
+    ]);
+  });
+
+  it("refuses no rows", () => {
+    expect(() => publishedFrame([])).toThrow(RefusedInput);
+  });
+});
+
+describe("publishedCaption", () => {
+  it("names protocol and sources", async () => {
+    const caption = publishedCaption(await readPublished({ model: "LLaMA-3-8B-Instruct", method: "WISE", T: 1000 }));
+    expect(caption).toContain("scored: unknown or after-all");
+    expect(caption).toContain("MEMOIR paper, main table (https://arxiv.org/abs/2506.07899; read in a transcription)");
+    expect(caption).toContain("REPAIR repository, examples/outputs (");
+  });
+});
