@@ -1,5 +1,5 @@
 import type { DataFrame } from "danfojs-node";
-import type { RunResult } from "../run/types.js";
+import type { ScoredRun } from "../run/types.js";
 import { caption, footnotes, rowFields } from "./protocols.js";
 import { type Cell, frameOf, type Row, rowsOf, type SummaryOptions, summaryFrame } from "./tables.js";
 import type { MeasureName } from "./values.js";
@@ -64,7 +64,7 @@ export function summaryView(frame: DataFrame, { digits = 3 }: FormatOptions = {}
   const view = rows.map((row): Row => {
     const toMain = ["rewriteToMain", "rephraseToMain", "localityToMain"].map((name) => fixed(row[name], 2));
     return {
-      ...Object.fromEntries(shown.map((field) => [field, row[field] ?? null])),
+      ...Object.fromEntries(shown.map((field) => [field.replace(/^options\./, ""), row[field] ?? null])),
       Records: row.records ?? null,
       Blocks: row.blocks ?? null,
       ...Object.fromEntries(scores.map(([name, head]) => [head, intervalText(row, name, digits)])),
@@ -78,7 +78,7 @@ export function summaryView(frame: DataFrame, { digits = 3 }: FormatOptions = {}
 
 /** Table, caption and footnotes of runs as one text: what a terminal prints and what a notebook shows. */
 export function renderSummary(
-  runs: readonly RunResult[],
+  runs: readonly ScoredRun[],
   format: "text" | "markdown",
   options: SummaryOptions & FormatOptions = {},
 ): string {

@@ -1,5 +1,5 @@
 import { RefusedInput, show } from "../core/errors.js";
-import type { Protocol, RunResult } from "../run/types.js";
+import type { Protocol, ScoredRun } from "../run/types.js";
 
 /** Fields of a protocol in which the rows of a table differ by design: each gets a column of its own. */
 export const rowFields = ["method", "T", "when"] as const satisfies readonly (keyof Protocol)[];
@@ -34,13 +34,13 @@ export function fieldOf(protocol: Protocol, field: string): unknown {
  * Proves that runs may stand in one table or figure.
  * @throws {RefusedInput} when there is none, or naming every field in which one differs from the first.
  */
-export function requireAlike(runs: readonly RunResult[], allowed: readonly string[] = rowFields): void {
+export function requireAlike(runs: readonly ScoredRun[], allowed: readonly string[] = rowFields): void {
   const first = firstOf(runs);
   for (const [i, run] of runs.entries()) {
     const found = differences(first.protocol, run.protocol, allowed);
     if (found.length === 0) continue;
     throw new RefusedInput("runs of unlike protocols cannot stand side by side unmarked", {
-      where: `run ${i + 1}${run.folder === null ? "" : ` (${run.folder})`}, compared with run 1`,
+      where: `run ${i + 1}${run.folder ? ` (${run.folder})` : ""}, compared with run 1`,
       found: describe(found),
       expected: `the same protocol but for ${allowed.join(", ")}`,
       hint: "mark: true adds a footnote to each row that differs",
@@ -50,7 +50,7 @@ export function requireAlike(runs: readonly RunResult[], allowed: readonly strin
 
 /** Footnotes for runs that differ from the first: a mark per run ("" for those like it), and the text of each mark. */
 export function footnotes(
-  runs: readonly RunResult[],
+  runs: readonly ScoredRun[],
   allowed: readonly string[] = rowFields,
 ): { marks: string[]; notes: string[] } {
   const first = firstOf(runs);
@@ -66,7 +66,7 @@ export function footnotes(
 }
 
 /** What the numbers of these runs mean, in words: the text under a table or a figure. Every value that occurs is named. */
-export function caption(runs: readonly RunResult[]): string {
+export function caption(runs: readonly ScoredRun[]): string {
   firstOf(runs);
   const every = (text: (protocol: Protocol) => unknown) =>
     [...new Set(runs.map((run) => String(text(run.protocol))))].join(" or ");
@@ -91,14 +91,14 @@ function templateText(protocol: Protocol): string {
   return protocol.doubleBos ? "chat template, a second BOS in front" : "chat template";
 }
 
-function optionsLine(runs: readonly RunResult[], method: string): string {
+function optionsLine(runs: readonly ScoredRun[], method: string): string {
   const all = runs.filter((run) => run.protocol.method === method).map((run) => run.protocol.options);
   const names = [...new Set(all.flatMap((options) => Object.keys(options)))];
   const every = (name: string) => [...new Set(all.map((options) => show(options[name])))].join(" or ");
   return `${method}: ${names.map((name) => `${name} ${every(name)}`).join(", ")}.`;
 }
 
-function firstOf(runs: readonly RunResult[]): RunResult {
+function firstOf(runs: readonly ScoredRun[]): ScoredRun {
   const [first] = runs;
   if (first === undefined) {
     throw new RefusedInput("there is no run to show", { where: "runs", found: "0 runs", expected: "at least one run" });

@@ -2,8 +2,7 @@ import { DataFrame } from "danfojs-node";
 import { RefusedInput, show } from "../core/errors.js";
 import { createRng } from "../core/rng.js";
 import { bootstrapInterval, mean } from "../core/stats.js";
-import type { ProbeScore, RecordScore } from "../eval/types.js";
-import type { RunResult } from "../run/types.js";
+import type { RunResult, ScoredProbe, ScoredRecord, ScoredRun } from "../run/types.js";
 import { fieldOf, footnotes, requireAlike, rowFields } from "./protocols.js";
 import {
   anyHas,
@@ -13,6 +12,8 @@ import {
   probeKinds,
   probesOf,
   secondsOf,
+  secondsOfEdit,
+  secondsPerEdit,
   valuesOf,
 } from "./values.js";
 
@@ -40,26 +41,28 @@ export function casesFrame(run: RunResult): DataFrame {
       ...byKind(record, kinds, "Route", (probes) => [...new Set(probes.map((probe) => probe.route))].join(", ")),
       steps: edit?.steps.length ?? null,
       stoppedEarly: edit?.stoppedEarly ?? null,
-      seconds: edit === undefined ? null : edit.seconds.frozen + edit.seconds.steps,
+      seconds: edit === undefined ? null : secondsOfEdit(edit),
     };
   });
   return frameOf(rows, "records of the run");
 }
 
-/** One row per block: which records it holds, mean scores, the number of records behind each, seconds of its edits. */
-export function blocksFrame(run: RunResult): DataFrame {
-  const blocks = new Map<number, RecordScore[]>();
+/**
+ * One row per block: which records it holds, mean scores, the number of records behind each, seconds of its edits (null
+ * where a summary keeps only their mean).
+ */
+export function blocksFrame(run: ScoredRun): DataFrame {
+  const blocks = new Map<number, ScoredRecord[]>();
   for (const score of run.scores) blocks.set(score.block, [...(blocks.get(score.block) ?? []), score]);
   const rows = [...blocks].map(([block, scores]): Row => {
     const records = scores.map((score) => score.record);
-    const seconds = secondsOf(run, new Set(records));
     return {
       block,
       firstRecord: Math.min(...records),
       lastRecord: Math.max(...records),
       records: records.length,
       ...Object.assign({}, ...shownMeasures([run]).map((name) => meanColumns(scores, name))),
-      seconds: seconds.length === 0 ? null : seconds.reduce((total, s) => total + s, 0),
+      seconds: secondsOf(run, new Set(records)),
     };
   });
   return frameOf(rows, "blocks of the run");
@@ -78,22 +81,21 @@ export interface SummaryOptions {
  * before the edits, the share of each kind of probe that the router left to the untouched model, and seconds per edit.
  * @throws {RefusedInput} naming the fields in which runs differ that may not, unless they are marked.
  */
-export function summaryFrame(runs: readonly RunResult[], options: SummaryOptions = {}): DataFrame {
+export function summaryFrame(runs: readonly ScoredRun[], options: SummaryOptions = {}): DataFrame {
   const { allow = rowFields, mark = false } = options;
   if (!mark) requireAlike(runs, allow);
   const { marks } = footnotes(runs, allow);
-  const rows = runs.map((run, i): Row => {
-    const seconds = secondsOf(run);
-    return {
+  const rows = runs.map(
+    (run, i): Row => ({
       ...Object.fromEntries(allow.map((field) => [field, cellOf(fieldOf(run.protocol, field))])),
       ...(mark ? { mark: marks[i] as string } : {}),
       records: run.scores.length,
       blocks: new Set(run.scores.map((score) => score.block)).size,
       ...Object.assign({}, ...shownMeasures(runs).map((name) => intervalColumns(run, name))),
       ...Object.assign({}, ...probeKinds.filter((kind) => anyHas(runs, kind)).map((kind) => shareOfMain(run, kind))),
-      secondsPerEdit: seconds.length === 0 ? null : mean(seconds),
-    };
-  });
+      secondsPerEdit: secondsPerEdit(run),
+    }),
+  );
   return frameOf(rows, "runs");
 }
 
@@ -120,10 +122,10 @@ export function frameOf(rows: readonly Row[], what: string): DataFrame {
 
 /** A column per kind of probe, named after it. */
 function byKind(
-  record: RecordScore,
+  record: ScoredRecord,
   kinds: readonly ProbeKind[],
   ending: string,
-  cell: (probes: readonly ProbeScore[]) => Cell,
+  cell: (probes: readonly ScoredProbe[]) => Cell,
 ): Row {
   const columns = kinds.map((kind) => {
     const probes = probesOf(record, kind);
@@ -132,18 +134,18 @@ function byKind(
   return Object.fromEntries(columns);
 }
 
-function shownMeasures(runs: readonly RunResult[]): MeasureName[] {
+function shownMeasures(runs: readonly ScoredRun[]): MeasureName[] {
   const portability: MeasureName[] = anyHas(runs, "portability") ? ["portability"] : [];
   return ["rewrite", "rephrase", "locality", "average", ...portability, "preRewrite", "preRephrase"];
 }
 
-function meanColumns(scores: readonly RecordScore[], name: MeasureName): Row {
+function meanColumns(scores: readonly ScoredRecord[], name: MeasureName): Row {
   const values = valuesOf(scores, name);
   return { [name]: values.length === 0 ? null : mean(values), [`${name}Records`]: values.length };
 }
 
 /** The interval's generator is keyed by the run's seed and the column: the same run gives the same interval anywhere. */
-function intervalColumns(run: RunResult, name: MeasureName): Row {
+function intervalColumns(run: ScoredRun, name: MeasureName): Row {
   const values = valuesOf(run.scores, name);
   const rng = createRng(run.protocol.seed).fork("bootstrap", name);
   const interval = values.length === 0 ? { mean: null, low: null, high: null } : bootstrapInterval(values, { rng });
@@ -155,7 +157,7 @@ function intervalColumns(run: RunResult, name: MeasureName): Row {
   };
 }
 
-function shareOfMain(run: RunResult, kind: ProbeKind): Row {
+function shareOfMain(run: ScoredRun, kind: ProbeKind): Row {
   const probes = run.scores.flatMap((record) => probesOf(record, kind));
   const routed = probes.map((probe): number => (probe.route === "main" ? 1 : 0));
   return { [`${kind}ToMain`]: routed.length === 0 ? null : mean(routed) };

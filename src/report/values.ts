@@ -1,13 +1,14 @@
 import { LabFailure } from "../core/errors.js";
-import type { ProbeScore, RecordScore } from "../eval/types.js";
-import type { RunResult } from "../run/types.js";
+import { mean } from "../core/stats.js";
+import type { EditTrace } from "../edit/trace.js";
+import type { ScoredProbe, ScoredRecord, ScoredRun } from "../run/types.js";
 
 /** The probes of a record, in the order of tables. */
 export const probeKinds = ["rewrite", "rephrase", "locality", "portability"] as const;
 export type ProbeKind = (typeof probeKinds)[number];
 
 /** A number of a record; null where it has no such probe. */
-type Measure = (score: RecordScore) => number | null;
+type Measure = (score: ScoredRecord) => number | null;
 
 /** The measures that tables average over records. A record with several probes of a kind counts once, with their mean. */
 export const measures = {
@@ -22,14 +23,14 @@ export const measures = {
 export type MeasureName = keyof typeof measures;
 
 /** All probes of one kind of a record: none, one, or several. */
-export function probesOf(record: RecordScore, kind: ProbeKind): ProbeScore[] {
+export function probesOf(record: ScoredRecord, kind: ProbeKind): readonly ScoredProbe[] {
   const probes = record[kind];
   if (probes === null) return [];
-  return Array.isArray(probes) ? probes : [probes];
+  return "score" in probes ? [probes] : probes;
 }
 
 /** Whether any record of any run has a probe of the kind. */
-export function anyHas(runs: readonly RunResult[], kind: ProbeKind): boolean {
+export function anyHas(runs: readonly ScoredRun[], kind: ProbeKind): boolean {
   return runs.some((run) => run.scores.some((record) => probesOf(record, kind).length > 0));
 }
 
@@ -37,7 +38,7 @@ export function anyHas(runs: readonly RunResult[], kind: ProbeKind): boolean {
  * A measure of every record that has it, in the order of the records.
  * @throws {LabFailure} naming the record whose value is not finite: it is a fault to show, never one to leave out.
  */
-export function valuesOf(records: readonly RecordScore[], name: MeasureName): number[] {
+export function valuesOf(records: readonly ScoredRecord[], name: MeasureName): number[] {
   const measure: Measure = measures[name];
   const values: number[] = [];
   for (const record of records) {
@@ -51,20 +52,29 @@ export function valuesOf(records: readonly RecordScore[], name: MeasureName): nu
   return values;
 }
 
-/** Seconds of each edit with its frozen part; of all edits or of those of some records. */
-export function secondsOf(run: RunResult, records?: ReadonlySet<number>): number[] {
-  const edits = records ? run.edits.filter((edit) => records.has(edit.record)) : run.edits;
-  return edits.map((edit) => edit.seconds.frozen + edit.seconds.steps);
+/** Seconds of all edits of some records, with their frozen parts; null where they were not kept. */
+export function secondsOf(run: ScoredRun, records: ReadonlySet<number>): number | null {
+  const edits = run.edits?.filter((edit) => records.has(edit.record)) ?? [];
+  return edits.length === 0 ? null : edits.reduce((total, edit) => total + secondsOfEdit(edit), 0);
+}
+
+/** Mean seconds of an edit with its frozen part; null where nothing was measured. */
+export function secondsPerEdit(run: ScoredRun): number | null {
+  return run.edits?.length ? mean(run.edits.map(secondsOfEdit)) : (run.secondsPerEdit ?? null);
+}
+
+export function secondsOfEdit({ seconds }: Pick<EditTrace, "seconds">): number {
+  return seconds.frozen + seconds.steps;
 }
 
 /** Mean of a record's probes of one kind; NaN scores stay NaN, for the caller to refuse or to show. */
-function kindScore(record: RecordScore, kind: ProbeKind): number | null {
+function kindScore(record: ScoredRecord, kind: ProbeKind): number | null {
   const scores = probesOf(record, kind).map((probe) => probe.score);
   return scores.length === 0 ? null : scores.reduce((total, score) => total + score, 0) / scores.length;
 }
 
 /** Mean of rewrite, rephrase and locality (the paper's Avg.); null unless the record has all three. */
-function averageScore(record: RecordScore): number | null {
+function averageScore(record: ScoredRecord): number | null {
   const rephrase = kindScore(record, "rephrase");
   const locality = kindScore(record, "locality");
   return rephrase === null || locality === null ? null : (record.rewrite.score + rephrase + locality) / 3;

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { z } from "zod";
 import { RefusedInput } from "../core/errors.js";
 import { readJsonFile, requireWritableFolder, writeFileAtomic } from "../core/files.js";
-import { canonicalJson } from "../core/hash.js";
+import { canonicalJson, sha256File } from "../core/hash.js";
 import { type JsonlWriter, openJsonl, readJsonl } from "../core/jsonl.js";
 import type { EditTrace } from "../edit/trace.js";
 import type { RecordScore } from "../eval/types.js";
@@ -24,9 +24,15 @@ const FORMAT = "wise-lab run, version 1";
 const LINE_FILES = ["edits", "timings", "scores"] as const;
 type LineFile = (typeof LINE_FILES)[number];
 
+/** A protocol in a file that this project wrote. */
+export const protocolSchema = z.custom<Protocol>(
+  (value) => typeof value === "object" && value !== null && "T" in value,
+  "the protocol of a run",
+);
+
 const configSchema = z.object({
   format: z.literal(FORMAT),
-  protocol: z.custom<Protocol>((value) => typeof value === "object" && value !== null && "T" in value),
+  protocol: protocolSchema,
   templates: z.array(z.string()),
 });
 
@@ -147,6 +153,17 @@ function endOfLine(bytes: Buffer, line: number): number {
 
 function readIfThere(file: string): Buffer {
   return existsSync(file) ? readFileSync(file) : Buffer.alloc(0);
+}
+
+/** What identifies the run in a folder. @throws {RefusedInput} when the folder holds none */
+export async function readRunConfig(path: string): Promise<RunConfig> {
+  const { protocol, templates } = await readConfig(path);
+  return { protocol, templates };
+}
+
+/** sha256 of the two files that hold what a run found, the same in every rerun. */
+export async function hashRun(path: string): Promise<{ edits: string; scores: string }> {
+  return { edits: await sha256File(fileOf(path, "edits")), scores: await sha256File(fileOf(path, "scores")) };
 }
 
 /** Reads a run, finished or not: the blocks that are finished. @throws {RefusedInput} when the folder holds none */

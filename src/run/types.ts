@@ -1,5 +1,5 @@
 import type { EditTrace } from "../edit/trace.js";
-import type { RecordScore } from "../eval/types.js";
+import type { MemoryReading, ProbeScore, RecordScore } from "../eval/types.js";
 
 /** When a record is scored: by its block's final model (the paper, eq. 9) or right after its own edit (EasyEdit since 2026-06-11). */
 export type When = "after-all" | "after-each";
@@ -37,4 +37,26 @@ export interface RunResult {
   edits: EditTrace[];
   /** Folder it was read from or written to, when there is one. */
   folder: string | null;
+}
+
+/** What tables and figures read of a probe. */
+export interface ScoredProbe extends Pick<ProbeScore, "score" | "preScore" | "exact" | "route"> {
+  readings: readonly Pick<MemoryReading, "memory" | "delta" | "threshold">[];
+}
+
+/** What tables and figures read of a record. */
+export interface ScoredRecord extends Pick<RecordScore, "record" | "block"> {
+  rewrite: ScoredProbe;
+  rephrase: ScoredProbe | null;
+  locality: readonly ScoredProbe[];
+  portability: readonly ScoredProbe[];
+}
+
+/** What tables and figures read of a run: a `RunResult`, or a `RunSummary` where seconds are kept as their mean alone. */
+export interface ScoredRun {
+  protocol: Protocol;
+  scores: readonly ScoredRecord[];
+  edits?: readonly Pick<EditTrace, "record" | "seconds">[];
+  secondsPerEdit?: number;
+  folder?: string | null;
 }

@@ -1,7 +1,6 @@
 import type { Annotation, Data, LayoutAxis, Shape, YAxisName } from "plotly.js-dist";
 import { RefusedInput } from "../../core/errors.js";
-import type { ProbeScore } from "../../eval/types.js";
-import type { RunResult } from "../../run/types.js";
+import type { ScoredProbe, ScoredRun } from "../../run/types.js";
 import type { Figure } from "../figure.js";
 import {
   axis,
@@ -35,10 +34,8 @@ const FOOT = 0.33;
  * one nearest to taking over counts. A ratio is drawn because every block has a threshold of its own.
  * @throws {RefusedInput} when no probe was read against a memory, or a threshold is not above 0.
  */
-export function routingHistogram(run: RunResult, options: FigureOptions = {}): Figure {
-  const probes = new Map(
-    kinds.map((kind) => [kind, run.scores.flatMap((record) => probesOf(record, kind)).filter(isRead)]),
-  );
+export function routingHistogram(run: ScoredRun, options: FigureOptions = {}): Figure {
+  const probes = new Map(kinds.map((kind) => [kind, readProbes(run, kind)]));
   const shown = kinds.filter((kind) => probes.get(kind)?.length);
   if (shown.length === 0) {
     throw new RefusedInput("no probe of the run was read against a memory", {
@@ -49,7 +46,7 @@ export function routingHistogram(run: RunResult, options: FigureOptions = {}): F
   }
   const theme = createTheme(options.medium);
   const panels = shown.map((kind, i) => ({ kind, suffix: i === 0 ? "" : `${i + 1}`, probes: probes.get(kind) ?? [] }));
-  const ratios = panels.flatMap((panel) => panel.probes.map(ratioOf));
+  const ratios = panels.flatMap((panel) => panel.probes.map(({ ratio }) => ratio));
   const lastEdge = Math.min(LAST_EDGE, Math.max(1.5, Math.floor(Math.max(...ratios) * 2) / 2 + 0.5));
   const plot = panels.length * (BAND + PANEL) - BAND; // the first band is the top margin
   const tops = panels.map((_, i) => 1 - (i * (BAND + PANEL)) / plot);
@@ -73,34 +70,44 @@ export function routingHistogram(run: RunResult, options: FigureOptions = {}): F
   };
 }
 
+/** A probe that was read against a memory. */
+interface ReadProbe {
+  /** Delta / threshold of the memory nearest to taking over, or furthest past it. */
+  ratio: number;
+  toMemory: boolean;
+}
+
 interface Panel {
   kind: Kind;
   /** Number of the panel's y axis in plotly's names: "", "2", "3". */
   suffix: string;
-  probes: readonly ProbeScore[];
+  probes: readonly ReadProbe[];
 }
 
-function isRead(probe: ProbeScore): boolean {
-  return probe.readings.length > 0;
+function readProbes(run: ScoredRun, kind: Kind): ReadProbe[] {
+  return run.scores.flatMap((record) =>
+    probesOf(record, kind)
+      .filter(({ readings }) => readings.length > 0)
+      .map(({ readings, route }) => ({
+        ratio: Math.max(...readings.map((reading) => ratioOf(reading, `${kind} of record ${record.record}`))),
+        toMemory: route !== "main",
+      })),
+  );
 }
 
-/** Delta / threshold of the memory nearest to taking over, or furthest past it. */
-function ratioOf(probe: ProbeScore): number {
-  const ratios = probe.readings.map(({ memory, delta, threshold }) => {
-    if (threshold > 0) return delta / threshold;
-    throw new RefusedInput("a threshold of 0 or less has no ratio to draw", {
-      where: `reading of ${memory} for "${probe.prompt}"`,
-      found: threshold,
-      expected: "a threshold above 0 (an act_ratio above 0)",
-    });
+function ratioOf({ memory, delta, threshold }: ScoredProbe["readings"][number], where: string): number {
+  if (threshold > 0) return delta / threshold;
+  throw new RefusedInput("a threshold of 0 or less has no ratio to draw", {
+    where: `reading of ${memory}, ${where}`,
+    found: threshold,
+    expected: "a threshold above 0 (an act_ratio above 0)",
   });
-  return Math.max(...ratios);
 }
 
 function bars({ kind, suffix, probes }: Panel, lastEdge: number, theme: Theme): Data {
   const counts = Array.from({ length: Math.round(lastEdge * BINS) }, () => 0);
-  for (const probe of probes) {
-    const bin = Math.min(Math.floor(ratioOf(probe) * BINS), counts.length - 1);
+  for (const { ratio } of probes) {
+    const bin = Math.min(Math.floor(ratio * BINS), counts.length - 1);
     counts[bin] = (counts[bin] ?? 0) + 1;
   }
   const { color, tint } = metricStyles[kind];
@@ -138,7 +145,7 @@ function thresholdLine(theme: Theme): Partial<Shape> {
 }
 
 function panelLabel({ kind, probes }: Panel, top: number, theme: Theme): Partial<Annotation> {
-  const share = probes.filter((probe) => probe.route !== "main").length / probes.length;
+  const share = probes.filter(({ toMemory }) => toMemory).length / probes.length;
   return label(`${kind}: ${(100 * share).toFixed(0)}% to a memory`, {
     xref: "paper",
     x: 1,

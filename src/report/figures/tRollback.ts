@@ -1,6 +1,6 @@
 import type { Data } from "plotly.js-dist";
 import { RefusedInput } from "../../core/errors.js";
-import type { RunResult } from "../../run/types.js";
+import type { ScoredRun } from "../../run/types.js";
 import type { Figure } from "../figure.js";
 import { requireAlike } from "../protocols.js";
 import { rowsOf, summaryFrame } from "../tables.js";
@@ -14,10 +14,10 @@ const APART = 0.09;
  * Rewrite, rephrase and locality over T, with 95% bootstrap intervals over records. "all" stands last.
  * @throws {RefusedInput} when the runs differ in anything but T, or two have the same T.
  */
-export function tRollback(runs: readonly RunResult[], options: FigureOptions = {}): Figure {
+export function tRollback(runs: readonly ScoredRun[], options: FigureOptions = {}): Figure {
   requireAlike(runs, ["T"]);
   const ordered = [...runs].sort((a, b) => order(a) - order(b));
-  const twice = ordered.find((run, i) => i > 0 && order(run) === order(ordered[i - 1] as RunResult));
+  const twice = ordered.find((run, i) => i > 0 && order(run) === order(ordered[i - 1] as ScoredRun));
   if (twice) {
     throw new RefusedInput("two runs of one T cannot share a place on the axis", {
       where: "runs",
@@ -69,7 +69,7 @@ export function tRollback(runs: readonly RunResult[], options: FigureOptions = {
   };
 }
 
-function order(run: RunResult): number {
+function order(run: ScoredRun): number {
   return run.protocol.T === "all" ? Number.POSITIVE_INFINITY : run.protocol.T;
 }
 

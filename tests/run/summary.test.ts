@@ -1,0 +1,118 @@
+import { readFile, stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { routingHistogram } from "../../src/report/figures/routingHistogram.js";
+import { tRollback } from "../../src/report/figures/tRollback.js";
+import { renderSummary } from "../../src/report/format.js";
+import { blocksFrame, rowsOf, summaryFrame } from "../../src/report/tables.js";
+import { blocksOf } from "../../src/run/blocks.js";
+import { openRunFolder, readRun } from "../../src/run/folder.js";
+import { readRunSummary, summarizeRun, writeRunSummary } from "../../src/run/summary.js";
+import type { RunResult } from "../../src/run/types.js";
+import { refusal, temporaryFolder } from "../model/support.js";
+import { sampleRun } from "../report/sample.js";
+import { openQuickLab } from "./support.js";
+
+const COMMAND = "wise-lab run --T 2";
+
+/** Writes a run that was made up to a folder, as a runner does, up to a block. */
+async function folderOf(
+  { protocol, edits, scores }: RunResult,
+  stopBefore = Number.POSITIVE_INFINITY,
+): Promise<string> {
+  const path = join(await temporaryFolder(), "run");
+  const folder = await openRunFolder(path, { protocol, templates: ["{}", "So {}"] });
+  for (const { index, start, end } of blocksOf(protocol.records, protocol.T)) {
+    if (index >= stopBefore) break;
+    for (const edit of edits.slice(start, end)) folder.edit(edit);
+    for (const score of scores.slice(start, end)) folder.score(score);
+    folder.finishBlock(index);
+  }
+  folder.close();
+  return path;
+}
+
+/** The path of a summary written of a made-up run, and the run as its folder has it. */
+async function summaryOf(run: RunResult): Promise<{ path: string; run: RunResult }> {
+  const folder = await folderOf(run);
+  const path = join(await temporaryFolder(), "summary.json");
+  await writeRunSummary(await summarizeRun(folder, COMMAND), path);
+  return { path, run: await readRun(folder) };
+}
+
+/** A run with every shape a record can have. */
+function manifold(): RunResult {
+  const run = sampleRun({ T: 7, records: 16 });
+  const [first, second, third] = run.scores;
+  if (!first || !second || !third) throw new Error("the sample is too short");
+  first.rephrase = null;
+  second.locality = [];
+  third.locality = [...third.locality, { ...first.rewrite, score: 2 / 3, preScore: null, exact: false, route: "main" }];
+  third.portability = [{ ...first.rewrite, score: 5 / 7, exact: false, route: "memory-3", readings: [] }];
+  return run;
+}
+
+describe("a summary", () => {
+  test("gives the tables, captions and figures of the run's folder", async () => {
+    const { path, run } = await summaryOf(manifold());
+    const summary = await readRunSummary(path);
+    const other = sampleRun({ T: "all", records: 16 });
+    const options = { allow: ["T"], mark: true };
+    expect(rowsOf(summaryFrame([summary]))).toEqual(rowsOf(summaryFrame([run])));
+    expect(renderSummary([summary, other], "text", options)).toBe(renderSummary([run, other], "text", options));
+    const withoutSeconds = rowsOf(blocksFrame(run)).map((row) => ({ ...row, seconds: null }));
+    expect(rowsOf(blocksFrame(summary))).toEqual(withoutSeconds);
+    expect(tRollback([summary, other])).toEqual(tRollback([run, other]));
+    expect(routingHistogram(summary)).toEqual(routingHistogram(run));
+  });
+
+  test("of a real run does so too, and says where it came from", async () => {
+    const lab = await openQuickLab("save_freq=1", "merge_freq=2");
+    const folder = join(await temporaryFolder(), "run");
+    const run = await lab.run({ T: 4, out: folder });
+    const { templates } = lab;
+    lab.close();
+    const made = await summarizeRun(folder, COMMAND);
+    const path = join(folder, "summary.json");
+    await writeRunSummary(made, path);
+    const read = await readRunSummary(path);
+    expect(read).toEqual(made);
+    expect(read).toMatchObject({ command: COMMAND, templates, protocol: run.protocol });
+    expect(read.scores.map(({ steps }) => steps)).toEqual(run.edits.map(({ steps }) => steps.length));
+    expect(rowsOf(summaryFrame([read]))).toEqual(rowsOf(summaryFrame([run])));
+    expect(routingHistogram(read)).toEqual(routingHistogram(run));
+  });
+
+  test("of 1037 records is small, with one record per line", async () => {
+    const { path } = await summaryOf(sampleRun({ T: 10, records: 1037 }));
+    expect((await stat(path)).size).toBeLessThan(150_000);
+    const lines = (await readFile(path, "utf8")).split("\n");
+    expect(lines.filter((line) => /^\[\d+,\d+,[01],\[/.test(line))).toHaveLength(1037);
+  });
+
+  test("of a run that is not finished is refused", async () => {
+    const folder = await folderOf(sampleRun({ T: 7, records: 16 }), 2);
+    const error = await refusal(() => summarizeRun(folder, COMMAND));
+    expect(error).toMatchObject({ where: folder, found: "14 of 16 records", hint: COMMAND });
+  });
+});
+
+describe("a summary file is refused", () => {
+  test.each<[string, (text: string) => string, found: string, expected: string]>([
+    ["of another form", (text) => text.replace("version 1", "version 2"), "format", "wise-lab run summary, version 1"],
+    ["with a score that is none", (text) => text.replace('"2/3"', '"two"'), "0, 1 or a fraction", "version 1"],
+    ["with a record too few", (text) => text.replace(/^\[0,.*\n/m, ""), "15 records", "16, as its protocol says"],
+    ["with a memory unknown", (text) => text.replace('"memory-3"', '"nobody"'), "a memory", "version 1"],
+    ["with a memory that is not listed", (text) => text.replace(/,\n? *"memory-3"/, ""), "2", "1 to 1"],
+    ["that is cut short", (text) => text.slice(0, -10), "JSON", "JSON"],
+  ])("%s", async (_, damage, found, expected) => {
+    const { path } = await summaryOf(manifold());
+    const text = await readFile(path, "utf8");
+    expect(damage(text)).not.toBe(text);
+    await writeFile(path, damage(text));
+    const error = await refusal(() => readRunSummary(path));
+    expect(error.where).toContain(path);
+    expect(String(error.found)).toContain(found);
+    expect(error.expected).toContain(expected);
+  });
+});
