@@ -2,6 +2,7 @@
 import { Command, InvalidArgumentError, Option } from "commander";
 import type { TrainArguments } from "./cli/lab.js";
 import type { RunArguments } from "./cli/run.js";
+import type { StudyArguments } from "./cli/study.js";
 import type { SweepArguments } from "./cli/sweep.js";
 import { Interrupted, LabFailure, RefusedInput } from "./core/errors.js";
 import { BACKENDS, type BackendName } from "./tensor/names.js";
@@ -89,6 +90,18 @@ withRunOptions(
   .requiredOption("--out <folder>", "folder of the run folders; they are continued from there")
   .action((options: SweepArguments) =>
     run(async (signal) => (await import("./cli/sweep.js")).sweepCommand(options, signal)),
+  );
+
+program
+  .command("study")
+  .description("the project's own study: T = 1, 10, 100, 1000 with WISE-Retrieve and WISE-Merge, all records")
+  .option("--limit <number>", "use the first records only", wholeNumber)
+  .addOption(workersOption())
+  .option("--out <folder>", "folder of the run folders, to continue from; runs/study by default")
+  .option("--save", "write the summaries that come with the project (data/lab/study)")
+  .addOption(backendOption())
+  .action((options: StudyArguments) =>
+    run(async (signal) => (await import("./cli/study.js")).studyCommand(options, signal)),
   );
 
 /** A run that a sweep started ends with the sweep, also when that was killed: the channel to it is then gone. */

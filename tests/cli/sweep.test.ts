@@ -56,3 +56,9 @@ describe("wise-lab sweep refuses before the first run", () => {
     expect(stderr).toMatch(/^wise-lab: a grid axis is not understood\n {2}where: --grid\n {2}found: n_iter=\n/);
   });
 });
+
+test("wise-lab study refuses to save a part of itself as the study", async () => {
+  const { status, stdout, stderr } = await wiseLab("study", "--limit", "5", "--save");
+  expect({ status, stdout }).toEqual({ status: 1, stdout: "" });
+  expect(stderr).toMatch(/^ {2}found: --limit 5\n {2}expected: --save without --limit$/m);
+});

@@ -1,0 +1,43 @@
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { rowsOf, summaryFrame } from "../../src/report/tables.js";
+import { blocksOf } from "../../src/run/blocks.js";
+import { openRunFolder } from "../../src/run/folder.js";
+import { readStudy, saveStudy, studyFields, studyPoints } from "../../src/run/study.js";
+import { refusal, temporaryFolder } from "../model/support.js";
+import { sampleProtocol, sampleRun } from "../report/sample.js";
+
+/** Run folders under the names of the study's points, of runs that were made up. */
+async function madeUpRuns(): Promise<string> {
+  const out = await temporaryFolder();
+  for (const point of studyPoints) {
+    const options = { ...sampleProtocol.options, retrieve: point.set.includes("retrieve=true") };
+    const { protocol, edits, scores } = sampleRun({ T: Number(point.T), records: 12, options });
+    const folder = await openRunFolder(join(out, point.name), { protocol, templates: ["{}"] });
+    for (const edit of edits) folder.edit(edit);
+    for (const score of scores) folder.score(score);
+    for (const { index } of blocksOf(12, protocol.T)) folder.finishBlock(index);
+    folder.close();
+  }
+  return out;
+}
+
+test("saved summaries of the study are read in the order of its table", async () => {
+  const saved = join(await temporaryFolder(), "study");
+  expect(await saveStudy(await madeUpRuns(), saved)).toBe(saved);
+  const rows = rowsOf(summaryFrame(await readStudy(saved), { allow: studyFields }));
+  expect(rows.map((row) => [row.T, row["options.retrieve"], row.records])).toEqual([
+    [1, true, 12],
+    [1, false, 12],
+    [10, true, 12],
+    [10, false, 12],
+    [100, true, 12],
+    [100, false, 12],
+    [1000, true, 12],
+    [1000, false, 12],
+  ]);
+  await rm(join(saved, "T10-merge.json"));
+  const error = await refusal(() => readStudy(saved));
+  expect(error).toMatchObject({ where: join(saved, "T10-merge.json"), hint: "npm run study -- --save" });
+});
