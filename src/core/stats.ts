@@ -16,6 +16,8 @@ export interface BootstrapOptions {
   resamples?: number;
   /** Share of resampled means inside the interval. */
   level?: number;
+  /** Values in a resample, to see what a mean of so many is worth. Default: as many as there are. */
+  draws?: number;
 }
 
 export interface PermutationOptions {
@@ -38,14 +40,14 @@ export function mean(values: readonly number[]): number {
  * @throws {LabFailure} when there are no values or one is not finite.
  */
 export function bootstrapInterval(values: readonly number[], options: BootstrapOptions): Interval {
-  const { rng, resamples = 2_000, level = 0.95 } = options;
+  const { rng, resamples = 2_000, level = 0.95, draws = values.length } = options;
   requireFinite(values, "a bootstrap interval");
   const n = values.length;
   const means = new Float64Array(resamples);
   for (let r = 0; r < resamples; r++) {
     let total = 0;
-    for (let i = 0; i < n; i++) total += values[rng.integer(n)] as number;
-    means[r] = total / n;
+    for (let i = 0; i < draws; i++) total += values[rng.integer(n)] as number;
+    means[r] = total / draws;
   }
   means.sort();
   const tail = (1 - level) / 2;

@@ -44,7 +44,7 @@ export interface PublishedRow {
   /** Of the record file, where it is known which one it was. */
   dataSha256: Known<string>;
   records: Known<number>;
-  T: Known<number | "all">;
+  T: Known<number>;
   when: Known<When>;
   metric: Known<string>;
   locality: Known<string>;
@@ -80,7 +80,7 @@ const rowSchema = z.strictObject({
   data: text,
   dataSha256: z.union([z.string().regex(/^[0-9a-f]{64}$/), unknown], "64 hex digits, or unknown"),
   records: z.union([count, unknown], "a whole number above 0, or unknown"),
-  T: z.union([count, z.literal("all"), unknown], "a whole number above 0, all, or unknown"),
+  T: z.union([count, unknown], "a whole number above 0, or unknown"),
   when: z.enum(["after-all", "after-each", "unknown"], "after-all, after-each or unknown"),
   metric: text,
   locality: text,
