@@ -20,6 +20,14 @@ export { followEdit, followRun } from "./notebook/follow.js";
 export { type Progress, progress } from "./notebook/progress.js";
 export { runGolden } from "./parity/golden.js";
 export { answerRows, probeRows } from "./report/answers.js";
+export {
+  type CompareOptions,
+  compareWithPublished,
+  comparisonFrame,
+  intervalOfRecords,
+  type PublishedComparison,
+  type Verdict,
+} from "./report/compare.js";
 export { exportFigure, renderFigure } from "./report/export.js";
 export type { Figure } from "./report/figure.js";
 export { lossCurve } from "./report/figures/lossCurve.js";
@@ -27,6 +35,14 @@ export { routingDistances } from "./report/figures/routingDistances.js";
 export { routingHistogram } from "./report/figures/routingHistogram.js";
 export { tRollback } from "./report/figures/tRollback.js";
 export { renderSummary, summaryView, toCsv, toMarkdown, toText } from "./report/format.js";
+export { escapeLatex, type LatexColumn, type LatexOptions, toLatex } from "./report/latex.js";
+export {
+  type PublishedFilter,
+  type PublishedRow,
+  publishedCaption,
+  publishedFrame,
+  readPublished,
+} from "./report/published.js";
 export { blocksFrame, casesFrame, summaryFrame } from "./report/tables.js";
 export { readRun } from "./run/folder.js";
 export { DEFAULT_MODEL, DEFAULT_RECORDS, projectFile } from "./run/inputs.js";

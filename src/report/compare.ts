@@ -8,6 +8,9 @@ import type { PublishedRow, PublishedScore } from "./published.js";
 import { frameOf, type Row, rowsOf, summaryFrame } from "./tables.js";
 import { type MeasureName, valuesOf } from "./values.js";
 
+/** More options that differ are counted in the reason, not told one by one: those of another model differ in most. */
+const TOLD_OPTIONS = 3;
+
 /** Scores that publications print and runs have. */
 const common = [
   "rewrite",
@@ -207,8 +210,12 @@ function reasonAgainst(
   scores: readonly ComparedScore[],
 ): string {
   const open = unknown.filter((field) => !MAY_BE_UNKNOWN.includes(field));
+  const isOption = ({ field }: ProtocolDifference) => field.startsWith("options.");
+  const inOptions = differs.filter(isOption);
+  const told = inOptions.length > TOLD_OPTIONS ? differs.filter((difference) => !isOption(difference)) : differs;
   return [
-    ...differs.map(({ field, published, measured }) => `${field} is ${short(measured)}, published ${short(published)}`),
+    ...told.map(({ field, published, measured }) => `${field} is ${short(measured)}, published ${short(published)}`),
+    ...(told === differs ? [] : [`${inOptions.length} options differ`]),
     ...(open.length === 0 ? [] : [`published without ${open.join(", ")}`]),
     ...(scores.some((score) => score.mean !== null) ? [] : ["no score in common"]),
   ].join("; ");

@@ -101,6 +101,13 @@ describe("compareWithPublished", () => {
     expect(comparison.scores.every((score) => score.mean !== null)).toBe(true);
   });
 
+  it("counts options when many differ", () => {
+    const options = { ...headline.options, lr: 1, steps: 70, alpha: 5, actRatio: 0.88 };
+    const comparison = compareWithPublished(headline, likeHeadline({ T: 5, options }));
+    expect(comparison.reason).toBe("T is 5, published 10; 4 options differ");
+    expect(comparison.differs).toContainEqual({ field: "options.lr", published: 0.9, measured: 1 });
+  });
+
   it("is not comparable when a template is stated and differs", () => {
     const comparison = compareWithPublished({ ...headline, chatTemplate: false }, likeHeadline());
     expect(comparison.reason).toBe("chatTemplate is true, published false");
