@@ -52,7 +52,7 @@ export interface SweepProgress {
 export interface SweepOptions {
   /** Folder of the run folders. */
   out: string;
-  /** Points that are run at once; by default one per core. */
+  /** Points that are run at once, by default one per core. Each gets its share of the cores as threads. */
   workers?: number | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: SweepProgress) => void) | undefined;
@@ -71,7 +71,8 @@ interface Job {
 
 /**
  * Runs every point as `wise-lab run` in a process of its own, several at once. Finished points are skipped without
- * loading the model, interrupted ones go on from their last finished block.
+ * loading the model, interrupted ones go on from their last finished block: to the same bytes, given the same points and
+ * number of workers.
  * @returns the runs, in the order of the points
  * @throws {RefusedInput} before the first process starts, for anything that any point cannot be run with
  * @throws {Interrupted} when the signal is aborted; its processes are ended, their finished blocks stay
@@ -83,12 +84,13 @@ export async function runSweep(
   options: SweepOptions,
 ): Promise<RunResult[]> {
   const jobs = await checkPoints(points, shared, options);
-  const open = jobs.filter((job) => !job.finished);
   const cores = availableParallelism();
-  const workers = Math.min(options.workers ?? cores, Math.max(1, open.length));
+  const workers = Math.max(1, Math.min(options.workers ?? cores, jobs.length));
+  // Of all points, not of those that are left: native TensorFlow rounds otherwise with another number of threads, and a
+  // point that goes on in a later sweep shall give the same bytes.
   const threads = Math.max(1, Math.floor(cores / workers));
   const failures: string[] = [];
-  const queue = [...open];
+  const queue = jobs.filter((job) => !job.finished);
   const stopProgress = followJobs(jobs, options.onProgress);
   try {
     const work = async () => {

@@ -5,20 +5,31 @@ import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Interrupted, LabFailure } from "../../src/core/errors.js";
-import { countLines } from "../../src/run/folder.js";
 import { openLab } from "../../src/run/lab.js";
 import { runSweep, type SweepPoint, type SweepProgress } from "../../src/run/sweep.js";
 import { errorOf } from "../edit/support.js";
 import { refusal, temporaryFolder } from "../model/support.js";
 import { bytesOfRun, startWiseLab, TINY_MODEL, TINY_RECORDS } from "./support.js";
 
-const SHARED = { model: TINY_MODEL, data: TINY_RECORDS, limit: 2, set: ["n_iter=2"], backend: "wasm" } as const;
+const RECORDS = 4;
+const SHARED = { model: TINY_MODEL, data: TINY_RECORDS, limit: RECORDS, set: ["n_iter=2"], backend: "wasm" } as const;
 const ONE: SweepPoint = { name: "T1,act_ratio=0.5", T: 1, set: ["act_ratio=0.5"] };
 const ALL: SweepPoint = { name: "Tall,act_ratio=0.5", T: "all", set: ["act_ratio=0.5"] };
 /** The same as a command line. */
 const COMMAND = [
   ...["sweep", "--T", "1", "--T", "all", "--grid", "act_ratio=0.5", "--workers", "2"],
-  ...["--model", TINY_MODEL, "--data", TINY_RECORDS, "--limit", "2", "--set", "n_iter=2", "--backend", "wasm"],
+  ...[
+    "--model",
+    TINY_MODEL,
+    "--data",
+    TINY_RECORDS,
+    "--limit",
+    String(RECORDS),
+    "--set",
+    "n_iter=2",
+    "--backend",
+    "wasm",
+  ],
 ];
 
 /** Holds the single runs of the points, made in this process, and a sweep that is finished. */
@@ -29,7 +40,7 @@ beforeAll(async () => {
   home = await mkdtemp(join(tmpdir(), "wise-lab-sweep-"));
   const lab = await openLab({ model: TINY_MODEL, backend: "wasm", hparams: { set: ["n_iter=2", "act_ratio=0.5"] } });
   for (const { T, name } of [ONE, ALL]) {
-    await lab.run({ data: TINY_RECORDS, limit: 2, T, out: join(home, "straight", name) });
+    await lab.run({ data: TINY_RECORDS, limit: RECORDS, T, out: join(home, "straight", name) });
   }
   lab.close();
   await runSweep([ONE, ALL], SHARED, { out: join(home, "sweep"), onProgress: (progress) => told.push(progress) });
@@ -49,16 +60,18 @@ async function expectStraightBytes(out: string): Promise<void> {
   }
 }
 
-/** Waits until a run of the sweep has begun its first block, or `over` says that there is nothing to wait for. */
-async function untilItEdits(out: string, over: () => boolean): Promise<void> {
-  const edited = () => [ONE, ALL].some(({ name }) => countLines(join(out, name)).edited > 0);
-  while (!edited() && !over()) await wait(5);
+/** Waits until a run of the sweep changes what stands in its folder. */
+async function untilItWrites(out: string): Promise<void> {
+  const files = [ONE, ALL].flatMap(({ name }) => [join(out, name, "timings.jsonl"), join(out, name, "scores.jsonl")]);
+  const written = () => files.map((file) => (existsSync(file) ? statSync(file).size : 0)).join();
+  const before = written();
+  while (written() === before) await wait(5);
 }
 
 describe("a sweep", () => {
   test("gives in each folder the bytes of a single run, and tells how far it is", async () => {
     await expectStraightBytes(join(home, "sweep"));
-    expect(told.at(-1)).toMatchObject({ points: 2, finished: 2, edited: 4, scored: 4, records: 4 });
+    expect(told.at(-1)).toMatchObject({ points: 2, finished: 2, edited: 8, scored: 8, records: 8 });
   });
 
   test("skips what is finished: no process touches its folder, and the runs come in the order asked for", async () => {
@@ -67,7 +80,7 @@ describe("a sweep", () => {
     const before = touched();
     const runs = await runSweep([ALL, ONE], SHARED, { out });
     expect(runs.map(({ protocol }) => protocol.T)).toEqual(["all", 1]);
-    expect(runs.map(({ scores }) => scores.length)).toEqual([2, 2]);
+    expect(runs.map(({ scores }) => scores.length)).toEqual([RECORDS, RECORDS]);
     expect(touched()).toEqual(before);
   });
 
@@ -78,7 +91,7 @@ describe("a sweep", () => {
     expect(error).toMatchObject({
       where: join(out, ALL.name, "run.json"),
       found: "records: 1",
-      expected: "records: 2",
+      expected: "records: 4",
     });
     expect(existsSync(join(out, ONE.name))).toBe(false);
   });
@@ -98,35 +111,33 @@ describe("a sweep", () => {
   });
 });
 
-describe("a sweep that is stopped goes on to the same bytes", () => {
-  test("by an aborted signal, which ends its processes", async () => {
-    const out = join(await temporaryFolder(), "sweep");
-    const controller = new AbortController();
-    const sweep = errorOf(runSweep([ONE, ALL], SHARED, { out, workers: 2, signal: controller.signal }));
-    await untilItEdits(out, () => false);
-    controller.abort();
-    expect(await sweep).toBeInstanceOf(Interrupted);
-    await runSweep([ONE, ALL], SHARED, { out }); // a process still at work would refuse its folder
-    await expectStraightBytes(out);
-  });
+test("stopped by its signal, by SIGINT and by SIGKILL, a sweep ends its processes and goes on to the same bytes", {
+  timeout: 120_000,
+}, async () => {
+  const out = join(await temporaryFolder(), "sweep");
+  const controller = new AbortController();
+  const aborted = errorOf(runSweep([ONE, ALL], SHARED, { out, workers: 2, signal: controller.signal }));
+  await untilItWrites(out);
+  controller.abort();
+  expect(await aborted).toBeInstanceOf(Interrupted);
 
-  test.each([
-    ["SIGKILL", { signal: "SIGKILL" }],
+  for (const [signal, end] of [
     ["SIGINT", { status: 130, stderr: expect.stringContaining("wise-lab: stopped during the sweep") }],
-  ] as const)("by %s to its process", async (signal, end) => {
-    const out = join(await temporaryFolder(), "sweep");
-    const { child, ended } = startWiseLab(...COMMAND, "--out", out);
-    await untilItEdits(out, () => child.exitCode !== null);
+    ["SIGKILL", { signal: "SIGKILL" }],
+  ] as const) {
+    const { child, ended } = startWiseLab(...COMMAND, "--out", out); // refused if a process were still at work
+    await untilItWrites(out);
     child.kill(signal);
     expect(await ended).toMatchObject(end);
-    await untilRunsEnd(out);
-    const again = await startWiseLab(...COMMAND, "--out", out).ended;
-    expect(again, again.stderr).toMatchObject({ status: 0, stdout: expect.stringContaining(`run folders: ${out}`) });
-    await expectStraightBytes(out);
-  });
+  }
+  await untilRunsEnd(out); // which SIGKILL to the sweep does not reach: they see that it is gone
+
+  const again = await startWiseLab(...COMMAND, "--out", out).ended;
+  expect(again, again.stderr).toMatchObject({ status: 0, stdout: expect.stringContaining(`run folders: ${out}`) });
+  await expectStraightBytes(out);
 });
 
-/** Waits until no process is at work in the folders: they see by themselves that the sweep is gone. */
+/** Waits until no process is at work in the folders. */
 async function untilRunsEnd(out: string): Promise<void> {
   for (const { name } of [ONE, ALL]) {
     const lock = join(out, name, "run.lock");
