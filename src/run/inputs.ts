@@ -12,9 +12,9 @@ export function projectFile(...parts: string[]): string {
   return fileURLToPath(new URL(["../..", ...parts].join("/"), import.meta.url));
 }
 
-/** The model and records that are used when none are named. */
-export const DEFAULT_MODEL = projectFile("data", "tiny-llama3");
-export const DEFAULT_RECORDS = projectFile("data", "tiny-records.json");
+/** The model and records that are used when none are named: the small LLaMA of the made-up world, and its 1037 edits. */
+export const DEFAULT_MODEL = projectFile("data", "lab-llama");
+export const DEFAULT_RECORDS = projectFile("data", "lab", "edits.json");
 
 /** Irrelevant prompts of the project's own, for record files that have no list of theirs. */
 const GENERAL_IRRELEVANT = projectFile("data", "irrelevant.json");
@@ -49,6 +49,12 @@ export async function findIrrelevant(
   return { list, notice };
 }
 
+/** Irrelevant prompts for edits made by hand: of its own world for the project's model, general ones for any other. */
+export function irrelevantByHand(model: string): Promise<IrrelevantList> {
+  const own = join(dirname(DEFAULT_RECORDS), "irrelevant.json");
+  return loadIrrelevant(model === DEFAULT_MODEL ? own : GENERAL_IRRELEVANT);
+}
+
 async function belonging(path: string, records: string): Promise<{ list: IrrelevantList; notice: string }> {
   const list = await loadIrrelevant(path);
   return { list, notice: `irrelevant prompts: ${list.name}, which belongs to ${basename(records)}` };
@@ -59,6 +65,7 @@ const knownShapes = [
   { preset: "llama-3-8b", layers: 32, hiddenSize: 4096, kvHeads: 8, vocabSize: 128256 },
   { preset: "mistral-7b", layers: 32, hiddenSize: 4096, kvHeads: 8, vocabSize: 32000 },
   { preset: "llama-2-7b", layers: 32, hiddenSize: 4096, kvHeads: 32, vocabSize: 32000 },
+  { preset: "lab", layers: 4, hiddenSize: 256, kvHeads: 2, vocabSize: 1024 },
   { preset: "tiny", layers: 4, hiddenSize: 64, kvHeads: 2, vocabSize: 1024 },
 ] as const;
 

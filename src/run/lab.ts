@@ -15,7 +15,7 @@ import { createCutStore } from "../model/cut-store.js";
 import { type LlamaModel, loadModel } from "../model/model.js";
 import { type BackendName, type BackendReport, selectBackend } from "../tensor/backend.js";
 import { parseT } from "./blocks.js";
-import { DEFAULT_MODEL, DEFAULT_RECORDS, findIrrelevant, withDefaultPreset } from "./inputs.js";
+import { DEFAULT_MODEL, DEFAULT_RECORDS, findIrrelevant, irrelevantByHand, withDefaultPreset } from "./inputs.js";
 import type { RunPlan } from "./plan.js";
 import { type RunProgress, runProtocol } from "./runner.js";
 import type { RunResult, When } from "./types.js";
@@ -95,12 +95,12 @@ export async function openLab(options: LabOptions = {}): Promise<Lab> {
   await close();
   const source = withDefaultPreset(options.hparams ?? {}, config);
   const method = await methodNamed(options.method ?? "wise").prepare(source, { layers: config.layers });
-  const { list } = await findIrrelevant(DEFAULT_RECORDS, undefined);
-  await worldOf(list); // refuses a list that has changed; a model that knows another world may still be edited with it
+  const irrelevant = await irrelevantByHand(folder);
+  await worldOf(irrelevant); // refuses a list that has changed
   const model = await loadModel(folder); // gigabytes, for some: after everything that can be refused without them
   try {
     const templates = await makeContextTemplates(model, options.signal);
-    return createLab({ model, backend, method, templates, irrelevant: list });
+    return createLab({ model, backend, method, templates, irrelevant });
   } catch (error) {
     model.dispose();
     throw error;

@@ -41,7 +41,7 @@ describe("wise-lab run", () => {
     const { status, stdout, stderr } = await wiseLab("run", ...request);
     expect(status, stderr).toBe(0);
     expect(stderr).toMatch(/block 2\/2 {2}edited 3\/3 {2}scored 3\/3/);
-    expect(stderr).toMatch(/^irrelevant prompts: .*tiny-records\.json$/m);
+    expect(stderr).toMatch(/^irrelevant prompts: .*edits\.json$/m);
     expect(stdout).toMatch(/\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]/);
     expect(stdout).toMatch(/T = 2, scored after-each/);
     expect(stdout).toContain(`run folder: ${out}`);

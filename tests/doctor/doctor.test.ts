@@ -30,7 +30,7 @@ describe("doctor", () => {
   });
 
   it("knows the committed model by the hash that results carry", () => {
-    expect(report.models).toContainEqual({ name: "tiny-llama3", sha256: expect.stringMatching(/^[0-9a-f]{64}$/) });
+    expect(report.models).toContainEqual({ name: "lab-llama", sha256: expect.stringMatching(/^[0-9a-f]{64}$/) });
   });
 
   it("finds the Jupyter that the tests find", () => {

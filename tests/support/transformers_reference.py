@@ -1,9 +1,9 @@
 """What Hugging Face Transformers computes with a model folder, in float32: the reference for transformers.test.ts.
 
-Needs torch and transformers 4.56 or newer. Whenever data/lab/model changes, its committed reference is made again, from
+Needs torch and transformers 4.56 or newer. Whenever data/lab-llama changes, its committed reference is made again, from
 the root of the repository:
 
-    python3 tests/support/transformers_reference.py data/lab/model tests/fixtures/transformers/prompts.json \
+    python3 tests/support/transformers_reference.py data/lab-llama tests/fixtures/transformers/prompts.json \
         > tests/fixtures/transformers/lab.json
 """
 

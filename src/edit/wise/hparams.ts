@@ -15,7 +15,8 @@ export const presets = {
   "mistral-7b": "Mistral-7B as released",
   "llama-3-8b": "LLaMA-3-8B as released since 2024-12-14",
   "llama-3-8b-2024-11": "LLaMA-3-8B as released before 2024-12-14: act_ratio 0.88",
-  tiny: "the four-layer checkpoint that comes with the project",
+  lab: "the small LLaMA of the made-up world that comes with the project; chosen on records that are not among its 1037",
+  tiny: "the four-layer golden checkpoint of the tests",
 } as const;
 
 /** With both a preset and a file, what the file leaves out comes from the preset; single settings win over both. */
