@@ -6,14 +6,15 @@ import { runNotebook } from "../notebook/run.js";
 import { renderSummary } from "../report/format.js";
 import { readRun } from "../run/folder.js";
 import { projectFile } from "../run/inputs.js";
+import { readStudy, studyFields } from "../run/study.js";
 import type { RunResult } from "../run/types.js";
 import { type BackendName, selectBackend } from "../tensor/backend.js";
 
 /** The notebooks of the main job, in order. */
 const NOTEBOOKS = ["01-one-edit", "02-t-rollback"] as const;
 
-/** The T values that notebook 02 runs, in the order of its table. */
-const RUN_FOLDERS = ["T1", "T2", "Tall"] as const;
+/** The run folders that notebook 02 makes, in the order of its table. */
+const RUN_FOLDERS = ["T1", "T10", "Tall"] as const;
 
 export interface StartArguments {
   out?: string;
@@ -40,6 +41,8 @@ export async function startCommand(options: StartArguments, signal: AbortSignal)
     if (options.save) await execute(notebook, { output: projectFile("notebooks", `${notebook}.ipynb`), signal });
   }
   console.log(`\n${renderSummary(await readRuns(join(out, "runs")), "text")}`);
+  console.log(`\nThe whole study, as it stands in data/lab/study (npm run study computes it anew):\n`);
+  console.log(renderSummary(await readStudy(), "text", { allow: studyFields }));
   console.log(`notebooks: ${here(options.save ? projectFile("notebooks") : out)}`);
   console.log(`runs:      ${here(join(out, "runs"))}`);
   console.log(`figures:   ${here(figures)}`);
