@@ -34,6 +34,7 @@ export { lossCurve } from "./report/figures/lossCurve.js";
 export { routingDistances } from "./report/figures/routingDistances.js";
 export { routingHistogram } from "./report/figures/routingHistogram.js";
 export { tRollback } from "./report/figures/tRollback.js";
+export { trainingLoss } from "./report/figures/trainingLoss.js";
 export { renderSummary, summaryView, toCsv, toMarkdown, toText } from "./report/format.js";
 export { escapeLatex, type LatexColumn, type LatexOptions, toLatex } from "./report/latex.js";
 export {

@@ -1,6 +1,9 @@
+import { join } from "node:path";
 import { generateWorld } from "../data/world/generate.js";
 import { readWorld, writeWorld } from "../data/world/store.js";
 import { formatDuration } from "../notebook/progress.js";
+import { exportFigure } from "../report/export.js";
+import { trainingLoss } from "../report/figures/trainingLoss.js";
 import { projectFile } from "../run/inputs.js";
 import type { BackendName } from "../tensor/backend.js";
 import { trainLab } from "../train/lab.js";
@@ -25,7 +28,7 @@ const LINE_EVERY_STEPS = 10;
 
 /** `wise-lab lab train`: trains the lab's LLaMA, or goes on with a training that was stopped. @returns the exit status */
 export async function trainCommand(options: TrainArguments, signal: AbortSignal): Promise<number> {
-  const { model, recall } = await trainLab({
+  const { model, recall, curve } = await trainLab({
     world: await readWorld(options.world ?? projectFile("data", "lab")),
     folder: options.out,
     seed: options.seed,
@@ -39,7 +42,10 @@ export async function trainCommand(options: TrainArguments, signal: AbortSignal)
       console.error(`step ${step}/${steps}  loss ${loss.toFixed(3)}  ${pace}`);
     },
   });
-  console.log(`model: ${model}`);
+  const { files, steppedDown } = await exportFigure(trainingLoss(curve), join(options.out, "loss"));
+  if (steppedDown !== null) console.error(steppedDown);
+  console.log(`model:      ${model}`);
+  console.log(`loss curve: ${files.join(", ")}`);
   const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
   console.log(`exact recall: trained phrasings ${percent(recall.trained)}, held out ${percent(recall.heldOut)}`);
   return 0;

@@ -54,6 +54,8 @@ export interface TrainedLab {
   model: string;
   /** Recall of the model as it stands in that folder. */
   recall: Recall;
+  /** The losses of all steps, from the first. */
+  curve: StepReport[];
 }
 
 /** Files of a training, beside the folder of the finished model. */
@@ -104,7 +106,8 @@ export async function trainLab(options: TrainLabOptions): Promise<TrainedLab> {
   };
   await writeFileAtomic(join(model, ORIGIN_FILE), `${JSON.stringify(record, null, 2)}\n`);
   await writeFileAtomic(join(model, "README.md"), modelCard(record));
-  return { model, recall };
+  const { values } = await readJsonl(join(folder, LOSS_CURVE));
+  return { model, recall, curve: values as StepReport[] };
 }
 
 /** What a training is made of, worked out before anything is computed or written. */

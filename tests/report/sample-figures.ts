@@ -4,6 +4,7 @@ import { lossCurve } from "../../src/report/figures/lossCurve.js";
 import { routingDistances } from "../../src/report/figures/routingDistances.js";
 import { routingHistogram } from "../../src/report/figures/routingHistogram.js";
 import { tRollback } from "../../src/report/figures/tRollback.js";
+import { trainingLoss } from "../../src/report/figures/trainingLoss.js";
 import { sampleRun, sampleTrace } from "./sample.js";
 
 /** Every figure of the project, drawn from invented numbers, in its usual and its odd shapes. */
@@ -32,5 +33,16 @@ export function sampleFigures(): Record<string, Figure> {
     "t-rollback-single": tRollback([ten], { title: "Quality over T", medium: "screen" }),
     "routing-histogram": routingHistogram(ten),
     "routing-histogram-titled": routingHistogram(one, { title: "Router", medium: "screen" }),
+    "training-loss": trainingLoss(sampleTraining(300)),
+    "training-loss-single": trainingLoss(sampleTraining(1), { title: "Training", medium: "screen" }),
   };
+}
+
+/** A training whose losses fall, with noise. */
+function sampleTraining(steps: number) {
+  const rng = createRng(9);
+  return Array.from({ length: steps }, (_, i) => {
+    const loss = 6 * Math.exp(-i / 60) + 0.5 + 0.1 * rng.uniform();
+    return { step: i + 1, loss, answerLoss: 0.8 * loss, learningRate: 1e-3, tokens: 3000 };
+  });
 }
