@@ -22,27 +22,35 @@ export { runGolden } from "./parity/golden.js";
 export { answerRows, probeRows } from "./report/answers.js";
 export {
   type CompareOptions,
+  compareWithNearest,
   compareWithPublished,
   comparisonFrame,
   intervalOfRecords,
+  nearestRun,
   type PublishedComparison,
+  recordsFrame,
   type Verdict,
 } from "./report/compare.js";
 export { exportFigure, renderFigure } from "./report/export.js";
 export type { Figure } from "./report/figure.js";
 export { lossCurve } from "./report/figures/lossCurve.js";
+export { publishedOverT } from "./report/figures/publishedOverT.js";
 export { routingDistances } from "./report/figures/routingDistances.js";
 export { routingHistogram } from "./report/figures/routingHistogram.js";
 export { tRollback } from "./report/figures/tRollback.js";
 export { trainingLoss } from "./report/figures/trainingLoss.js";
 export { renderSummary, summaryView, toCsv, toMarkdown, toText } from "./report/format.js";
 export { escapeLatex, type LatexColumn, type LatexOptions, toLatex } from "./report/latex.js";
+export { readOwnStudy, readRuns } from "./report/measured.js";
 export {
+  lifelongFrame,
   type PublishedFilter,
   type PublishedRow,
   publishedCaption,
   publishedFrame,
+  publishedProtocol,
   readPublished,
+  sourcesFrame,
 } from "./report/published.js";
 export { blocksFrame, casesFrame, summaryFrame } from "./report/tables.js";
 export { readRun } from "./run/folder.js";

@@ -92,6 +92,23 @@ export function compareWithPublished(
 }
 
 /**
+ * The run to set beside a published row: one that is comparable or, where none is, the one that differs from it in the
+ * fewest fields; of equals the first. Runs of other methods measured something else. null: there is none.
+ */
+export function nearestRun<R extends ScoredRun>(row: PublishedRow, runs: readonly R[]): R | null {
+  const ranked = runs
+    .map((run) => ({ run, ...compareWithPublished(row, run) }))
+    .filter(({ differs }) => differs.every(({ field }) => field !== "method"))
+    .sort((a, b) => a.differs.length - b.differs.length);
+  return ranked[0]?.run ?? null;
+}
+
+/** `compareWithPublished` with the nearest of several runs; "not measured" where none is of the row's method. */
+export function compareWithNearest(row: PublishedRow, runs: readonly ScoredRun[]): PublishedComparison {
+  return compareWithPublished(row, nearestRun(row, runs));
+}
+
+/**
  * One row per published score: where it is from, the score, the run's mean and interval, the verdict on this score, and
  * why it is not comparable. Comparisons without a common score have no row.
  * @throws {RefusedInput} for no rows.
@@ -148,6 +165,20 @@ export function intervalOfRecords(
   const rng = createRng(run.protocol.seed).fork("records", name, records);
   const interval = bootstrapInterval(values, { rng, draws: records });
   return { ...interval, halfWidth: (interval.high - interval.low) / 2 };
+}
+
+/**
+ * What a mean over few records is worth, by `intervalOfRecords`: one row per score that the run has, with its mean over
+ * all records of the run, and the interval and its half width for means over so many.
+ * @throws {RefusedInput} for a number of records that cannot be, or a run without scores.
+ */
+export function recordsFrame(run: Pick<ScoredRun, "protocol" | "scores">, records: number): DataFrame {
+  const has = (["rewrite", "rephrase", "locality"] as const).filter((name) => valuesOf(run.scores, name).length > 0);
+  const rows = has.map((score): Row => {
+    const { mean, n, low, high, halfWidth } = intervalOfRecords(run, score, records);
+    return { score, measuredOver: n, mean, records, low, high, halfWidth };
+  });
+  return frameOf(rows, "scores of the run");
 }
 
 /** Every field that is compared, as published and as measured. Where publications write otherwise, theirs is taken. */

@@ -166,6 +166,83 @@ export function publishedFrame(rows: readonly PublishedRow[]): DataFrame {
   return frameOf(lines, "published rows");
 }
 
+/** The four scores of the lifelong tables, as a cell of `lifelongFrame` has them. */
+const lifelongScores = ["rewrite", "rephrase", "locality", "average"] as const satisfies readonly PublishedScore[];
+
+/**
+ * Rows of one table as publications set them: a row per model and method, a column per T, in each cell rewrite /
+ * rephrase / locality / average with the decimals of the source. "-": a dash in the source, or no such row.
+ * @throws {RefusedInput} for no rows, and for two of one model, method and T.
+ */
+export function lifelongFrame(rows: readonly PublishedRow[]): DataFrame {
+  const columns = [...new Set(rows.map((row) => row.T))];
+  const lines = new Map<string, Map<PublishedRow["T"], PublishedRow>>();
+  for (const row of rows) {
+    const key = JSON.stringify([row.model, row.method]);
+    const line = lines.get(key) ?? new Map<PublishedRow["T"], PublishedRow>();
+    if (line.has(row.T)) throw twoOfOneT(row);
+    lines.set(key, line.set(row.T, row));
+  }
+  const table = [...lines.values()].map((line): Row => {
+    const [{ model, method }] = [...line.values()] as [PublishedRow];
+    const cells = columns.map((T) => [`T = ${T}`, cellOf(line.get(T))] as const);
+    return { model, method, ...Object.fromEntries(cells) };
+  });
+  return frameOf(table, "published rows");
+}
+
+function cellOf(row: PublishedRow | undefined): string {
+  if (row === undefined) return "-";
+  return lifelongScores.map((name) => row.scores[name]?.toFixed(row.decimals) ?? "-").join(" / ");
+}
+
+/** What is wrong with rows that would share a place in a table or figure. */
+export function twoOfOneT({ source, model, method, T }: PublishedRow): RefusedInput {
+  return new RefusedInput("two published rows cannot share a place", {
+    where: `${source}: ${method} on ${model}`,
+    found: `T = ${T} twice`,
+    expected: "one row per model, method and T",
+  });
+}
+
+/**
+ * Everything that is known of a published row, one field a line: its protocol and options, what the source calls each
+ * score, how and where it was read. "unknown" is what the source leaves open.
+ */
+export function publishedProtocol(row: PublishedRow): { field: string; value: string }[] {
+  const { source, url, read, readFrom, file, options, scores, printed, notes, decimals, ...protocol } = row;
+  const named = Object.entries(scores).map(([name]) => [name, `printed as ${printed[name as PublishedScore]}`]);
+  const lines: [string, unknown][] = [
+    ...Object.entries(protocol),
+    ...Object.entries(options).map(([name, value]): [string, unknown] => [`options.${name}`, value]),
+    ...(named as [string, string][]),
+    ["source", source],
+    ["url", url ?? "not known"],
+    ["read", read === "primary" ? "at the source" : "in a transcription"],
+    ["readFrom", readFrom],
+    ["file", `data/published/${file}`],
+    ...notes.map((note): [string, unknown] => ["note", note]),
+  ];
+  return lines.map(([field, value]) => ({ field, value: String(value) }));
+}
+
+/** One row per source of the rows: how many it has, how it was read, in which text, and its address. */
+export function sourcesFrame(rows: readonly PublishedRow[]): DataFrame {
+  const counts = new Map<string, { row: PublishedRow; rows: number }>();
+  for (const row of rows) counts.set(row.file, { row, rows: 1 + (counts.get(row.file)?.rows ?? 0) });
+  const lines = [...counts.values()].map(
+    ({ row, rows }): Row => ({
+      source: row.source,
+      rows,
+      read: row.read,
+      readFrom: row.readFrom,
+      url: row.url,
+      file: row.file,
+    }),
+  );
+  return frameOf(lines, "published rows");
+}
+
 /** What published numbers mean and where they are from, in words: the text under a table of them. */
 export function publishedCaption(rows: readonly PublishedRow[]): string {
   const every = (part: (row: PublishedRow) => unknown) =>

@@ -1,6 +1,13 @@
 import { describe, expect, it } from "vitest";
 import { RefusedInput } from "../../src/core/errors.js";
-import { compareWithPublished, comparisonFrame, intervalOfRecords } from "../../src/report/compare.js";
+import {
+  compareWithNearest,
+  compareWithPublished,
+  comparisonFrame,
+  intervalOfRecords,
+  nearestRun,
+  recordsFrame,
+} from "../../src/report/compare.js";
 import { type PublishedRow, readPublished } from "../../src/report/published.js";
 import { rowsOf, summaryFrame } from "../../src/report/tables.js";
 import type { Protocol, RunResult } from "../../src/run/types.js";
@@ -150,6 +157,30 @@ describe("compareWithPublished", () => {
   });
 });
 
+describe("the nearest of several runs", () => {
+  const other = likeHeadline({ T: 5, when: "after-each" });
+  const near = likeHeadline({ T: 5 });
+
+  it("is the one that differs in the fewest fields, wherever it stands", () => {
+    expect(nearestRun(headline, [other, near])).toBe(near);
+    expect(nearestRun(headline, [near, other])).toBe(near);
+    expect(compareWithNearest(headline, [other, near]).reason).toBe("T is 5, published 10");
+  });
+
+  it("is comparable where any is", () => {
+    const alike = likeHeadline();
+    expect(nearestRun(headline, [other, near, alike])).toBe(alike);
+    expect(["inside", "outside"]).toContain(compareWithNearest(headline, [other, alike]).verdict);
+  });
+
+  it("is never one of another method: that measured something else", () => {
+    const foreign = likeHeadline({ method: "another" });
+    expect(nearestRun(headline, [foreign])).toBeNull();
+    expect(compareWithNearest(headline, [foreign]).verdict).toBe("not measured");
+    expect(compareWithNearest(headline, []).verdict).toBe("not measured");
+  });
+});
+
 describe("comparisonFrame", () => {
   it("has a row per published score, with the reason and the source", () => {
     const comparisons = [compareWithPublished(headline, null), compareWithPublished(headline, likeHeadline({ T: 5 }))];
@@ -200,6 +231,14 @@ describe("intervalOfRecords", () => {
 
   it.each([0, -1, 2.5, Number.NaN])("refuses %j records", (records) => {
     expect(() => intervalOfRecords(run, "rewrite", records)).toThrow(RefusedInput);
+  });
+
+  it("stands in a table, a row per score", () => {
+    const rows = rowsOf(recordsFrame(run, 10));
+    expect(rows.map((row) => row.score)).toEqual(["rewrite", "rephrase", "locality"]);
+    const { mean, low, high, halfWidth } = intervalOfRecords(run, "rewrite", 10);
+    expect(rows[0]).toEqual({ score: "rewrite", measuredOver: 400, mean, records: 10, low, high, halfWidth });
+    expect(() => recordsFrame({ ...run, scores: [] }, 10)).toThrow(RefusedInput);
   });
 
   it("refuses a measure that the run has not", () => {

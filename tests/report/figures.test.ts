@@ -3,13 +3,15 @@ import { describe, expect, it } from "vitest";
 import { RefusedInput } from "../../src/core/errors.js";
 import { createRng } from "../../src/core/rng.js";
 import { lossCurve } from "../../src/report/figures/lossCurve.js";
+import { publishedOverT } from "../../src/report/figures/publishedOverT.js";
 import { routingDistances } from "../../src/report/figures/routingDistances.js";
 import { routingHistogram } from "../../src/report/figures/routingHistogram.js";
 import { tRollback } from "../../src/report/figures/tRollback.js";
+import { readPublished } from "../../src/report/published.js";
 import { rowsOf, summaryFrame } from "../../src/report/tables.js";
 import type { RunResult } from "../../src/run/types.js";
 import { sampleRun, sampleTrace } from "./sample.js";
-import { sampleFigures } from "./sample-figures.js";
+import { sampleFigures, samplePublished } from "./sample-figures.js";
 
 /** Fields that the tests look at, of traces of any type. */
 interface Drawn {
@@ -110,6 +112,49 @@ describe("tRollback", () => {
     expect(() => tRollback([...runs, sampleRun({ T: 30, when: "after-each" })])).toThrow(/when is after-each/);
     expect(() => tRollback([...runs, sampleRun({ T: 10 })])).toThrow(/T = 10 twice/);
     expect(() => tRollback([])).toThrow(RefusedInput);
+  });
+});
+
+describe("publishedOverT", () => {
+  const rows = samplePublished(5);
+
+  it("draws every printed score of every method, in the order of T, a dash as a gap", () => {
+    const lines = drawn(publishedOverT([...rows].reverse()).data);
+    expect(lines).toHaveLength(5 * 3);
+    for (const row of rows) {
+      for (const name of ["rewrite", "rephrase", "locality"] as const) {
+        const line = lines.find(({ uid }) => uid === `published-${row.method}-${name}`);
+        expect(line?.y[[1, 10, 100, 1000].indexOf(row.T as number)]).toBe(row.scores[name]);
+      }
+    }
+    expect(lines.flatMap(({ y }) => y)).toContain(null);
+  });
+
+  it("names each metric once, and each method above its own panel", () => {
+    const { data, layout } = publishedOverT(rows);
+    const named = data.filter((line) => (line as { showlegend: boolean }).showlegend);
+    expect(drawn(named).map(({ name }) => name)).toEqual(["rewrite", "rephrase", "locality"]);
+    const notes = layout.annotations ?? [];
+    expect(notes.map(({ text, xref }) => [text, xref]).slice(0, 2)).toEqual([
+      ["Method 1", "x domain"],
+      ["Method 2", "x2 domain"],
+    ]);
+    expect(notes).toHaveLength(6); // and the title of all x axes
+  });
+
+  it("draws the paper's tables of both models", async () => {
+    for (const model of ["LLaMA-2-7B", "Mistral-7B"]) {
+      const table = await readPublished({ source: "WISE paper, Table 2", model });
+      expect(publishedOverT(table).data).toHaveLength(9 * 3);
+    }
+  });
+
+  it("refuses rows of unlike tables, an unknown T, and two of one place", () => {
+    const [first, ...rest] = rows as [(typeof rows)[0], ...typeof rows];
+    expect(() => publishedOverT([])).toThrow(RefusedInput);
+    expect(() => publishedOverT([{ ...first, model: "another" }, ...rest])).toThrow(/unlike kind/);
+    expect(() => publishedOverT([{ ...first, T: "unknown" }, ...rest])).toThrow(/T = unknown/);
+    expect(() => publishedOverT([first, ...rows])).toThrow(/T = 1 twice/);
   });
 });
 

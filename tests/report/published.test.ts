@@ -4,7 +4,15 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { RefusedInput } from "../../src/core/errors.js";
 import { loadWiseOptions } from "../../src/edit/wise/hparams.js";
-import { type PublishedRow, publishedCaption, publishedFrame, readPublished } from "../../src/report/published.js";
+import {
+  lifelongFrame,
+  type PublishedRow,
+  publishedCaption,
+  publishedFrame,
+  publishedProtocol,
+  readPublished,
+  sourcesFrame,
+} from "../../src/report/published.js";
 import { rowsOf } from "../../src/report/tables.js";
 import { projectFile } from "../../src/run/inputs.js";
 
@@ -205,5 +213,47 @@ describe("publishedCaption", () => {
     expect(caption).toContain("scored: unknown or after-all");
     expect(caption).toContain("MEMOIR paper, main table (https://arxiv.org/abs/2506.07899; read in a transcription)");
     expect(caption).toContain("REPAIR repository, examples/outputs (");
+  });
+});
+
+describe("lifelongFrame", () => {
+  const table = rows.filter((row) => row.source === "WISE paper, Table 2");
+
+  it("has a line per model and method and a column per T, printed as in the source", () => {
+    const lines = rowsOf(lifelongFrame(table));
+    expect(lines).toHaveLength(2 * 9);
+    expect(Object.keys(lines[0] ?? {})).toEqual(["model", "method", "T = 1", "T = 10", "T = 100", "T = 1000"]);
+    expect(lines[0]).toMatchObject({ model: "LLaMA-2-7B", method: "FT-L", "T = 1": "0.57 / 0.52 / 0.96 / 0.68" });
+  });
+
+  it("shows a dash for what is not there", () => {
+    const [first, second] = table as [PublishedRow, PublishedRow];
+    const bare = { ...first, method: "bare", scores: { rewrite: null } };
+    const lines = rowsOf(lifelongFrame([first, second, bare]));
+    expect(lines[1]).toEqual({ model: first.model, method: "bare", "T = 1": "- / - / - / -", "T = 10": "-" });
+  });
+
+  it("refuses two rows of one place, and none", () => {
+    expect(() => lifelongFrame([headline, headline])).toThrow(/T = 10 twice/);
+    expect(() => lifelongFrame([])).toThrow(RefusedInput);
+  });
+});
+
+describe("where a number is from", () => {
+  it("is told field by field, with what the source leaves open", () => {
+    const lines = publishedProtocol(headline);
+    const value = (field: string) => lines.find((line) => line.field === field)?.value;
+    expect(value("url")).toBe("https://github.com/zjunlp/EasyEdit/issues/474");
+    expect(value("chatTemplate")).toBe("unknown");
+    expect(value("options.actRatio")).toBe("0.5");
+    expect(value("rewrite")).toBe("printed as rewrite_acc");
+    expect(lines.filter(({ field }) => field === "note").map((line) => line.value)).toEqual(headline.notes);
+  });
+
+  it("is told once per source, with all rows counted", () => {
+    const sources = rowsOf(sourcesFrame(rows));
+    expect(new Set(sources.map((line) => line.file)).size).toBe(sources.length);
+    expect(sources.reduce((total, line) => total + (line.rows as number), 0)).toBe(rows.length);
+    expect(sources.find((line) => line.file === "memoir.json")).toMatchObject({ read: "transcription" });
   });
 });

@@ -1,10 +1,12 @@
 import { createRng } from "../../src/core/rng.js";
 import type { Figure } from "../../src/report/figure.js";
 import { lossCurve } from "../../src/report/figures/lossCurve.js";
+import { publishedOverT } from "../../src/report/figures/publishedOverT.js";
 import { routingDistances } from "../../src/report/figures/routingDistances.js";
 import { routingHistogram } from "../../src/report/figures/routingHistogram.js";
 import { tRollback } from "../../src/report/figures/tRollback.js";
 import { trainingLoss } from "../../src/report/figures/trainingLoss.js";
+import type { PublishedRow } from "../../src/report/published.js";
 import { sampleRun, sampleTrace } from "./sample.js";
 
 /** Every figure of the project, drawn from invented numbers, in its usual and its odd shapes. */
@@ -31,11 +33,45 @@ export function sampleFigures(): Record<string, Figure> {
     "routing-distances-bare": routingDistances(single),
     "t-rollback": tRollback(runs),
     "t-rollback-single": tRollback([ten], { title: "Quality over T", medium: "screen" }),
+    "published-over-t": publishedOverT(samplePublished(9)),
+    "published-over-t-few": publishedOverT(samplePublished(2), { title: "Published", medium: "screen" }),
     "routing-histogram": routingHistogram(ten),
     "routing-histogram-titled": routingHistogram(one, { title: "Router", medium: "screen" }),
     "training-loss": trainingLoss(sampleTraining(300)),
     "training-loss-single": trainingLoss(sampleTraining(1), { title: "Training", medium: "screen" }),
   };
+}
+
+const published: Omit<PublishedRow, "method" | "T" | "scores"> = {
+  source: "an invented table",
+  url: null,
+  read: "primary",
+  readFrom: "nothing",
+  file: "none.json",
+  model: "invented",
+  data: "invented",
+  dataSha256: "unknown",
+  records: "unknown",
+  when: "unknown",
+  metric: "unknown",
+  locality: "unknown",
+  chatTemplate: "unknown",
+  options: {},
+  printed: {},
+  decimals: 2,
+  notes: [],
+};
+
+/** Rows of an invented table of so many methods, with a dash in it. */
+export function samplePublished(methods: number): PublishedRow[] {
+  const rng = createRng(5);
+  return Array.from({ length: methods }, (_, m) => m).flatMap((m) =>
+    [1, 10, 100, 1000].map((T, i) => {
+      const rewrite = 1 - 0.2 * i * rng.uniform();
+      const rephrase = m === 1 && i === 2 ? null : 0.9 * rewrite;
+      return { ...published, method: `Method ${m + 1}`, T, scores: { rewrite, rephrase, locality: 1 - 0.1 * i } };
+    }),
+  );
 }
 
 /** A training whose losses fall, with noise. */

@@ -1,0 +1,44 @@
+import { readdir } from "node:fs/promises";
+import { RefusedInput } from "../core/errors.js";
+import { errorText, exists } from "../core/files.js";
+import { isFinished, readRun } from "../run/folder.js";
+import { projectFile } from "../run/inputs.js";
+import { readStudy } from "../run/study.js";
+import type { RunSummary } from "../run/summary.js";
+import type { RunResult } from "../run/types.js";
+
+/**
+ * Every finished run in a folder, however deep it lies, in the order of the paths; a run that is not finished has no
+ * scores to show yet and is left out.
+ * @throws {RefusedInput} for a folder that cannot be read, or a run in it that is damaged
+ */
+export async function readRuns(folder: string): Promise<RunResult[]> {
+  const runs: RunResult[] = [];
+  for (const path of await runFolders(folder)) {
+    const run = await readRun(path);
+    if (await isFinished(path, run.protocol)) runs.push(run);
+  }
+  return runs;
+}
+
+async function runFolders(folder: string): Promise<string[]> {
+  try {
+    const files = await readdir(folder, { recursive: true, withFileTypes: true });
+    return files
+      .filter((file) => file.isFile() && file.name === "run.json")
+      .map((file) => file.parentPath)
+      .sort();
+  } catch (cause) {
+    throw new RefusedInput("a folder of runs cannot be read", {
+      where: folder,
+      found: errorText(cause),
+      expected: "a folder with run folders of wise-lab run, sweep or study in it",
+      cause,
+    });
+  }
+}
+
+/** The study that comes with the project, on its own small model; none where it was not made or saved. */
+export async function readOwnStudy(folder: string = projectFile("data", "lab", "study")): Promise<RunSummary[]> {
+  return (await exists(folder)) ? readStudy(folder) : [];
+}
