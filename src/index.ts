@@ -42,6 +42,7 @@ export { trainingLoss } from "./report/figures/trainingLoss.js";
 export { renderSummary, summaryView, toCsv, toMarkdown, toText } from "./report/format.js";
 export { escapeLatex, type LatexColumn, type LatexOptions, toLatex } from "./report/latex.js";
 export { readOwnStudy, readRuns } from "./report/measured.js";
+export { caption } from "./report/protocols.js";
 export {
   lifelongFrame,
   type PublishedFilter,

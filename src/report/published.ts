@@ -211,11 +211,14 @@ export function twoOfOneT({ source, model, method, T }: PublishedRow): RefusedIn
  */
 export function publishedProtocol(row: PublishedRow): { field: string; value: string }[] {
   const { source, url, read, readFrom, file, options, scores, printed, notes, decimals, ...protocol } = row;
-  const named = Object.entries(scores).map(([name]) => [name, `printed as ${printed[name as PublishedScore]}`]);
+  const printedAs = Object.entries(scores).map(([name, score]): [string, unknown] => [
+    name,
+    `${score ?? "-"}, printed as ${printed[name as PublishedScore]}`,
+  ]);
   const lines: [string, unknown][] = [
     ...Object.entries(protocol),
     ...Object.entries(options).map(([name, value]): [string, unknown] => [`options.${name}`, value]),
-    ...(named as [string, string][]),
+    ...printedAs,
     ["source", source],
     ["url", url ?? "not known"],
     ["read", read === "primary" ? "at the source" : "in a transcription"],

@@ -246,7 +246,7 @@ describe("where a number is from", () => {
     expect(value("url")).toBe("https://github.com/zjunlp/EasyEdit/issues/474");
     expect(value("chatTemplate")).toBe("unknown");
     expect(value("options.actRatio")).toBe("0.5");
-    expect(value("rewrite")).toBe("printed as rewrite_acc");
+    expect(value("rewrite")).toBe("0.8738095238095237, printed as rewrite_acc");
     expect(lines.filter(({ field }) => field === "note").map((line) => line.value)).toEqual(headline.notes);
   });
 
