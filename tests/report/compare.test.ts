@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { RefusedInput } from "../../src/core/errors.js";
+import { loadWiseOptions } from "../../src/edit/wise/hparams.js";
 import {
   compareWithNearest,
   compareWithPublished,
@@ -10,6 +11,8 @@ import {
 } from "../../src/report/compare.js";
 import { type PublishedRow, readPublished } from "../../src/report/published.js";
 import { rowsOf, summaryFrame } from "../../src/report/tables.js";
+import { parseT } from "../../src/run/blocks.js";
+import { studyPoints } from "../../src/run/study.js";
 import type { Protocol, RunResult } from "../../src/run/types.js";
 import { sampleRun } from "./sample.js";
 
@@ -171,6 +174,18 @@ describe("the nearest of several runs", () => {
     const alike = likeHeadline();
     expect(nearestRun(headline, [other, near, alike])).toBe(alike);
     expect(["inside", "outside"]).toContain(compareWithNearest(headline, [other, alike]).verdict);
+  });
+
+  it("is, of the project's own study, the one with its T and way to keep memories, and not comparable", async () => {
+    const study: RunResult[] = [];
+    for (const { T, set } of studyPoints) {
+      const { options } = await loadWiseOptions({ preset: "lab", set: [...set] });
+      study.push(sampleRun({ T: parseT(T), model: "lab-llama", records: 20, options: { ...options } }));
+    }
+    expect(nearestRun(headline, study)?.protocol).toMatchObject({ T: 10, options: { retrieve: true } });
+    expect(compareWithNearest(headline, study).reason).toMatch(
+      /^model is lab-llama, published LLaMA-3-8B; dataSha256 is/,
+    );
   });
 
   it("is never one of another method: that measured something else", () => {
