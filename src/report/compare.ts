@@ -82,9 +82,7 @@ export function compareWithPublished(
   const unknown = fields.filter(({ published }) => published === "unknown").map(({ field }) => field);
   const scores = comparedScores(row, run);
   if (run === null) return { row, verdict: "not measured", reason: "", differs: [], unknown, scores };
-  const differs = fields.filter(
-    ({ published, measured }) => published !== "unknown" && !isDeepStrictEqual(published, measured),
-  );
+  const differs = fields.filter(differ);
   const reason = reasonAgainst(differs, unknown, scores);
   const inside = scores.every((score) => isInside(score, row.decimals) !== false);
   const verdict = reason !== "" ? "not comparable" : inside ? "inside" : "outside";
@@ -97,7 +95,7 @@ export function compareWithPublished(
  */
 export function nearestRun<R extends ScoredRun>(row: PublishedRow, runs: readonly R[]): R | null {
   const ranked = runs
-    .map((run) => ({ run, ...compareWithPublished(row, run) }))
+    .map((run) => ({ run, differs: protocolFields(row, run, run.protocol.model).filter(differ) }))
     .filter(({ differs }) => differs.every(({ field }) => field !== "method"))
     .sort((a, b) => a.differs.length - b.differs.length);
   return ranked[0]?.run ?? null;
@@ -203,6 +201,10 @@ function protocolFields(row: PublishedRow, run: ScoredRun | null, model: string 
       measured: measured?.options[name],
     })),
   ];
+}
+
+function differ({ published, measured }: ProtocolDifference): boolean {
+  return published !== "unknown" && !isDeepStrictEqual(published, measured);
 }
 
 /** A model's name without what publishers of weights write differently: "Meta-Llama-3-8B" and "LLaMA-3-8B" are one. */

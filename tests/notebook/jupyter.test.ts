@@ -71,16 +71,20 @@ describe.runIf(requires("jupyter"))("a real Jupyter", () => {
     expect(cells.map((cell) => cell.execution_count)).toEqual([1, 2, 3, 4]);
   }, 180_000);
 
-  it.each(["01-one-edit", "02-t-rollback"])(
-    "executes %s of the project",
-    async (name) => {
+  it.each([
+    ["01-one-edit", 2],
+    ["02-t-rollback", 4],
+    ["03-llama-3-8b-results", 2],
+  ])(
+    "executes %s of the project, with %i pictures",
+    async (name, pictures) => {
       const done = await nbconvert(join(repository, "notebooks", `${name}.ipynb`));
       expect(done.status, done.stderr).toBe(0);
       const cells = await readCells(join(await folder(), "done.ipynb"));
       expect(cells.flatMap(({ outputs }) => outputs).filter((output) => output.output_type === "error")).toEqual([]);
       expect(
         cells.filter(({ outputs }) => outputs.some((output) => "data" in output && "image/png" in output.data)),
-      ).toHaveLength(2);
+      ).toHaveLength(pictures);
     },
     300_000,
   );

@@ -123,7 +123,7 @@ describe("publishedOverT", () => {
     expect(lines).toHaveLength(5 * 3);
     for (const row of rows) {
       for (const name of ["rewrite", "rephrase", "locality"] as const) {
-        const line = lines.find(({ uid }) => uid === `published-${row.method}-${name}`);
+        const line = lines.find(({ uid }) => uid === `published-${row.method.replace(" ", "_")}-${name}`);
         expect(line?.y[[1, 10, 100, 1000].indexOf(row.T as number)]).toBe(row.scores[name]);
       }
     }

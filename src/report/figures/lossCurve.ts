@@ -95,7 +95,7 @@ interface Stroke {
 function line(trace: EditTrace, part: Part, theme: Theme, look = { width: 1.7, opacity: 1 }): Data {
   return {
     type: "scatter",
-    ...strokes(trace, theme, { color: part.color, dash: part.dash, width: theme.px(look.width) }),
+    ...strokes(trace.steps.length, theme, { color: part.color, dash: part.dash, width: theme.px(look.width) }),
     uid: `loss-${part.name}`,
     name: part.name,
     x: trace.steps.map((s) => s.step),
@@ -105,8 +105,8 @@ function line(trace: EditTrace, part: Part, theme: Theme, look = { width: 1.7, o
   };
 }
 
-/** A line over the steps; a single step has none, so it gets a mark. */
-export function strokes(trace: EditTrace, theme: Theme, stroke: Stroke): Partial<ScatterData> {
-  if (trace.steps.length === 1) return { mode: "markers", marker: { color: stroke.color, size: theme.px(5) } };
+/** A line over so many steps; a single step has none, so it gets a mark. */
+export function strokes(steps: number, theme: Theme, stroke: Stroke): Partial<ScatterData> {
+  if (steps === 1) return { mode: "markers", marker: { color: stroke.color, size: theme.px(5) } };
   return { mode: "lines", line: stroke };
 }

@@ -83,7 +83,7 @@ function curve(name: (typeof names)[number], { method, own, Ts, panel, theme }: 
   return {
     type: "scatter",
     mode: "lines+markers",
-    uid: `published-${method}-${name}`,
+    uid: `published-${method.replaceAll(/\W/g, "_")}-${name}`, // plotly makes a selector of it
     name,
     legendgroup: name,
     showlegend: panel.ending === "", // once for all panels
@@ -109,8 +109,7 @@ function axesOf(panel: Panel, { Ts, grid, theme }: { Ts: readonly number[]; grid
     anchor: `y${ending}` as "y",
     tickmode: "array",
     tickvals: Ts.map((_, place) => place),
-    ticktext: Ts.map(shortNumber),
-    ...(isBottom ? {} : { showticklabels: false, ticks: "" as const }),
+    ticktext: Ts.map((T) => (isBottom ? shortNumber(T) : "")),
     range: [-0.35, Ts.length - 0.65],
   };
   const y: Partial<LayoutAxis> = {
@@ -118,9 +117,9 @@ function axesOf(panel: Panel, { Ts, grid, theme }: { Ts: readonly number[]; grid
     domain: [top - 1 / grid.rows, top - GAP.above / grid.rows],
     anchor: `x${ending}` as "x",
     range: [-0.02, 1.04],
-    dtick: 0.5,
-    tickformat: ".1f",
-    showticklabels: column === 0,
+    tickmode: "array",
+    tickvals: [0, 0.5, 1],
+    ticktext: ["0.0", "0.5", "1.0"].map((text) => (column === 0 ? text : "")),
   };
   const isMiddle = column === 0 && row === Math.floor((grid.rows - 1) / 2);
   return { [`xaxis${ending}`]: axis("", theme, x), [`yaxis${ending}`]: axis(isMiddle ? "Score" : "", theme, y) };

@@ -50,7 +50,7 @@ export function routingDistances(trace: EditTrace, options: RoutingDistancesOpti
     data: curves.map(
       (curve): Data => ({
         type: "scatter",
-        ...strokes(trace, theme, { color: curve.color, dash: curve.dash, width: theme.px(1.7) }),
+        ...strokes(trace.steps.length, theme, { color: curve.color, dash: curve.dash, width: theme.px(1.7) }),
         uid: `distance-${curve.name}`,
         name: curve.name,
         x: trace.steps.map((s) => s.step),

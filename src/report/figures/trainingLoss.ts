@@ -13,6 +13,7 @@ import {
   gridLines,
   type Theme,
 } from "../theme.js";
+import { strokes } from "./lossCurve.js";
 
 /** Steps that a point of a line is the mean of: one batch says little about the next. */
 const WINDOW = 20;
@@ -53,13 +54,11 @@ export function trainingLoss(curve: readonly StepReport[], options: FigureOption
 function line(curve: readonly StepReport[], part: (typeof parts)[number], theme: Theme): Data {
   return {
     type: "scatter",
-    mode: curve.length === 1 ? "markers" : "lines",
+    ...strokes(curve.length, theme, { color: part.color, dash: part.dash, width: theme.px(1.5) }),
     uid: `training-loss-${part.name}`,
     name: part.name,
     x: curve.map(({ step }) => step),
     y: curve.map((_, i) => mean(curve.slice(Math.max(0, i + 1 - WINDOW), i + 1).map(part.of))),
-    line: { color: part.color, dash: part.dash, width: theme.px(1.5) },
-    marker: { color: part.color, size: theme.px(5) },
     hovertemplate: "step %{x}: %{y:.3f}",
   };
 }
