@@ -4,17 +4,13 @@ import { LabFailure } from "../core/errors.js";
 import { makeFolder } from "../core/files.js";
 import { runNotebook } from "../notebook/run.js";
 import { renderSummary } from "../report/format.js";
-import { readRun } from "../run/folder.js";
+import { readRuns } from "../report/measured.js";
 import { projectFile } from "../run/inputs.js";
 import { readStudy, studyFields } from "../run/study.js";
-import type { RunResult } from "../run/types.js";
 import { type BackendName, selectBackend } from "../tensor/backend.js";
 
 /** The notebooks of the main job, in order. */
 const NOTEBOOKS = ["01-one-edit", "02-t-rollback"] as const;
-
-/** The run folders that notebook 02 makes, in the order of its table. */
-const RUN_FOLDERS = ["T1", "T10", "Tall"] as const;
 
 export interface StartArguments {
   out?: string;
@@ -59,12 +55,6 @@ async function execute(
   const { errors } = await runNotebook(source, run);
   const [failed] = errors;
   if (failed) throw new LabFailure(`${here(run.output)}, cell ${failed.cell}: ${failed.name}: ${failed.message}`);
-}
-
-async function readRuns(folder: string): Promise<RunResult[]> {
-  const runs: RunResult[] = [];
-  for (const name of RUN_FOLDERS) runs.push(await readRun(join(folder, name)));
-  return runs;
 }
 
 /** The folder named, or the next free runs/start-N: nothing is ever overwritten. */

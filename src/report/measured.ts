@@ -2,8 +2,7 @@ import { readdir } from "node:fs/promises";
 import { RefusedInput } from "../core/errors.js";
 import { errorText, exists } from "../core/files.js";
 import { isFinished, readRun } from "../run/folder.js";
-import { projectFile } from "../run/inputs.js";
-import { readStudy } from "../run/study.js";
+import { readStudy, STUDY_FOLDER } from "../run/study.js";
 import type { RunSummary } from "../run/summary.js";
 import type { RunResult } from "../run/types.js";
 
@@ -39,6 +38,6 @@ async function runFolders(folder: string): Promise<string[]> {
 }
 
 /** The study that comes with the project, on its own small model; none where it was not made or saved. */
-export async function readOwnStudy(folder: string = projectFile("data", "lab", "study")): Promise<RunSummary[]> {
+export async function readOwnStudy(folder: string = STUDY_FOLDER): Promise<RunSummary[]> {
   return (await exists(folder)) ? readStudy(folder) : [];
 }

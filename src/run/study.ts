@@ -7,7 +7,7 @@ import type { SweepPoint } from "./sweep.js";
 
 const STUDY_COMMAND = "npm run study -- --save";
 /** Summaries of the study that come with the project. */
-const STUDY_FOLDER = projectFile("data", "lab", "study");
+export const STUDY_FOLDER = projectFile("data", "lab", "study");
 
 /** The default study: the paper's T, each with WISE-Retrieve and WISE-Merge, on the project's model and records. */
 export const studyPoints: readonly SweepPoint[] = [1, 10, 100, 1000].flatMap((T) => [
