@@ -27,6 +27,15 @@ export interface EditSetting {
 export interface EditOptions {
   signal?: AbortSignal | undefined;
   onStep?: (step: EditStep) => void;
+  checkpoints?: EditCheckpoints | undefined;
+}
+
+/** Looks at an edit while it is made: the edits as they would stand had this one been given `n` steps and no more. */
+export interface EditCheckpoints {
+  /** Numbers of steps. Those that the edit does not go beyond are not read: there its end is what would stand. */
+  steps: readonly number[];
+  /** Reads the edits; the session disposes the overlay. The edit goes on as if nothing had been read. */
+  read(steps: number, overlay: Overlay): Promise<void>;
 }
 
 /** Edits made one after another on an untouched model. */

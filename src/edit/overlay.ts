@@ -1,3 +1,4 @@
+import { LabFailure } from "../core/errors.js";
 import { type CutBatch, mainOutput } from "../model/cut.js";
 import type { LlamaModel } from "../model/model.js";
 import { tf } from "../tensor/tf.js";
@@ -5,9 +6,12 @@ import { tf } from "../tensor/tf.js";
 /** Which value matrix answers a sequence: the untouched model, the side memory in progress, the merged or a saved memory. */
 export type Route = "main" | "side" | "merged" | `memory-${number}`;
 
+/** A value matrix other than the untouched one. */
+export type Memory = Exclude<Route, "main">;
+
 /** One memory as the router saw it for one sequence. */
 export interface MemoryReading {
-  memory: Exclude<Route, "main">;
+  memory: Memory;
   /** Routing activation of the sequence against this memory. */
   delta: number;
   /** Smallest in-scope activation of this memory's edits; 1e9 before its first edit. */
@@ -24,11 +28,12 @@ export interface Decision {
 
 /** What the edit layer gives for a batch. The caller disposes it. */
 export interface Answer {
+  /** One per sequence; every one reads the same memories in the same order. */
   decisions: Decision[];
   /** Output of the untouched value matrix, [N, D]. */
   main: tf.Tensor2D;
-  /** Output under each sequence's route, [N, D]; null when every sequence is answered by the untouched model. */
-  edited: tf.Tensor2D | null;
+  /** Output when one memory answers every sequence, whatever was decided, [N, D]. The caller disposes it. */
+  under(memory: Memory): tf.Tensor2D;
   dispose(): void;
 }
 
@@ -39,8 +44,8 @@ export interface Answer {
 export interface Overlay {
   /** The layer whose value matrix it stands in for. */
   readonly layer: number;
-  /** Routes every sequence and gives its output. With `routes`, takes those instead of deciding. */
-  answer(model: LlamaModel, batch: CutBatch, routes?: readonly Route[]): Promise<Answer>;
+  /** Decides every sequence, and gives the output under each memory. */
+  answer(model: LlamaModel, batch: CutBatch): Promise<Answer>;
   dispose(): void;
 }
 
@@ -53,7 +58,9 @@ export function untouched(layer: number): Overlay {
       return {
         decisions: batch.lengths.map(() => ({ route: "main", readings: [] })),
         main,
-        edited: null,
+        under: (memory) => {
+          throw new LabFailure(`an untouched model has no memory "${memory}"`);
+        },
         dispose: () => main.dispose(),
       };
     },

@@ -51,8 +51,8 @@ async function routeOf(prompt: readonly number[], overlay: Overlay, { model, cut
 }
 
 async function outputUnder(route: Route, overlay: Overlay, at: { model: LlamaModel; batch: CutBatch }) {
-  const answer = await overlay.answer(at.model, at.batch, [route]);
-  const output = (answer.edited ?? answer.main).clone();
+  const answer = await overlay.answer(at.model, at.batch);
+  const output = route === "main" ? answer.main.clone() : answer.under(route);
   answer.dispose();
   return output;
 }

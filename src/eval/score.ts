@@ -1,12 +1,12 @@
 import { LabFailure } from "../core/errors.js";
-import type { Decision, Overlay } from "../edit/overlay.js";
+import type { Answer, Decision, Memory, Overlay } from "../edit/overlay.js";
 import { batchCuts, batchesOf, type Cut, type CutBatch, logitsAt, type Spot } from "../model/cut.js";
 import type { CutStore } from "../model/cut-store.js";
 import type { LlamaModel } from "../model/model.js";
 import { encodeForced, type ForcedSequence, PLAIN, type PromptStyle } from "../model/prompt.js";
 import { tf } from "../tensor/tf.js";
 import { agreement } from "./metrics.js";
-import type { ProbeScore } from "./types.js";
+import type { ProbeReading, ProbeScore } from "./types.js";
 
 /** What a probe measures: whether the answer is predicted, or whether predictions stayed what they were. */
 export type ProbeKind = "rewrite" | "rephrase" | "locality" | "portability";
@@ -57,9 +57,10 @@ export async function scoreProbes(
   return scores;
 }
 
+/** What one probe is answered by the untouched model and by each memory, and which of them the router chose. */
 interface Prediction {
   pre: number[];
-  post: number[];
+  under: ReadonlyMap<Memory, number[]>;
   decision: Decision;
 }
 
@@ -75,11 +76,11 @@ async function predict(
     try {
       const at = { layer: overlay.layer, spots };
       const pre = await predictedTokens(model, batch, answer.main, at);
-      const post = answer.edited === null ? pre : await predictedTokens(model, batch, answer.edited, at);
+      const under = await predictedUnder(answer, { model, batch, at });
       const spotsOf = (row: number) => (_: unknown, i: number) => (spots[i] as Spot).row === row;
       return input.forced.map((_, row) => ({
         pre: pre.filter(spotsOf(row)),
-        post: post.filter(spotsOf(row)),
+        under: new Map(under.map(([memory, tokens]) => [memory, tokens.filter(spotsOf(row))])),
         decision: answer.decisions[row] as Decision,
       }));
     } finally {
@@ -88,6 +89,23 @@ async function predict(
   } finally {
     batch.dispose();
   }
+}
+
+/** Predictions of all spots under each memory: every route a router could choose is then known, at any act_ratio. */
+async function predictedUnder(
+  answer: Answer,
+  { model, batch, at }: { model: LlamaModel; batch: CutBatch; at: { layer: number; spots: readonly Spot[] } },
+): Promise<[Memory, number[]][]> {
+  const under: [Memory, number[]][] = [];
+  for (const { memory } of answer.decisions[0]?.readings ?? []) {
+    const output = answer.under(memory);
+    try {
+      under.push([memory, await predictedTokens(model, batch, output, at)]);
+    } finally {
+      output.dispose();
+    }
+  }
+  return under;
 }
 
 /** The answer's tokens are predicted one position before they stand. */
@@ -115,8 +133,13 @@ export async function predictedTokens(
   }
 }
 
-function scoreOf(probe: Probe, target: number[], { pre, post, decision }: Prediction): ProbeScore {
+function scoreOf(probe: Probe, target: number[], { pre, under, decision }: Prediction): ProbeScore {
   const wanted = probe.kind === "locality" ? pre : target;
+  const readings = decision.readings.map((reading): ProbeReading => {
+    const predicted = under.get(reading.memory) as number[];
+    return { ...reading, predicted, score: agreement(predicted, wanted) };
+  });
+  const post = readings.find(({ memory }) => memory === decision.route)?.predicted ?? pre;
   const score = agreement(post, wanted);
   return {
     prompt: probe.prompt,
@@ -128,6 +151,6 @@ function scoreOf(probe: Probe, target: number[], { pre, post, decision }: Predic
     preScore: probe.kind === "locality" ? null : agreement(pre, target),
     exact: score === 1,
     route: decision.route,
-    readings: decision.readings,
+    readings,
   };
 }

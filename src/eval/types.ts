@@ -2,6 +2,14 @@ import type { MemoryReading, Route } from "../edit/overlay.js";
 
 export type { MemoryReading, Route } from "../edit/overlay.js";
 
+/** One memory as the router saw it for one probe, and what it would have answered had it been chosen. */
+export interface ProbeReading extends MemoryReading {
+  /** Arg max tokens at the answer's positions when this memory answers. */
+  predicted: number[];
+  /** Their score, in [0, 1]. */
+  score: number;
+}
+
 /** One prompt with its expected answer, scored by teacher forcing before and after the edit. */
 export interface ProbeScore {
   prompt: string;
@@ -17,7 +25,8 @@ export interface ProbeScore {
   /** Every target position right (or unchanged, for locality). */
   exact: boolean;
   route: Route;
-  readings: MemoryReading[];
+  /** Every memory there was, whichever answered: the untouched model's predictions are `pre`. */
+  readings: ProbeReading[];
 }
 
 /** All probes of one record after its block (or right after its own edit, see `Protocol.when`). */

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { LabFailure, RefusedInput } from "../core/errors.js";
 import { readJsonFile, writeFileAtomic } from "../core/files.js";
 import { mean } from "../core/stats.js";
-import type { MemoryReading } from "../edit/overlay.js";
+import type { Memory } from "../edit/overlay.js";
 import { hashRun, isFinished, protocolSchema, readRun, readRunConfig } from "./folder.js";
 import type { ScoredProbe, ScoredRecord, ScoredRun } from "./types.js";
 
@@ -18,8 +18,6 @@ const COLUMNS = {
   probe: ["score", "score before", "route", "[memory, delta, threshold] ..."],
 };
 const DIGITS = 5;
-
-type Memory = MemoryReading["memory"];
 
 export interface SummaryRecord extends ScoredRecord {
   /** Steps of its edit, and whether its loss settled before the step limit. */

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { LabFailure } from "../../src/core/errors.js";
-import { type Overlay, untouched } from "../../src/edit/overlay.js";
+import { type Memory, type Overlay, untouched } from "../../src/edit/overlay.js";
 import { startWise, type WiseSession } from "../../src/edit/wise/wise.js";
 import { type Answer, ask } from "../../src/eval/ask.js";
 import { agreement } from "../../src/eval/metrics.js";
@@ -119,7 +119,7 @@ describe("scores", () => {
         return {
           decisions: batch.lengths.map(() => ({ route: "main" as const, readings: [] })),
           main,
-          edited: null,
+          under: () => main.clone(),
           dispose: () => main.dispose(),
         };
       },
@@ -148,17 +148,23 @@ describe("a free answer", () => {
 
   test("is routed once, on the question; every token is then read through that memory", async () => {
     const { session, overlay } = await edited();
-    const calls: (readonly string[] | undefined)[] = [];
+    const read: string[] = [];
     const watched: Overlay = {
       ...overlay,
-      answer: (on, batch, routes) => {
-        calls.push(routes);
-        return overlay.answer(on, batch, routes);
+      answer: async (on, batch) => {
+        const given = await overlay.answer(on, batch);
+        // A router that would send everything after the question elsewhere.
+        if (read.length > 0) for (const decision of given.decisions) decision.route = "main";
+        const under = (memory: Memory) => {
+          read.push(memory);
+          return given.under(memory);
+        };
+        return { ...given, under };
       },
     };
     const answer: Answer = await ask(question, watched, asking());
     expect(answer.route).toBe("side");
-    expect(calls).toEqual([undefined, ["side"], ["side"], ["side"], ["side"]]);
+    expect(read).toEqual(["side", "side", "side", "side"]);
     expect(answer.readings).toHaveLength(1);
     expect(answer.tokens).not.toEqual((await ask(question, untouched(2), asking())).tokens);
     overlay.dispose();

@@ -159,13 +159,13 @@ describe("publishedOverT", () => {
 });
 
 describe("routingHistogram", () => {
+  const answered = { minAct: 8, predicted: [1], score: 1 };
+
   /** A run whose rewrite probes have these ratios of Delta to threshold. */
   function runWith(ratios: readonly number[], threshold = 4): RunResult {
     const run = sampleRun({ records: ratios.length });
     const scores = run.scores.map((score, i) => {
-      const readings = [
-        { memory: "side" as const, delta: (ratios[i] as number) * threshold, minAct: 2 * threshold, threshold },
-      ];
+      const readings = [{ ...answered, memory: "side" as const, delta: (ratios[i] as number) * threshold, threshold }];
       return { ...score, rewrite: { ...score.rewrite, readings }, rephrase: null, locality: [] };
     });
     return { ...run, scores };
@@ -185,8 +185,8 @@ describe("routingHistogram", () => {
     const run = runWith([0.5]);
     const [score] = run.scores;
     const readings = [
-      { memory: "side" as const, delta: 1, minAct: 8, threshold: 4 },
-      { memory: "memory-0" as const, delta: 6, minAct: 8, threshold: 4 },
+      { ...answered, memory: "side" as const, delta: 1, threshold: 4 },
+      { ...answered, memory: "memory-0" as const, delta: 6, threshold: 4 },
     ];
     const rewrite = { ...(score as NonNullable<typeof score>).rewrite, readings };
     const [bars] = drawn(

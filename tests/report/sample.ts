@@ -88,7 +88,7 @@ function sampleScore(rng: Rng, { edit, block, threshold, crowd }: Situation): Re
       preScore: kind === "locality" ? null : 0.25,
       exact: kept === 4,
       route: routed ? "side" : "main",
-      readings: [{ memory: "side", delta, minAct: 2 * threshold, threshold }],
+      readings: [{ memory: "side", delta, minAct: 2 * threshold, threshold, predicted: post, score: kept / 4 }],
     };
   };
   return {

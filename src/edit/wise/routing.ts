@@ -2,7 +2,7 @@ import { LabFailure } from "../../core/errors.js";
 import { type CutBatch, mainOutput } from "../../model/cut.js";
 import { linear, silu } from "../../model/llama.js";
 import { tf } from "../../tensor/tf.js";
-import type { Decision, MemoryReading, Overlay, Route } from "../overlay.js";
+import type { Decision, Memory, MemoryReading, Overlay, Route } from "../overlay.js";
 
 /** min_act of a memory without edits: no activation reaches it (released: EditingMeanAct). */
 export const NO_EDITS = 1e9;
@@ -64,7 +64,7 @@ export function meanOverTokens(distances: tf.Tensor1D, shares: tf.Tensor2D): tf.
 
 /** A memory on the device. */
 export interface WiseMemory {
-  name: MemoryReading["memory"];
+  name: Memory;
   /** W' - W, [D, M]. */
   delta: tf.Tensor2D;
   minAct: number;
@@ -117,13 +117,12 @@ function mergeRoute(readings: readonly MemoryReading[]): Route {
 export function createWiseOverlay(layer: number, memories: readonly WiseMemory[], rule: RoutingRule): Overlay {
   return {
     layer,
-    async answer(model, batch, routes) {
+    async answer(model, batch) {
       const { main, changes, distances } = tf.tidy(() => {
         const main = mainOutput(model, batch, layer); // [N, D]
         const changes = memories.map(({ delta }) => linear(batch.mlpIn, delta)); // each [N, D]
         return { main, changes, distances: changes.map((change) => tokenDistances(main, change, rule)) };
       });
-      let edited: tf.Tensor2D | null = null;
       try {
         const values = await Promise.all(distances.map((tensor) => tensor.data<"float32">()));
         const decisions = batch.lengths.map((length, row): Decision => {
@@ -133,15 +132,18 @@ export function createWiseOverlay(layer: number, memories: readonly WiseMemory[]
             minAct,
             threshold: minAct * rule.actRatio,
           }));
-          return { route: routes?.[row] ?? decide(readings, rule), readings };
+          return { route: decide(readings, rule), readings };
         });
-        edited = mix(main, changes, { memories, decisions, T: batch.at.length });
-        return { decisions, main, edited, dispose: () => tf.dispose(edited === null ? main : [main, edited]) };
+        const under = (memory: Memory) => {
+          const place = memories.findIndex(({ name }) => name === memory);
+          return tf.add(main, changes[place] as tf.Tensor2D) as tf.Tensor2D;
+        };
+        return { decisions, main, under, dispose: () => tf.dispose([main, ...changes]) };
       } catch (error) {
-        main.dispose();
+        tf.dispose([main, ...changes]);
         throw error;
       } finally {
-        tf.dispose([...changes, ...distances]);
+        tf.dispose(distances);
       }
     },
     dispose: () => tf.dispose(memories.map(({ delta }) => delta)),
@@ -163,23 +165,4 @@ function activation(tokens: Float32Array, rule: RoutingRule, length: number): nu
 function requireFinite(delta: number, memory: string): number {
   if (Number.isFinite(delta)) return delta;
   throw new LabFailure(`the routing activation of the ${memory} memory is ${delta}: an edit made it too large`);
-}
-
-/** main + the change of each sequence's own route; null when no sequence leaves the main memory. */
-function mix(
-  main: tf.Tensor2D,
-  changes: readonly tf.Tensor2D[],
-  routed: { memories: readonly WiseMemory[]; decisions: readonly Decision[]; T: number },
-): tf.Tensor2D | null {
-  const { memories, decisions, T } = routed;
-  if (decisions.every(({ route }) => route === "main")) return null;
-  return tf.tidy(() => {
-    let out = main;
-    memories.forEach(({ name }, i) => {
-      const chosen = decisions.flatMap(({ route }) => new Array<number>(T).fill(route === name ? 1 : 0));
-      if (!chosen.includes(1)) return;
-      out = tf.add(out, tf.mul(changes[i] as tf.Tensor2D, tf.tensor2d(chosen, [chosen.length, 1])));
-    });
-    return out;
-  });
 }

@@ -49,6 +49,18 @@ export function emptyState(model: LlamaModel): WiseState {
   };
 }
 
+/** The same state in tensors of its own. */
+export function copyState(state: WiseState): WiseState {
+  const copy = ({ delta, minAct }: Shard): Shard => ({ delta: delta.clone(), minAct });
+  return {
+    ...state,
+    side: state.side.clone(),
+    shards: state.shards.map(copy),
+    memories: state.memories.map(copy),
+    merged: state.merged?.clone() ?? null,
+  };
+}
+
 /** Every tensor of a state, to dispose it. */
 export function tensorsOf(state: WiseState): tf.Tensor2D[] {
   const saved = [...state.shards, ...state.memories].map(({ delta }) => delta);

@@ -10,6 +10,7 @@ import { type MergeInput, merges } from "./merge.js";
 import { createReplay } from "./replay.js";
 import { createWiseOverlay, NO_EDITS, type WiseMemory } from "./routing.js";
 import {
+  copyState,
   emptyState,
   hashWiseState,
   loadWiseState,
@@ -129,6 +130,10 @@ function createSession(
     const { signal, onStep } = edit.control;
     const steps: EditStep[] = [];
     let side = state.side.clone();
+    const standing = (stoppedEarly: boolean): Optimised => {
+      const { inScope } = steps[steps.length - 1] as EditStep;
+      return { side, steps, stoppedEarly, minAct: Math.min(state.minAct, inScope) };
+    };
     try {
       for (let i = 0; i < options.steps; i++) {
         await takeTurn(signal, `step ${i} of an edit`);
@@ -141,19 +146,34 @@ function createSession(
           steps.push(done);
           onStep?.(done);
           // As released: the pass that finds the loss settled still counts, and its outputs set min_act.
-          if (stoppedEarly) return { side, steps, stoppedEarly, minAct: Math.min(state.minAct, done.inScope) };
+          if (stoppedEarly) return standing(true);
           const next = descend(side, step.gradient, edit.mask, { main, options });
           side.dispose();
           side = next;
+          if (i + 1 < options.steps) await look(standing(false), edit.rows, edit.control.checkpoints);
         } finally {
           step.dispose();
         }
       }
-      const last = steps[steps.length - 1] as EditStep;
-      return { side, steps, stoppedEarly: false, minAct: Math.min(state.minAct, last.inScope) };
+      return standing(false);
     } catch (error) {
       side.dispose();
       throw error;
+    }
+  }
+
+  /** Shows the edits as they would stand had this one ended here, where a reader asked for this number of steps. */
+  async function look(made: Optimised, rows: EditRows, checkpoints: EditOptions["checkpoints"]): Promise<void> {
+    if (!checkpoints?.steps.includes(made.steps.length)) return;
+    const copy = copyState(state);
+    const standing = await closeShard(copy, { ...made, side: made.side.clone() }, rows);
+    copy.side.dispose();
+    const overlay = await overlayOf(standing);
+    try {
+      await checkpoints.read(made.steps.length, overlay);
+    } finally {
+      overlay.dispose();
+      tf.dispose(tensorsOf(standing));
     }
   }
 
@@ -201,7 +221,7 @@ function createSession(
   }
 
   /** The memories as reading finds them. For Merge, edits not merged yet are merged for the reading alone. */
-  async function readable(): Promise<WiseMemory[]> {
+  async function readable(state: WiseState): Promise<WiseMemory[]> {
     const side: WiseMemory = { name: "side", delta: state.side.clone(), minAct: state.minAct };
     if (options.retrieve) {
       const saved = [...state.memories, ...state.shards];
@@ -221,9 +241,13 @@ function createSession(
     ];
   }
 
+  async function overlayOf(state: WiseState): Promise<Overlay> {
+    return createWiseOverlay(options.layer, await readable(state), options);
+  }
+
   return {
     edit,
-    overlay: async (): Promise<Overlay> => createWiseOverlay(options.layer, await readable(), options),
+    overlay: () => overlayOf(state),
     snapshot: () => snapshotOf(state),
     save: (path) => saveWiseState(path, state, { model, options }),
     hash: () => hashWiseState(state, { model, options }),

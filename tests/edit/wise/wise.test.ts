@@ -33,14 +33,15 @@ async function stateOf(session: WiseSession): Promise<string> {
   return sha256Bytes(await readFile(path));
 }
 
-/** What an overlay answers to the prompts of the first facts: every number of the edit layer's output. */
+/** What the side memory, or without edits the untouched model, answers to the prompts of the first facts: every number. */
 async function answersOf(overlay: Overlay): Promise<Float32Array> {
   const cuts = await settingOf(model).cuts.get([0, 1, 2].map((i) => model.tokenizer.encode(fact(i).prompt)));
   const batch = batchCuts(model, cuts);
   const answer = await overlay.answer(model, batch);
-  const values = await (answer.edited ?? answer.main).data<"float32">();
-  answer.dispose();
-  batch.dispose();
+  const edited = answer.decisions.some(({ readings }) => readings.length > 0);
+  const under = edited ? answer.under("side") : answer.main.clone();
+  const values = await under.data<"float32">();
+  for (const held of [under, answer, batch]) held.dispose();
   return values;
 }
 
@@ -91,6 +92,60 @@ describe("an edit", () => {
     expect(first).toMatchObject({ inScope: 0, outOfScope: 0, replay: 0 });
     expect(trace.minAct).toBe(last?.inScope);
     session.dispose();
+  });
+
+  /** What every memory of an overlay reads and answers. */
+  async function readingsOf(overlay: Overlay) {
+    const batch = batchCuts(model, await settingOf(model).cuts.get([[0, 5, 9]]));
+    const answer = await overlay.answer(model, batch);
+    const memories = answer.decisions[0]?.readings ?? [];
+    const outputs = memories.map(({ memory }) => answer.under(memory));
+    const values = await Promise.all(outputs.map(async (output) => bytesOf(await output.data<"float32">())));
+    for (const held of [...outputs, answer, batch]) held.dispose();
+    return { memories, values };
+  }
+
+  test.each([
+    ["a side memory in progress", []],
+    ["Retrieve", ["save_freq=1", "merge_freq=1"]],
+    ["Merge", ["save_freq=1", "merge_freq=2", "retrieve=false"]],
+  ])("looked at after some steps, is what an edit of so many steps leaves (%s)", async (_, set) => {
+    const seen = new Map<number, Awaited<ReturnType<typeof readingsOf>>>();
+    const checkpoints = {
+      steps: [1, 3, 5, 9], // five steps are its end, and it never comes to nine
+      read: async (steps: number, overlay: Overlay) => {
+        seen.set(steps, await readingsOf(overlay));
+      },
+    };
+    await expectTidy(async () => {
+      const session = await start([...set, "n_iter=5"]);
+      await session.edit(fact(0), { checkpoints });
+      session.dispose();
+    });
+    expect([...seen.keys()]).toEqual([1, 3]);
+    for (const [steps, found] of seen) {
+      const shorter = await start([...set, `n_iter=${steps}`]);
+      await shorter.edit(fact(0));
+      const overlay = await shorter.overlay();
+      expect(found).toEqual(await readingsOf(overlay));
+      overlay.dispose();
+      shorter.dispose();
+    }
+  });
+
+  test("goes on as if nobody had looked, with shards, memories and merges standing", async () => {
+    const states: string[] = [];
+    for (const retrieve of [true, false]) {
+      for (const steps of [[], [1, 2, 3]]) {
+        const session = await start(["save_freq=1", "merge_freq=2", "n_iter=4", `retrieve=${retrieve}`]);
+        const checkpoints = { steps, read: async () => {} };
+        for (const i of [0, 1, 2, 3]) await session.edit(fact(i), { checkpoints });
+        states.push(await stateOf(session));
+        session.dispose();
+      }
+    }
+    expect(states[1]).toBe(states[0]);
+    expect(states[3]).toBe(states[2]);
   });
 
   test("writes only where its shard's mask allows, and where that is depends on seed and shard alone", async () => {
