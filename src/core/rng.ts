@@ -21,12 +21,15 @@ export function createRng(seed: number, path: readonly (string | number)[] = [])
   const key = createHash("sha256")
     .update(JSON.stringify([seed, ...path]))
     .digest();
-  let a = key.readUInt32LE(0);
-  let b = key.readUInt32LE(4);
-  let c = key.readUInt32LE(8);
-  let d = key.readUInt32LE(12) | 1; // never the all-zero state
+  // An array of machine words: variables of a closure would be boxed at every step, and bootstraps take millions.
+  const state = Int32Array.from([0, 4, 8, 12], (offset) => key.readInt32LE(offset));
+  state[3] = (state[3] as number) | 1; // never the all-zero state
 
   function next(): number {
+    let a = state[0] as number;
+    let b = state[1] as number;
+    let c = state[2] as number;
+    let d = state[3] as number;
     const scrambled = Math.imul(rotate(Math.imul(b, 5), 7), 9) >>> 0;
     const shifted = b << 9;
     c ^= a;
@@ -35,6 +38,10 @@ export function createRng(seed: number, path: readonly (string | number)[] = [])
     a ^= d;
     c ^= shifted;
     d = rotate(d, 11);
+    state[0] = a;
+    state[1] = b;
+    state[2] = c;
+    state[3] = d;
     return scrambled;
   }
 

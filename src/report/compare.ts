@@ -5,7 +5,7 @@ import { createRng } from "../core/rng.js";
 import { bootstrapInterval, type Interval } from "../core/stats.js";
 import type { ScoredRun } from "../run/types.js";
 import type { PublishedRow, PublishedScore } from "./published.js";
-import { frameOf, type Row, rowsOf, summaryFrame } from "./tables.js";
+import { frameOf, intervalOf, type Row } from "./tables.js";
 import { type MeasureName, valuesOf } from "./values.js";
 
 /** More options that differ are counted in the reason, not told one by one: those of another model differ in most. */
@@ -218,15 +218,11 @@ function plainModel(name: string): string {
 
 /** The scores that are published and that runs have too. The run's numbers are those of its summary. */
 function comparedScores(row: PublishedRow, run: ScoredRun | null): ComparedScore[] {
-  const [summary = {}] = run === null ? [] : rowsOf(summaryFrame([run]));
-  const number = (column: string) => {
-    const cell = summary[column];
-    return typeof cell === "number" ? cell : null;
-  };
   return common.flatMap((name) => {
     const published = row.scores[name];
     if (published == null) return [];
-    return [{ name, published, mean: number(name), low: number(`${name}Low`), high: number(`${name}High`) }];
+    const { mean, low, high } = (run && intervalOf(run, name)) ?? { mean: null, low: null, high: null };
+    return [{ name, published, mean, low, high }];
   });
 }
 

@@ -1,7 +1,7 @@
 import { DataFrame } from "danfojs-node";
 import { RefusedInput, show } from "../core/errors.js";
 import { createRng } from "../core/rng.js";
-import { bootstrapInterval, mean } from "../core/stats.js";
+import { bootstrapInterval, type Interval, mean } from "../core/stats.js";
 import type { RunResult, ScoredProbe, ScoredRecord, ScoredRun } from "../run/types.js";
 import { fieldOf, footnotes, requireAlike, rowFields } from "./protocols.js";
 import {
@@ -144,17 +144,19 @@ function meanColumns(scores: readonly ScoredRecord[], name: MeasureName): Row {
   return { [name]: values.length === 0 ? null : mean(values), [`${name}Records`]: values.length };
 }
 
-/** The interval's generator is keyed by the run's seed and the column: the same run gives the same interval anywhere. */
-function intervalColumns(run: ScoredRun, name: MeasureName): Row {
+/**
+ * The mean of a measure over the records of a run that have it, with its 95% bootstrap interval; null where none has it.
+ * The generator is keyed by the run's seed and the measure: the same run gives the same interval anywhere.
+ */
+export function intervalOf(run: ScoredRun, name: MeasureName): Interval | null {
   const values = valuesOf(run.scores, name);
   const rng = createRng(run.protocol.seed).fork("bootstrap", name);
-  const interval = values.length === 0 ? { mean: null, low: null, high: null } : bootstrapInterval(values, { rng });
-  return {
-    [name]: interval.mean,
-    [`${name}Low`]: interval.low,
-    [`${name}High`]: interval.high,
-    [`${name}Records`]: values.length,
-  };
+  return values.length === 0 ? null : bootstrapInterval(values, { rng });
+}
+
+function intervalColumns(run: ScoredRun, name: MeasureName): Row {
+  const { mean, low, high, n } = intervalOf(run, name) ?? { mean: null, low: null, high: null, n: 0 };
+  return { [name]: mean, [`${name}Low`]: low, [`${name}High`]: high, [`${name}Records`]: n };
 }
 
 function shareOfMain(run: ScoredRun, kind: ProbeKind): Row {
