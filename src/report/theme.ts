@@ -37,6 +37,7 @@ export const metricStyles = {
   rewrite: { color: colors.blue, tint: "#B3D4E8", symbol: "circle" },
   rephrase: { color: colors.vermilion, tint: "#F3CDB0", symbol: "square" },
   locality: { color: colors.green, tint: "#B0E0D3", symbol: "diamond" },
+  average: { color: colors.ink, tint: "#C9CDD2", symbol: "triangle-up" },
 } as const;
 
 /** No mode bar advertising and no upload button, whoever shows the figure. */
