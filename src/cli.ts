@@ -4,6 +4,7 @@ import type { TrainArguments } from "./cli/lab.js";
 import type { RunArguments } from "./cli/run.js";
 import type { StudyArguments } from "./cli/study.js";
 import type { SweepArguments } from "./cli/sweep.js";
+import type { TableArguments } from "./cli/table.js";
 import { Interrupted, LabFailure, RefusedInput } from "./core/errors.js";
 import { BACKENDS, type BackendName } from "./tensor/names.js";
 
@@ -103,6 +104,31 @@ program
   .action((options: StudyArguments) =>
     run(async (signal) => (await import("./cli/study.js")).studyCommand(options, signal)),
   );
+
+program
+  .command("table")
+  .description("runs as a table with its protocol: text, or files for a paper")
+  .argument("<run...>", "run folders, folders of them, or summaries of runs")
+  .addOption(
+    new Option("--kind <kind>", "one row per run, per block of a run, or per record of a run")
+      .choices(["methods", "blocks", "cases"])
+      .default("methods"),
+  )
+  .addOption(new Option("--format <format>").choices(["text", "markdown", "csv", "latex"]).default("text"))
+  .option("--allow <field>", "runs may differ in it (T, when, model, options.retrieve, ...); may be repeated", collect)
+  .option("--mark", "take runs that differ in other fields too, with a footnote each")
+  .option("--out <file>", "write it there instead of printing it")
+  .action((runs: string[], options: TableArguments) =>
+    run(async () => (await import("./cli/table.js")).tableCommand(runs, options)),
+  );
+
+program
+  .command("figures")
+  .description("figures that were saved")
+  .command("redraw")
+  .description("draw them anew from their JSON; nothing is computed")
+  .argument("[folder]", "where they are; the project's own by default")
+  .action((folder?: string) => run(async () => (await import("./cli/figures.js")).redrawCommand(folder)));
 
 /** A run that a sweep started ends with the sweep, also when that was killed: the channel to it is then gone. */
 function endWithParent(): void {

@@ -31,7 +31,7 @@ export {
   recordsFrame,
   type Verdict,
 } from "./report/compare.js";
-export { exportFigure, renderFigure } from "./report/export.js";
+export { exportFigure, redrawFigures, renderFigure } from "./report/export.js";
 export type { Figure } from "./report/figure.js";
 export { lossCurve } from "./report/figures/lossCurve.js";
 export { publishedOverT } from "./report/figures/publishedOverT.js";
@@ -40,7 +40,7 @@ export { routingHistogram } from "./report/figures/routingHistogram.js";
 export { tRollback } from "./report/figures/tRollback.js";
 export { trainingLoss } from "./report/figures/trainingLoss.js";
 export { renderSummary, summaryView, toCsv, toMarkdown, toText } from "./report/format.js";
-export { escapeLatex, type LatexColumn, type LatexOptions, toLatex } from "./report/latex.js";
+export { escapeLatex, type LatexColumn, type LatexOptions, summaryLatex, toLatex } from "./report/latex.js";
 export { readOwnStudy, readRuns } from "./report/measured.js";
 export { caption } from "./report/protocols.js";
 export {
@@ -53,6 +53,7 @@ export {
   readPublished,
   sourcesFrame,
 } from "./report/published.js";
+export type { FigureSource } from "./report/sources.js";
 export { blocksFrame, casesFrame, summaryFrame } from "./report/tables.js";
 export { readRun } from "./run/folder.js";
 export { DEFAULT_MODEL, DEFAULT_RECORDS, projectFile } from "./run/inputs.js";

@@ -42,7 +42,10 @@ export async function trainCommand(options: TrainArguments, signal: AbortSignal)
       console.error(`step ${step}/${steps}  loss ${loss.toFixed(3)}  ${pace}`);
     },
   });
-  const { files, steppedDown } = await exportFigure(trainingLoss(curve), join(options.out, "loss"));
+  const source = { command: "npm run lab:train", files: [join(model, "training.json")] };
+  const { files, steppedDown } = await exportFigure(trainingLoss(curve), join(options.out, "loss"), undefined, {
+    source,
+  });
   if (steppedDown !== null) console.error(steppedDown);
   console.log(`model:      ${model}`);
   console.log(`loss curve: ${files.join(", ")}`);

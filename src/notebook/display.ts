@@ -1,5 +1,6 @@
 import { createRenderer, type ExportedFigure, exportFigure, type Renderer } from "../report/export.js";
 import type { Figure } from "../report/figure.js";
+import type { FigureSource } from "../report/sources.js";
 import { type TableInput, type TableOptions, tableBundle } from "./bundles.js";
 import { type KernelHost, kernelHost } from "./host.js";
 import type { MimeBundle } from "./wire.js";
@@ -45,13 +46,15 @@ export async function displayFigure(figure: Figure): Promise<void> {
 }
 
 /**
- * Writes a figure to BASE.json, BASE.svg, BASE.png and BASE.pdf, in print size.
+ * Writes a figure to BASE.json, BASE.svg, BASE.png and BASE.pdf, in print size, and to BASE.source.json where its numbers
+ * come from.
+ * @param source e.g. `{ runs, command: "npm start -- --save" }`
  * @returns the files written, and what to tell the user where some could not be drawn
- * @throws {RefusedInput} when the folder cannot be written to.
+ * @throws {RefusedInput} when the folder cannot be written to, or the source names nothing
  */
-export async function saveFigure(figure: Figure, basePath: string): Promise<ExportedFigure> {
+export async function saveFigure(figure: Figure, basePath: string, source: FigureSource): Promise<ExportedFigure> {
   const host = kernelHost();
-  return exportFigure(figure, basePath, undefined, host ? { renderer: await rendererOf(host) } : {});
+  return exportFigure(figure, basePath, undefined, { source, ...(host ? { renderer: await rendererOf(host) } : {}) });
 }
 
 /** One browser draws all figures of a notebook: starting it takes longer than drawing. */

@@ -1,11 +1,12 @@
 import { dirname } from "node:path";
-import { RefusedInput } from "../core/errors.js";
+import { LabFailure, RefusedInput } from "../core/errors.js";
 import { errorText, requireWritableFolder, writeFileAtomic } from "../core/files.js";
 import { type FoundBrowser, findBrowsers } from "./browser.js";
 import type { Figure } from "./figure.js";
 import { startChromium } from "./render/chromium.js";
 import { startStatic } from "./render/static.js";
 import { type Drawing, type Engine, type FigureFormat, figureFormats, type Pictures } from "./render/types.js";
+import { type FigureSource, figuresIn, readFigure, writeSource } from "./sources.js";
 import { COLUMN_INCHES, PIXELS_PER_INCH } from "./theme.js";
 
 /** What can draw figures, best first. "static" is jsdom with resvg and pdfkit: no browser at all. */
@@ -80,24 +81,60 @@ export interface ExportedFigure {
   steppedDown: string | null;
 }
 
+export interface ExportOptions extends Omit<RenderOptions, "formats"> {
+  renderer?: Renderer;
+  /** Where its numbers come from, written to BASE.source.json: needed to redraw the figure. */
+  source?: FigureSource;
+}
+
 /**
  * Writes a figure to BASE.json and its pictures to BASE.svg, BASE.png and BASE.pdf. The JSON is the figure as plotly
- * reads it; where nothing can draw, it is all that is written, and `steppedDown` says so.
+ * reads it; where nothing can draw, no picture is written, and `steppedDown` says so.
  * @throws {RefusedInput} when the folder cannot be written to.
  */
 export async function exportFigure(
   figure: Figure,
   basePath: string,
   formats: readonly FigureFormat[] = figureFormats,
-  options: Omit<RenderOptions, "formats"> & { renderer?: Renderer } = {},
+  options: ExportOptions = {},
 ): Promise<ExportedFigure> {
-  const { renderer, ...size } = options;
+  const { renderer, source, ...size } = options;
   await requireWritableFolder(dirname(basePath));
   const json = `${basePath}.json`;
   await writeFileAtomic(json, `${JSON.stringify(figure, null, 1)}\n`);
+  const sidecar = source === undefined ? [] : [await writeSource(basePath, source)];
   const render = renderer ? renderer.render : renderFigure;
   const { steppedDown, ...pictures } = await render(figure, { formats, ...size });
-  const files = [json];
+  return { files: [json, ...sidecar, ...(await writePictures(pictures, basePath))], steppedDown };
+}
+
+/**
+ * Draws every figure of a folder anew from NAME.json alone: nothing is computed.
+ * @returns the pictures written
+ * @throws {RefusedInput} before any is drawn, when a figure is not the one that its NAME.source.json was written for.
+ * @throws {LabFailure} where nothing on this machine can draw.
+ */
+export async function redrawFigures(folder: string, options: { renderer?: Renderer } = {}): Promise<ExportedFigure> {
+  const bases = await figuresIn(folder);
+  const figures: Figure[] = [];
+  for (const base of bases) figures.push(await readFigure(base));
+  await requireWritableFolder(folder);
+  const renderer = options.renderer ?? (await createRenderer());
+  try {
+    if (renderer.engine === null) throw new LabFailure(renderer.steppedDown ?? "nothing here can draw figures");
+    const files: string[] = [];
+    for (const [i, figure] of figures.entries()) {
+      const { steppedDown, ...pictures } = await renderer.render(figure, { formats: figureFormats });
+      files.push(...(await writePictures(pictures, bases[i] as string)));
+    }
+    return { files, steppedDown: renderer.steppedDown };
+  } finally {
+    if (options.renderer === undefined) await renderer.close();
+  }
+}
+
+async function writePictures(pictures: Pictures, basePath: string): Promise<string[]> {
+  const files: string[] = [];
   for (const format of figureFormats) {
     const bytes = pictures[format];
     if (bytes === undefined) continue;
@@ -105,7 +142,7 @@ export async function exportFigure(
     await writeFileAtomic(path, bytes);
     files.push(path);
   }
-  return { files, steppedDown };
+  return files;
 }
 
 async function climbDown(wanted: readonly Rung[]): Promise<{ engine: Engine | null; steppedDown: string | null }> {

@@ -42,7 +42,7 @@ export function toText(frame: DataFrame, options: FormatOptions = {}): string {
 }
 
 /** How the scores of a summary are called where people read it, in the order of the columns. */
-const scoreHeads = {
+export const scoreHeads = {
   rewrite: "Rewrite",
   rephrase: "Rephrase",
   locality: "Locality",
@@ -50,21 +50,45 @@ const scoreHeads = {
   portability: "Portability",
 } satisfies Partial<Record<MeasureName, string>>;
 
+/** Fields whose values say little by themselves: how their column is called, and what each value means. */
+const spokenFields: Readonly<Record<string, { head: string; say: Readonly<Record<string, string>> }>> = {
+  "options.retrieve": { head: "memories", say: { true: "Retrieve", false: "Merge" } },
+};
+
 /**
- * A summary for reading: a mean and its interval in one cell, e.g. "0.979 [0.946, 1.000]". Fields in which the rows do
- * not differ are left to the caption, T excepted.
+ * A summary whose fields are as people read them: fields in which the rows do not differ are left to the caption, T
+ * excepted, and options stand under their plain names. All other columns stay.
+ * @param frame what `summaryFrame` made.
+ */
+export function readableFields(frame: DataFrame): { frame: DataFrame; fields: string[] } {
+  const rows = rowsOf(frame);
+  const names = frame.columns as string[];
+  const end = names.indexOf("records");
+  const shown = names.slice(0, end).filter((field) => field === "T" || new Set(rows.map((row) => row[field])).size > 1);
+  const head = (field: string) => spokenFields[field]?.head ?? field.replace(/^options\./, "");
+  const readable = rows.map((row): Row => {
+    const fields = shown.map((field): [string, Cell] => {
+      const cell = row[field] ?? null;
+      return [head(field), spokenFields[field]?.say[String(cell)] ?? cell];
+    });
+    return Object.fromEntries([...fields, ...names.slice(end).map((name) => [name, row[name] ?? null] as const)]);
+  });
+  return { frame: frameOf(readable, "runs"), fields: shown.map(head) };
+}
+
+/**
+ * A summary for reading: a mean and its interval in one cell, e.g. "0.979 [0.946, 1.000]", and fields as
+ * `readableFields` shows them.
  * @param frame what `summaryFrame` made.
  */
 export function summaryView(frame: DataFrame, { digits = 3 }: FormatOptions = {}): DataFrame {
-  const rows = rowsOf(frame);
+  const readable = readableFields(frame);
   const names = frame.columns as string[];
-  const fields = names.slice(0, names.indexOf("records"));
-  const shown = fields.filter((field) => field === "T" || new Set(rows.map((row) => row[field])).size > 1);
   const scores = Object.entries(scoreHeads).filter(([name]) => names.includes(name));
-  const view = rows.map((row): Row => {
+  const view = rowsOf(readable.frame).map((row): Row => {
     const toMain = ["rewriteToMain", "rephraseToMain", "localityToMain"].map((name) => fixed(row[name], 2));
     return {
-      ...Object.fromEntries(shown.map((field) => [field.replace(/^options\./, ""), row[field] ?? null])),
+      ...Object.fromEntries(readable.fields.map((field) => [field, row[field] ?? null])),
       Records: row.records ?? null,
       Blocks: row.blocks ?? null,
       ...Object.fromEntries(scores.map(([name, head]) => [head, intervalText(row, name, digits)])),
@@ -128,7 +152,7 @@ function fixed(cell: Cell | undefined, digits: number): string {
 }
 
 /** A mean with its interval, and with the number of records behind it where that is not all of them. */
-function intervalText(row: Row, name: string, digits: number): string {
+export function intervalText(row: Row, name: string, digits: number): string {
   const [mean, low, high] = [name, `${name}Low`, `${name}High`].map((column) => fixed(row[column], digits));
   if (mean === NOTHING) return NOTHING;
   const count = row[`${name}Records`];

@@ -1,6 +1,9 @@
 import type { DataFrame } from "danfojs-node";
 import { nearest, RefusedInput } from "../core/errors.js";
-import { type Cell, type Row, rowsOf } from "./tables.js";
+import type { ScoredRun } from "../run/types.js";
+import { readableFields, scoreHeads } from "./format.js";
+import { caption, footnotes, rowFields } from "./protocols.js";
+import { type Cell, type Row, rowsOf, type SummaryOptions, summaryFrame } from "./tables.js";
 
 /** One column of a LaTeX table. */
 export interface LatexColumn {
@@ -63,6 +66,29 @@ export function toLatex(frame: DataFrame, options: LatexOptions): string {
     "  \\end{tabular}",
     "\\end{table}",
   ].join("\n")}\n`;
+}
+
+/** What no two rows may differ in to be ranked against each other, where it is a column. */
+const RANKED_WITHIN = ["T", "when", "mark"];
+
+/**
+ * Runs as a LaTeX table: one row each, scores with their intervals, the protocol and all footnotes as caption. Best and
+ * second are found among runs of one T that were scored at the same moment, and never between unlike protocols.
+ * @throws {RefusedInput} as `summaryFrame` and `toLatex` do
+ */
+export function summaryLatex(
+  runs: readonly ScoredRun[],
+  options: SummaryOptions & Pick<LatexOptions, "label" | "digits">,
+): string {
+  const { frame, fields } = readableFields(summaryFrame(runs, options));
+  const { notes } = footnotes(runs, options.allow ?? rowFields);
+  const scores = Object.entries(scoreHeads).filter(([name]) => (frame.columns as string[]).includes(name));
+  return toLatex(frame, {
+    ...options,
+    caption: [caption(runs), ...notes].join("\n"),
+    columns: [...fields, "records", ...scores.map(([name, head]) => ({ name, head }))],
+    groupBy: RANKED_WITHIN.filter((name) => fields.includes(name)),
+  });
 }
 
 /**

@@ -43,7 +43,7 @@ export function requireAlike(runs: readonly ScoredRun[], allowed: readonly strin
       where: `run ${i + 1}${run.folder ? ` (${run.folder})` : ""}, compared with run 1`,
       found: describe(found),
       expected: `the same protocol but for ${allowed.join(", ")}`,
-      hint: "mark: true adds a footnote to each row that differs",
+      hint: "allow the field, or mark: true for a footnote at each row that differs (--allow, --mark)",
     });
   }
 }

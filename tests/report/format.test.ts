@@ -73,6 +73,18 @@ describe("a summary for reading", () => {
     expect(view[0]?.Rephrase).toBe(`${mean?.toFixed(3)} [${low?.toFixed(3)}, ${high?.toFixed(3)}]`);
   });
 
+  it("names options plainly, and says which way of keeping memories a value stands for", () => {
+    const each = [true, false].map((retrieve) =>
+      sampleRun({ records: 12, options: { retrieve, n_iter: retrieve ? 1 : 2 } }),
+    );
+    const frame = summaryFrame(each, { allow: ["T", "options.retrieve", "options.n_iter"] });
+    expect(rowsOf(frame).map((row) => row["options.retrieve"])).toEqual([true, false]);
+    expect(rowsOf(summaryView(frame))).toEqual([
+      expect.objectContaining({ T: 10, memories: "Retrieve", n_iter: 1 }),
+      expect.objectContaining({ T: 10, memories: "Merge", n_iter: 2 }),
+    ]);
+  });
+
   it("says how many records stand behind a mean when it is not all of them", () => {
     const [run] = runs;
     if (run === undefined) throw new Error("no sample");

@@ -4,10 +4,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { RefusedInput } from "../../src/core/errors.js";
-import { escapeLatex, toLatex } from "../../src/report/latex.js";
+import { escapeLatex, summaryLatex, toLatex } from "../../src/report/latex.js";
 import { caption } from "../../src/report/protocols.js";
 import { publishedCaption, publishedFrame, readPublished } from "../../src/report/published.js";
-import { frameOf, summaryFrame } from "../../src/report/tables.js";
+import { frameOf, type SummaryOptions, summaryFrame } from "../../src/report/tables.js";
+import type { ScoredRun } from "../../src/run/types.js";
+import { requires } from "../support/requires.js";
 import { sampleRun } from "./sample.js";
 
 const scores = frameOf(
@@ -108,6 +110,17 @@ describe("toLatex", () => {
     expect(write()).toBe(latex);
   });
 
+  it("ranks runs of a summary within one T, and never across protocols", () => {
+    const isRanked = (runs: ScoredRun[], options: SummaryOptions = {}) =>
+      /textbf|underline/.test(summaryLatex(runs, { label: "tab:summary", ...options }));
+    const [one, ten] = [sampleRun({ T: 1 }), sampleRun({ T: 10 })];
+    const merged = sampleRun({ T: 1, options: { ...one.protocol.options, retrieve: false } });
+    const worse = { ...merged, scores: ten.scores };
+    expect(isRanked([one, ten])).toBe(false);
+    expect(isRanked([one, worse], { allow: ["T", "options.retrieve"] })).toBe(true);
+    expect(isRanked([one, worse], { mark: true })).toBe(false);
+  });
+
   it.each([
     [{ columns: ["methd"] }, "try: method"],
     [{ groupBy: ["sets"] }, "try: set"],
@@ -154,10 +167,10 @@ function installed(program: string, flag: string): boolean {
   return spawnSync(program, [flag]).error === undefined;
 }
 
-const hasLatex = installed("pdflatex", "--version");
+const hasLatex = requires("latex");
 const hasPdfText = installed("pdftotext", "-v");
-if (!hasLatex) console.info("skipped here: no pdflatex on the PATH (apt-get install texlive-latex-recommended)");
-else if (!hasPdfText) console.info("partly skipped here: no pdftotext on the PATH (apt-get install poppler-utils)");
+if (hasLatex && !hasPdfText)
+  console.info("partly skipped here: no pdftotext on the PATH (apt-get install poppler-utils)");
 
 describe.runIf(hasLatex)("LaTeX itself", () => {
   let folder: string;
@@ -213,11 +226,7 @@ describe.runIf(hasLatex)("LaTeX itself", () => {
     const runs = [sampleRun({ T: 1 }), sampleRun({ T: "all" })];
     const rows = await readPublished({ source: "WISE paper, Table 2", T: 1000 });
     const log = await typeset("tables", [
-      toLatex(summaryFrame(runs), {
-        caption: caption(runs),
-        label: "tab:runs",
-        columns: ["T", "rewrite", "rephrase", "locality", "average"],
-      }),
+      summaryLatex(runs, { label: "tab:runs" }),
       toLatex(publishedFrame(rows), {
         caption: publishedCaption(rows),
         label: "tab:published",

@@ -4,7 +4,7 @@ import { delimiter, join } from "node:path";
 import { repository, sharedFolder } from "./shared.js";
 
 /** What a test may need beyond Node and npm. */
-export type Need = "native" | "jupyter" | "chromium" | "shared" | "transformers";
+export type Need = "native" | "jupyter" | "chromium" | "latex" | "shared" | "transformers";
 
 const probes = {
   native: {
@@ -18,6 +18,10 @@ const probes = {
   chromium: {
     found: () => Boolean(process.env.CHROME_PATH) || browserNames.some(onPath),
     missing: "no Chrome or Chromium on the PATH and no CHROME_PATH (apt-get install chromium)",
+  },
+  latex: {
+    found: () => onPath("pdflatex"),
+    missing: "no pdflatex on the PATH (apt-get install texlive-latex-recommended)",
   },
   shared: {
     found: () => sharedFolder() !== null,

@@ -1,0 +1,131 @@
+import { stat } from "node:fs/promises";
+import { dirname } from "node:path";
+import type { DataFrame } from "danfojs-node";
+import { nearest, RefusedInput } from "../core/errors.js";
+import { requireWritableFolder, writeFileAtomic } from "../core/files.js";
+import { renderSummary, toCsv, toMarkdown, toText } from "../report/format.js";
+import { summaryLatex, toLatex } from "../report/latex.js";
+import { readRuns } from "../report/measured.js";
+import { caption, rowFields } from "../report/protocols.js";
+import { blocksFrame, casesFrame, frameOf, rowsOf, summaryFrame } from "../report/tables.js";
+import { type RunSummary, readRunSummary } from "../run/summary.js";
+import type { RunResult } from "../run/types.js";
+
+/** Options of `wise-lab table`, as the command line gives them. */
+export interface TableArguments {
+  format: "text" | "markdown" | "csv" | "latex";
+  kind: "methods" | "blocks" | "cases";
+  /** Fields in which runs may differ, besides method, T and when. */
+  allow?: string[];
+  mark?: boolean;
+  out?: string;
+}
+
+type ShownRun = RunResult | RunSummary;
+
+/** `wise-lab table`: runs as a table, under their protocol. @returns the exit status */
+export async function tableCommand(paths: readonly string[], options: TableArguments): Promise<number> {
+  const runs: ShownRun[] = [];
+  for (const path of paths) runs.push(...(await readAt(path)));
+  if (options.out !== undefined) await requireWritableFolder(dirname(options.out));
+  const text =
+    options.kind === "methods" ? methodsTable(runs, options) : tableOfOne(runs, options.kind, options.format);
+  if (options.format === "csv") console.error(caption(runs)); // a CSV file has no place for it
+  if (options.out === undefined) process.stdout.write(text);
+  else await writeFileAtomic(options.out, text);
+  return 0;
+}
+
+/** A summary file's run, or all finished runs of a folder. */
+async function readAt(path: string): Promise<ShownRun[]> {
+  if ((await stat(path).catch(() => null))?.isFile()) return [await readRunSummary(path)];
+  const runs = await readRuns(path);
+  if (runs.length > 0) return runs;
+  throw new RefusedInput("there is no finished run to show", {
+    where: path,
+    found: "no run folder whose blocks are all finished",
+    expected: "a run folder, a folder of run folders, or the summary of a run",
+    hint: "the command that began the run goes on with it",
+  });
+}
+
+function methodsTable(runs: readonly ShownRun[], { format, allow: more = [], mark = false }: TableArguments): string {
+  for (const field of more) requireField(field, runs);
+  const allow = [...new Set([...rowFields, ...more])];
+  if (format === "csv") return toCsv(summaryFrame(runs, { allow, mark }));
+  if (format === "latex") return summaryLatex(runs, { allow, mark, label: "tab:methods" });
+  return renderSummary(runs, format, { allow, mark });
+}
+
+function requireField(field: string, runs: readonly ShownRun[]): void {
+  const known = runs.flatMap(({ protocol: { options, ...plain } }) => [
+    ...Object.keys(plain),
+    ...Object.keys(options).map((name) => `options.${name}`),
+  ]);
+  if (known.includes(field)) return;
+  const near = nearest(field, known);
+  throw new RefusedInput("no run has such a field", {
+    where: "--allow",
+    found: field,
+    expected: "a field of the protocol, or options.NAME for an option of the method",
+    ...(near === undefined ? {} : { hint: near }),
+  });
+}
+
+/** What is read of a run's blocks and records; CSV has every column. */
+const columnsOfOne = {
+  blocks: [
+    "block",
+    "firstRecord",
+    "lastRecord",
+    "records",
+    "rewrite",
+    "rephrase",
+    "locality",
+    "average",
+    "portability",
+  ],
+  cases: ["record", "block", "prompt", "answer", "rewrite", "rephrase", "locality", "rewriteRoute", "steps"],
+} as const;
+
+function tableOfOne(
+  runs: readonly ShownRun[],
+  kind: keyof typeof columnsOfOne,
+  format: TableArguments["format"],
+): string {
+  const run = onlyRun(runs, kind);
+  const frame = kind === "blocks" ? blocksFrame(run) : casesFrame(withTexts(run));
+  if (format === "csv") return toCsv(frame);
+  const columns = columnsOfOne[kind].filter((name) => (frame.columns as string[]).includes(name));
+  if (format === "latex") {
+    const unranked = columns.map((name) => ({ name, best: "none" as const }));
+    return toLatex(frame, { caption: caption([run]), label: `tab:${kind}`, columns: unranked });
+  }
+  const shown = pick(frame, columns);
+  return `${format === "text" ? toText(shown) : toMarkdown(shown)}\n${caption([run])}\n`;
+}
+
+function onlyRun(runs: readonly ShownRun[], kind: string): ShownRun {
+  const [run] = runs;
+  if (run !== undefined && runs.length === 1) return run;
+  throw new RefusedInput("this table shows one run", {
+    where: `--kind ${kind}`,
+    found: `${runs.length} runs`,
+    expected: "one run; --kind methods has one row for each of several",
+  });
+}
+
+function withTexts(run: ShownRun): RunResult {
+  if (!("sha256" in run)) return run;
+  throw new RefusedInput("a summary has no prompts and answers", {
+    where: "--kind cases",
+    found: "the summary of a run",
+    expected: "the run's folder",
+    hint: run.command,
+  });
+}
+
+function pick(frame: DataFrame, columns: readonly string[]): DataFrame {
+  const rows = rowsOf(frame).map((row) => Object.fromEntries(columns.map((name) => [name, row[name] ?? null])));
+  return frameOf(rows, "rows of the run");
+}
