@@ -1,4 +1,5 @@
 import { existsSync } from "node:fs";
+import { readdir } from "node:fs/promises";
 import { basename, join, relative } from "node:path";
 import { LabFailure } from "../core/errors.js";
 import { makeFolder } from "../core/files.js";
@@ -9,8 +10,8 @@ import { projectFile } from "../run/inputs.js";
 import { readStudy, studyFields } from "../run/study.js";
 import { type BackendName, selectBackend } from "../tensor/backend.js";
 
-/** The notebooks of the main job, in order. */
-const NOTEBOOKS = ["01-one-edit", "02-t-rollback"] as const;
+/** The notebook whose runs are kept in folders, and make the table that is printed at the end. */
+const RUNS_NOTEBOOK = "02-t-rollback";
 
 export interface StartArguments {
   out?: string;
@@ -19,7 +20,7 @@ export interface StartArguments {
 }
 
 /**
- * `npm start`: executes the notebooks in the TypeScript kernel, then prints the T-rollback table and where everything is.
+ * `npm start`: executes all notebooks of the project in the TypeScript kernel, in the order of their names, then prints the T-rollback table and where everything is.
  * @returns the exit status: 0, or 1 when a cell failed
  */
 export async function startCommand(options: StartArguments, signal: AbortSignal): Promise<number> {
@@ -29,9 +30,9 @@ export async function startCommand(options: StartArguments, signal: AbortSignal)
   const out = await freshFolder(options.out);
   const figures = options.save ? projectFile("figures") : join(out, "figures");
   await makeFolder(figures);
-  for (const notebook of NOTEBOOKS) {
+  for (const notebook of await projectNotebooks()) {
     const parameters: Record<string, string> = { figures };
-    if (notebook === "02-t-rollback") parameters.runs = join(out, "runs");
+    if (notebook === RUNS_NOTEBOOK) parameters.runs = join(out, "runs");
     await execute(notebook, { output: join(out, `${notebook}.ipynb`), parameters, signal });
     // Committed notebooks are those that a reader gets by running them as they are: without parameters.
     if (options.save) await execute(notebook, { output: projectFile("notebooks", `${notebook}.ipynb`), signal });
@@ -43,6 +44,15 @@ export async function startCommand(options: StartArguments, signal: AbortSignal)
   console.log(`runs:      ${here(join(out, "runs"))}`);
   console.log(`figures:   ${here(figures)}`);
   return 0;
+}
+
+/** Names of the project's notebooks, in order. Each has a parameter `figures`, the folder it saves its figures to. */
+async function projectNotebooks(): Promise<string[]> {
+  const files = await readdir(projectFile("notebooks"));
+  return files
+    .filter((file) => /^\d\d-.*(?<!\.executed)\.ipynb$/.test(file)) // not what `wise-lab notebook run` left beside one
+    .map((file) => basename(file, ".ipynb"))
+    .sort();
 }
 
 /** @throws {LabFailure} naming the first cell that failed */
