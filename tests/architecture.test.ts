@@ -12,6 +12,7 @@ const LAYERS = [
   ["edit"],
   ["eval"],
   ["run", "parity", "train"],
+  ["explore"],
   ["report"],
   ["notebook"],
   ["doctor"],

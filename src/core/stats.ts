@@ -49,9 +49,58 @@ export function bootstrapInterval(values: readonly number[], options: BootstrapO
     for (let i = 0; i < draws; i++) total += values[rng.integer(n)] as number;
     means[r] = total / draws;
   }
-  means.sort();
+  return { mean: sum(values) / n, ...percentileEnds(means, level), n };
+}
+
+/**
+ * Bootstrap of means along a grid: each row holds one record's value at every place of the grid, and a resample draws whole
+ * records, so that places are compared on the same ones. The draws are those of `bootstrapInterval` with this generator.
+ * @param rows at least one, all of one length; values that seldom change along a row cost little
+ * @returns per resample the mean at every place
+ */
+export function resampledMeans(
+  rows: readonly Float64Array[],
+  { rng, resamples = 2_000 }: Pick<BootstrapOptions, "rng" | "resamples">,
+): Float64Array[] {
+  const n = rows.length;
+  const places = rows[0]?.length ?? 0;
+  const changes = changesAlong(rows);
+  const drawn = new Uint32Array(n);
+  return Array.from({ length: resamples }, () => {
+    drawn.fill(0);
+    for (let i = 0; i < n; i++) {
+      const record = rng.integer(n);
+      drawn[record] = (drawn[record] as number) + 1;
+    }
+    const means = new Float64Array(places);
+    for (const { row, place, by } of changes) means[place] = (means[place] as number) + (drawn[row] as number) * by;
+    let total = 0;
+    for (let place = 0; place < places; place++) {
+      total += means[place] as number;
+      means[place] = total / n;
+    }
+    return means;
+  });
+}
+
+/** Where rows change, and by how much; at place 0 from 0 to their first value. */
+function changesAlong(rows: readonly Float64Array[]): { row: number; place: number; by: number }[] {
+  const changes: { row: number; place: number; by: number }[] = [];
+  for (const [row, values] of rows.entries()) {
+    let last = 0;
+    for (const [place, value] of values.entries()) {
+      if (value !== last) changes.push({ row, place, by: value - last });
+      last = value;
+    }
+  }
+  return changes;
+}
+
+/** The ends of the interval that holds a share `level` of resampled values, the same share of the rest on either side. */
+export function percentileEnds(values: ArrayLike<number>, level = 0.95): { low: number; high: number } {
+  const sorted = Float64Array.from(values).sort();
   const tail = (1 - level) / 2;
-  return { mean: sum(values) / n, low: quantile(means, tail), high: quantile(means, 1 - tail), n };
+  return { low: quantile(sorted, tail), high: quantile(sorted, 1 - tail) };
 }
 
 /**

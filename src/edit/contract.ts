@@ -2,7 +2,7 @@ import type { Rng } from "../core/rng.js";
 import type { CutStore } from "../model/cut-store.js";
 import type { LlamaModel } from "../model/model.js";
 import type { PromptStyle } from "../model/prompt.js";
-import type { Overlay } from "./overlay.js";
+import type { MemoryReading, Overlay, Route } from "./overlay.js";
 import type { EditStep, EditTrace } from "./trace.js";
 
 /** One fact to write: after the edit, `prompt` shall be answered by `target`. */
@@ -78,9 +78,33 @@ export interface OptionSource {
   set?: readonly string[] | undefined;
 }
 
+/** What a router decides on: its threshold follows from the options. */
+export type RouterInput = Pick<MemoryReading, "memory" | "delta" | "minAct">;
+
+/** A router that reads one of its options at inference only: what it decides under another value needs no new edits. */
+export interface Router {
+  /** The option of the method that scales every threshold, as the protocol names it. */
+  option: string;
+  /**
+   * Decides on logged readings under the method's options, with the thresholds they give.
+   * @returns the readings with those thresholds, and all else that stood in them
+   */
+  decide<R extends RouterInput>(
+    readings: readonly R[],
+    options: Record<string, unknown>,
+  ): { route: Route; readings: (R & { threshold: number })[] };
+  /**
+   * The largest value of the option at which a memory answers, up to rounding; at larger ones the untouched model does.
+   * -Infinity where there is no memory, Infinity where one answers at every value.
+   */
+  reach(readings: readonly RouterInput[], options: Record<string, unknown>): number;
+}
+
 /** A knowledge-editing method. One file, one entry in the registry. */
 export interface EditMethod {
   name: string;
+  /** Left out by methods whose readings do not tell what another threshold would decide. */
+  router?: Router;
   /** @throws {RefusedInput} naming the key, what was given and what is allowed */
   prepare(source: OptionSource, model: { layers: number }): Promise<PreparedMethod>;
 }

@@ -1,7 +1,8 @@
-import { LabFailure } from "../../core/errors.js";
+import { LabFailure, RefusedInput } from "../../core/errors.js";
 import { type CutBatch, mainOutput } from "../../model/cut.js";
 import { linear, silu } from "../../model/llama.js";
 import { tf } from "../../tensor/tf.js";
+import type { Router, RouterInput } from "../contract.js";
 import type { Decision, Memory, MemoryReading, Overlay, Route } from "../overlay.js";
 
 /** min_act of a memory without edits: no activation reaches it (released: EditingMeanAct). */
@@ -110,6 +111,47 @@ function mergeRoute(readings: readonly MemoryReading[]): Route {
   return mergedDelta > side.delta ? "merged" : "side";
 }
 
+/** The readings under their thresholds, min_act * act_ratio, and what is decided on them. */
+function decideUnder<R extends RouterInput>(
+  readings: readonly R[],
+  rule: Pick<RoutingRule, "actRatio" | "retrieve">,
+): { route: Route; readings: (R & { threshold: number })[] } {
+  const under = readings.map((reading) => ({ ...reading, threshold: reading.minAct * rule.actRatio }));
+  return { route: decide(under, rule), readings: under };
+}
+
+/**
+ * The largest act_ratio at which `decide` names a memory. Retrieve: the side memory answers up to delta / min_act, and a
+ * saved memory up to its own, but only where it exceeds the side memory, whether that one answers or not. Merge: the
+ * larger activation counts, against the min_act of the side memory alone.
+ */
+function reach(readings: readonly RouterInput[], { retrieve }: Pick<RoutingRule, "retrieve">): number {
+  const side = readings.find(({ memory }) => memory === "side");
+  if (side === undefined) return Number.NEGATIVE_INFINITY;
+  const others = readings.filter(({ memory, delta }) => memory !== "side" && delta > side.delta);
+  const upTo = (delta: number, minAct: number) => (minAct === 0 ? Number.POSITIVE_INFINITY : delta / minAct);
+  const answering = others.map(({ delta, minAct }) => upTo(delta, retrieve ? minAct : side.minAct));
+  return Math.max(upTo(side.delta, side.minAct), ...answering);
+}
+
+/** WISE's router: act_ratio is read at inference only, training never sees it. */
+export const wiseRouter: Router = {
+  option: "actRatio" satisfies keyof RoutingRule,
+  decide: (readings, options) => decideUnder(readings, ruleOf(options)),
+  reach: (readings, options) => reach(readings, ruleOf(options)),
+};
+
+/** The part of a run's recorded options that the router reads. */
+function ruleOf(options: Record<string, unknown>): Pick<RoutingRule, "actRatio" | "retrieve"> {
+  const { actRatio, retrieve } = options;
+  if (typeof actRatio === "number" && actRatio >= 0 && typeof retrieve === "boolean") return { actRatio, retrieve };
+  throw new RefusedInput("a run does not say how its router decided", {
+    where: "options of the protocol",
+    found: { actRatio, retrieve },
+    expected: "actRatio, a number from 0, and retrieve, true or false",
+  });
+}
+
 /**
  * An overlay of WISE memories. Takes over the tensors and disposes them.
  * @param memories the side memory first, then the saved ones in order of saving, or the merged one
@@ -130,9 +172,8 @@ export function createWiseOverlay(layer: number, memories: readonly WiseMemory[]
             memory: name,
             delta: requireFinite(activation(tokensOf(values[i] as Float32Array, batch, row), rule, length), name),
             minAct,
-            threshold: minAct * rule.actRatio,
           }));
-          return { route: decide(readings, rule), readings };
+          return decideUnder(readings, rule);
         });
         const under = (memory: Memory) => {
           const place = memories.findIndex(({ name }) => name === memory);

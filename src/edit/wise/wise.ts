@@ -8,7 +8,7 @@ import type { EditStep, EditTrace } from "../trace.js";
 import { loadWiseOptions, type WiseOptions } from "./hparams.js";
 import { type MergeInput, merges } from "./merge.js";
 import { createReplay } from "./replay.js";
-import { createWiseOverlay, NO_EDITS, type WiseMemory } from "./routing.js";
+import { createWiseOverlay, NO_EDITS, type WiseMemory, wiseRouter } from "./routing.js";
 import {
   copyState,
   emptyState,
@@ -32,6 +32,7 @@ const STANDING_SHARE = 0.6;
 /** WISE (arXiv 2405.14768): edits go to side memories of one value matrix; a router picks the memory per sequence. */
 export const wise: EditMethod = {
   name: "wise",
+  router: wiseRouter,
   async prepare(source, model) {
     const { options, ignored } = await loadWiseOptions({ ...source, numLayers: model.layers });
     return {
