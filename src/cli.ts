@@ -27,6 +27,15 @@ function wholeNumber(text: string): number {
   throw new InvalidArgumentError("a whole number from 1 is expected.");
 }
 
+function wholeNumbers(text: string): number[] {
+  return text.split(",").map(wholeNumber);
+}
+
+function seconds(text: string): number {
+  if (/^\d+(\.\d+)?$/.test(text)) return Number(text);
+  throw new InvalidArgumentError("a number of seconds from 0 is expected.");
+}
+
 function seed(text: string): number {
   if (/^\d+$/.test(text)) return Number(text);
   throw new InvalidArgumentError("a whole number from 0 is expected.");
@@ -72,6 +81,9 @@ withRunOptions(
     .requiredOption("--T <number|all>", "edits between rollbacks"),
 )
   .option("--out <folder>", "folder to write the run to, and to continue it from; runs/NAME by default")
+  .option("--score-steps <numbers>", "T = 1: score also after these numbers of steps, as 1,2,5", wholeNumbers)
+  .option("--save-edits", "keep the edits of every block in the folder, as files to restore")
+  .option("--keep-every <seconds>", "of work between two safe points within a block; 60 by default", seconds)
   .action((options: RunArguments) => {
     endWithParent();
     return run(async (signal) => (await import("./cli/run.js")).runCommand(options, signal));

@@ -19,6 +19,9 @@ export interface RunArguments {
   preset?: string;
   set?: string[];
   out?: string;
+  scoreSteps?: number[];
+  saveEdits?: boolean;
+  keepEvery?: number;
   backend?: BackendName;
 }
 
@@ -45,6 +48,9 @@ export async function runCommand(options: RunArguments, signal: AbortSignal): Pr
       when: options.when,
       limit: options.limit,
       out,
+      scoreSteps: options.scoreSteps,
+      saveEdits: options.saveEdits,
+      keepEvery: options.keepEvery,
       signal,
       onProgress: (progress) => line.show(progressText(progress), progress.scored === progress.records),
       onNotice: (notice) => console.error(notice),

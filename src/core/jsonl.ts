@@ -12,6 +12,10 @@ export interface JsonlWriter {
    * finite, which JSON would turn into null; the file is then as it was before.
    */
   append(value: unknown): void;
+  /** Bytes in the file now. */
+  size(): number;
+  /** Waits until all lines are on the disk. */
+  sync(): void;
   close(): void;
 }
 
@@ -54,6 +58,8 @@ export function openJsonl(path: string, options: JsonlOptions = {}): JsonlWriter
         throw new LabFailure(`cannot append to ${path}: ${errorText(cause)}; the lines before it are whole`, { cause });
       }
     },
+    size: () => fstatSync(fd).size,
+    sync: () => fsyncSync(fd),
     close: () => closeSync(fd),
   };
 }

@@ -51,6 +51,12 @@ export interface RunRequest {
   limit?: number | undefined;
   /** Folder to write to and to continue from; in memory when left out. */
   out?: string | undefined;
+  /** T = 1: score each record also after these numbers of steps of its edit. */
+  scoreSteps?: readonly number[] | undefined;
+  /** Keep the edits of every block in the folder. */
+  saveEdits?: boolean | undefined;
+  /** Seconds of work between two safe points within a block; 60 by default. */
+  keepEvery?: number | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: RunProgress) => void) | undefined;
   /** Told what was chosen where nothing was named. */
@@ -171,7 +177,8 @@ async function runRequest(parts: LabParts, request: RunRequest): Promise<RunResu
   const { notices, ...inputs } = await loadRunInputs({ ...request, model: parts.model.folder });
   for (const notice of notices) request.onNotice?.(notice);
   const plan: RunPlan = { ...parts, ...inputs, when: request.when ?? "after-all" };
-  return runProtocol(plan, { folder: request.out ?? null, signal: request.signal, onProgress: request.onProgress });
+  const { out = null, scoreSteps, saveEdits, keepEvery, signal, onProgress, onNotice } = request;
+  return runProtocol(plan, { folder: out, scoreSteps, saveEdits, keepEvery, signal, onProgress, onNotice });
 }
 
 /** What a run reads besides the model, and what to tell the user about it. */

@@ -69,12 +69,42 @@ export function probesOf(record: EditRecord): Probe[] {
   ];
 }
 
-/** Every token sequence that a record needs, for editing and for scoring. */
-export function sequencesOf(record: EditRecord, plan: RunPlan): number[][] {
+/** Every token sequence that the edit of a record needs. */
+export function editSequencesOf(record: EditRecord, plan: RunPlan): number[][] {
   const { model, method, templates } = plan;
-  const rows = editRows(model.tokenizer, requestOf(record, plan.irrelevant), { templates, style: method.style });
-  const probes = probesOf(record).map((probe) => encodeProbe(model, probe, method.style).ids);
-  return [...sequencesOfRows(rows), ...probes];
+  return sequencesOfRows(
+    editRows(model.tokenizer, requestOf(record, plan.irrelevant), { templates, style: method.style }),
+  );
+}
+
+/** Every token sequence that the scores of a record need. */
+export function probeSequencesOf(record: EditRecord, { model, method }: RunPlan): number[][] {
+  return probesOf(record).map((probe) => encodeProbe(model, probe, method.style).ids);
+}
+
+/**
+ * Checks the numbers of steps after which records are scored: sorted, each once.
+ * @throws {RefusedInput} for what is no number of steps, and for T other than 1
+ */
+export function checkScoreSteps(plan: Pick<RunPlan, "T" | "dataset">, steps: readonly number[]): number[] {
+  const bad = steps.find((n) => !Number.isSafeInteger(n) || n < 1);
+  if (bad !== undefined) {
+    throw new RefusedInput("a number of steps to score after cannot be used", {
+      where: "score-steps",
+      found: bad,
+      expected: "whole numbers from 1",
+    });
+  }
+  if (steps.length > 0 && plan.T !== 1 && plan.dataset.records.length > 1) {
+    throw new RefusedInput("scores after some steps say nothing at this T", {
+      where: "score-steps",
+      found: `T = ${plan.T}`,
+      expected:
+        "T = 1: in longer blocks later edits depend on the steps of earlier ones, so that each number needs its own run",
+      hint: "wise-lab explore num-steps makes those runs",
+    });
+  }
+  return [...new Set(steps)].sort((a, b) => a - b);
 }
 
 /**
@@ -97,7 +127,7 @@ export function checkTexts(plan: RunPlan): void {
 
 function sequencesInPlace(record: EditRecord, plan: RunPlan, where: string): number[][] {
   try {
-    return sequencesOf(record, plan);
+    return [...editSequencesOf(record, plan), ...probeSequencesOf(record, plan)];
   } catch (cause) {
     if (!(cause instanceof RefusedInput)) throw cause;
     throw new RefusedInput(cause.message.split("\n")[0] as string, {

@@ -1,14 +1,25 @@
-import { takeTurn } from "../core/errors.js";
+import { LabFailure, RefusedInput, takeTurn } from "../core/errors.js";
 import { createRng } from "../core/rng.js";
 import type { EditRecord } from "../data/records.js";
 import type { EditSession, EditSetting } from "../edit/contract.js";
-import type { EditTrace } from "../edit/trace.js";
-import { scoreProbes } from "../eval/score.js";
+import type { Overlay } from "../edit/overlay.js";
+import { type Probe, scoreProbes } from "../eval/score.js";
 import type { ProbeScore, RecordScore } from "../eval/types.js";
 import { createCutStore } from "../model/cut-store.js";
 import { type Block, blocksOf } from "./blocks.js";
-import { openRunFolder, type RunFolder, readRun } from "./folder.js";
-import { checkTexts, probesOf, protocolOf, type RunPlan, requestOf, sequencesOf } from "./plan.js";
+import { environmentOf } from "./environment.js";
+import { openRunFolder } from "./folder-writer.js";
+import { memoryOutput, type RunConfig, type RunOutput, type RunStart } from "./output.js";
+import {
+  checkScoreSteps,
+  checkTexts,
+  editSequencesOf,
+  probeSequencesOf,
+  probesOf,
+  protocolOf,
+  type RunPlan,
+  requestOf,
+} from "./plan.js";
 import type { RunResult } from "./types.js";
 
 /** Where a run stands. */
@@ -29,149 +40,185 @@ export interface RunProgress {
 export interface RunOptions {
   /** Where to write the run; null keeps it in memory only. */
   folder: string | null;
+  /** T = 1: score each record also after these numbers of steps of its edit; see `RunResult.stepScores`. */
+  scoreSteps?: readonly number[] | undefined;
+  /** Keep the edits of every block in the folder, as files that the method restores. */
+  saveEdits?: boolean | undefined;
+  /** Seconds of work within a block after which it is kept, so that a run that is killed goes on from there. */
+  keepEvery?: number | undefined;
   signal?: AbortSignal | undefined;
-  onProgress?: (progress: RunProgress) => void;
+  onProgress?: ((progress: RunProgress) => void) | undefined;
+  onNotice?: ((line: string) => void) | undefined;
 }
 
 // Records whose prompts go through the frozen part together: enough rows to fill the matrix products.
 const RECORDS_TOGETHER = 8;
+const KEEP_EVERY_SECONDS = 60;
 
 /**
  * The T-rollback protocol: each block of T starts from the untouched model, edits its records one after another and is
- * scored. A folder that holds part of the same run is continued from its last finished block, to the same bytes.
- * @throws {RefusedInput} before the first edit; {Interrupted} when the signal is aborted, with finished blocks kept
+ * scored. A folder that holds part of the same run is continued from where it was kept last, to the same bytes.
+ * @throws {RefusedInput} before the first edit; {Interrupted} when the signal is aborted, with what was kept
  */
 export async function runProtocol(plan: RunPlan, options: RunOptions): Promise<RunResult> {
   checkTexts(plan);
-  const config = { protocol: protocolOf(plan), templates: plan.templates };
-  const folder = options.folder === null ? null : await openRunFolder(options.folder, config);
-  const memory: RunResult = { protocol: config.protocol, edits: [], scores: [], folder: null };
+  const config: RunConfig = {
+    protocol: protocolOf(plan),
+    templates: plan.templates,
+    scoreSteps: checkScoreSteps(plan, options.scoreSteps ?? []),
+    saveEdits: options.saveEdits ?? false,
+  };
+  const output = await openOutput(plan, config, options);
   try {
-    const sink: Sink = {
-      edit: (trace) => (folder ? folder.edit(trace) : memory.edits.push(trace)),
-      score: (score) => (folder ? folder.score(score) : memory.scores.push(score)),
-    };
-    await runBlocks(plan, options, { folder, sink });
+    await runBlocks(plan, config, { options, output });
   } finally {
-    folder?.close();
+    output.close();
   }
-  return options.folder === null ? memory : readRun(options.folder);
+  return output.result();
 }
 
-interface Sink {
-  edit(trace: EditTrace): void;
-  score(score: RecordScore): void;
+async function openOutput(plan: RunPlan, config: RunConfig, options: RunOptions): Promise<RunOutput> {
+  const textOf = (token: number) => plan.model.tokenizer.decode([token]);
+  if (options.folder !== null) {
+    const environment = await environmentOf(plan.backend);
+    return openRunFolder(options.folder, config, { environment, textOf, onNotice: options.onNotice });
+  }
+  if (!config.saveEdits) return memoryOutput(config, textOf);
+  throw new RefusedInput("edits of a run that is kept in memory cannot be saved", {
+    where: "the run",
+    found: "edits to be saved, and no folder",
+    expected: "a folder to write the run to",
+    hint: "--out FOLDER",
+  });
 }
 
 async function runBlocks(
   plan: RunPlan,
-  options: RunOptions,
-  output: { folder: RunFolder | null; sink: Sink },
+  config: RunConfig,
+  { options, output }: { options: RunOptions; output: RunOutput },
 ): Promise<void> {
   const { records } = plan.dataset;
   const blocks = blocksOf(records.length, plan.T);
-  const finished = output.folder?.finishedBlocks ?? 0;
-  const done = blocks[finished]?.start ?? records.length;
-  const pace = createPace(records.length, blocks.length, done, options.onProgress);
-  const cuts = createCutStore(plan.model, plan.method.layer);
-  const setting: EditSetting = { model: plan.model, cuts, templates: plan.templates, rng: createRng(plan.method.seed) };
-  for (const chunk of chunksOf(blocks)) {
-    const open = chunk.filter(({ index }) => index >= finished);
-    if (open.length === 0) continue;
-    // A chunk computes its frozen part in the same batches whether or not some of its blocks are finished already:
-    // batching decides the last bits of a float, and a resumed run must give the same bytes.
-    cuts.clear();
-    const [first, last] = [chunk[0] as Block, chunk[chunk.length - 1] as Block];
-    const together = records.slice(first.start, Math.min(last.end, first.start + RECORDS_TOGETHER));
-    await cuts.get(
-      together.flatMap((record) => sequencesOf(record, plan)),
-      options.signal,
-    );
-    for (const block of open) {
-      await runBlock(block, plan, { setting, pace, sink: output.sink, signal: options.signal });
-      output.folder?.finishBlock(block.index);
-    }
+  const cuts = createCutStore(plan.model, plan.method.layer, { together: groupsOf(plan) });
+  const work: Work = {
+    plan,
+    config,
+    output,
+    setting: { model: plan.model, cuts, templates: plan.templates, rng: createRng(plan.method.seed) },
+    pace: createPace(records.length, blocks.length, output.start, options.onProgress),
+    keepEvery: 1000 * (options.keepEvery ?? KEEP_EVERY_SECONDS),
+    signal: options.signal,
+  };
+  for (const block of blocks.slice(output.start.block)) await runBlock(block, work);
+}
+
+/** Everything that goes through the frozen part together: for a few records each, their edits' rows and their probes. */
+function* groupsOf(plan: RunPlan): Generator<number[][]> {
+  const { records } = plan.dataset;
+  for (let start = 0; start < records.length; start += RECORDS_TOGETHER) {
+    const group = records.slice(start, start + RECORDS_TOGETHER);
+    yield group.flatMap((record) => editSequencesOf(record, plan));
+    yield group.flatMap((record) => probeSequencesOf(record, plan));
   }
 }
 
-/** Runs of whole blocks that together hold enough records for one pass of the frozen part. */
-function chunksOf(blocks: readonly Block[]): Block[][] {
-  const chunks: Block[][] = [];
-  let size = 0;
-  for (const block of blocks) {
-    if (size === 0 || size + block.end - block.start > RECORDS_TOGETHER) {
-      chunks.push([]);
-      size = 0;
-    }
-    chunks[chunks.length - 1]?.push(block);
-    size += block.end - block.start;
-  }
-  return chunks;
-}
-
-interface BlockWork {
+interface Work {
+  plan: RunPlan;
+  config: RunConfig;
+  output: RunOutput;
   setting: EditSetting;
   pace: Pace;
-  sink: Sink;
+  /** Milliseconds. */
+  keepEvery: number;
   signal: AbortSignal | undefined;
 }
 
-async function runBlock(block: Block, plan: RunPlan, work: BlockWork): Promise<void> {
-  const records = plan.dataset.records.slice(block.start, block.end);
-  const session = plan.method.start(work.setting);
+/** A block as it is being made. */
+interface OpenBlock {
+  block: Block;
+  session: EditSession;
+  /** Keeps it when its time has come. */
+  keep(): Promise<void>;
+}
+
+async function runBlock(block: Block, work: Work): Promise<void> {
+  const { plan, output } = work;
+  const { start } = output;
+  const first = block.index === start.block;
+  const session = first && start.state !== null ? await restore(start, block, work) : plan.method.start(work.setting);
+  const open: OpenBlock = { block, session, keep: createKeeper(block, session, work) };
   try {
-    for (const [i, record] of records.entries()) {
-      await prefetch(records, i, { plan, work });
-      work.sink.edit(await session.edit(requestOf(record, plan.irrelevant), { signal: work.signal }));
-      work.pace.edited(block.index);
-      if (plan.when === "after-each") await scoreRecords([record], block, { plan, work, session });
+    const edited = first ? start.edits : block.start;
+    for (const record of plan.dataset.records.slice(edited, block.end)) {
+      await editRecord(record, open, work);
+      if (plan.when === "after-each") await scoreRecords([record], open, work);
+      await open.keep();
     }
-    if (plan.when === "after-all") await scoreRecords(records, block, { plan, work, session });
+    const scored = first ? start.scores : block.start;
+    if (plan.when === "after-all") await scoreRecords(plan.dataset.records.slice(scored, block.end), open, work);
+    await output.finishBlock(block.index, session.save);
   } finally {
     session.dispose(); // the rollback
   }
 }
 
-/** In a long block, sends the prompts of the next few records through the frozen part together. */
-async function prefetch(
-  records: readonly EditRecord[],
-  i: number,
-  { plan, work }: { plan: RunPlan; work: BlockWork },
-): Promise<void> {
-  if (i === 0 || i % RECORDS_TOGETHER !== 0) return; // the first ones came with the chunk
-  const next = records.slice(i, i + RECORDS_TOGETHER);
-  await work.setting.cuts.get(
-    next.flatMap((record) => sequencesOf(record, plan)),
-    work.signal,
-  );
+/** @throws {LabFailure} when the file does not hold the edits that the run says were made */
+async function restore(start: RunStart, block: Block, { plan, setting }: Work): Promise<EditSession> {
+  const { session, edits } = await plan.method.restore(start.state as string, setting);
+  if (edits === start.edits - block.start) return session;
+  session.dispose();
+  throw new LabFailure(`${start.state} holds ${edits} edits, not ${start.edits - block.start}: the run is damaged`);
 }
 
-async function scoreRecords(
-  records: readonly EditRecord[],
-  block: Block,
-  { plan, work, session }: { plan: RunPlan; work: BlockWork; session: EditSession },
-): Promise<void> {
+/** Keeps a block once its share of work has been done since it was kept last; one of a single edit is soon finished. */
+function createKeeper(block: Block, session: EditSession, { output, keepEvery }: Work): () => Promise<void> {
+  let last = performance.now();
+  return async () => {
+    if (block.end - block.start === 1 || performance.now() - last < keepEvery) return;
+    await output.keep(block.index, session.save);
+    last = performance.now();
+  };
+}
+
+async function editRecord(record: EditRecord, { block, session }: OpenBlock, work: Work): Promise<void> {
+  const { plan, config, output, signal } = work;
+  const read = async (steps: number, overlay: Overlay) => {
+    const [score] = await scoresUnder(overlay, [record], { block, work });
+    output.stepScore({ steps, ...(score as RecordScore) });
+  };
+  const request = requestOf(record, plan.irrelevant);
+  output.edit(await session.edit(request, { signal, checkpoints: { steps: config.scoreSteps, read } }));
+  work.pace.edited(block.index);
+}
+
+async function scoreRecords(records: readonly EditRecord[], open: OpenBlock, work: Work): Promise<void> {
+  const { block, session } = open;
   const overlay = await session.overlay();
   try {
     for (let start = 0; start < records.length; start += RECORDS_TOGETHER) {
       await takeTurn(work.signal, "scoring");
       const group = records.slice(start, start + RECORDS_TOGETHER);
-      const probes = group.map(probesOf);
-      const scores = await scoreProbes(probes.flat(), overlay, {
-        model: plan.model,
-        cuts: work.setting.cuts,
-        style: plan.method.style,
-        signal: work.signal,
-      });
-      for (const [i, record] of group.entries()) {
-        const own = scores.splice(0, (probes[i] as unknown[]).length);
-        work.sink.score(recordScore(record, block, own));
+      for (const score of await scoresUnder(overlay, group, { block, work })) {
+        work.output.score(score);
         work.pace.scored(block.index);
       }
+      if (start + RECORDS_TOGETHER < records.length) await open.keep();
     }
   } finally {
     overlay.dispose();
   }
+}
+
+async function scoresUnder(
+  overlay: Overlay,
+  records: readonly EditRecord[],
+  { block, work }: { block: Block; work: Work },
+): Promise<RecordScore[]> {
+  const { plan, setting, signal } = work;
+  const probes = records.map(probesOf);
+  const { model, cuts } = setting;
+  const scores = await scoreProbes(probes.flat(), overlay, { model, cuts, style: plan.method.style, signal });
+  return records.map((record, i) => recordScore(record, block, scores.splice(0, (probes[i] as Probe[]).length)));
 }
 
 /** Puts scores back in the order of `probesOf`. */
@@ -199,14 +246,14 @@ interface Pace {
 function createPace(
   records: number,
   blocks: number,
-  done: number,
+  start: RunStart,
   onProgress: ((progress: RunProgress) => void) | undefined,
 ): Pace {
   const started = performance.now();
-  const count = { edited: done, scored: done };
+  const count = { edited: start.edits, scored: start.scores };
   const report = (phase: RunProgress["phase"], block: number) => {
     const seconds = (performance.now() - started) / 1000;
-    const here = count.edited - done;
+    const here = count.edited - start.edits;
     const secondsLeft = here === 0 ? null : (seconds / here) * (records - count.edited);
     onProgress?.({ phase, block, blocks, ...count, records, seconds, secondsLeft });
   };

@@ -7,17 +7,22 @@ import { hashRun, isFinished, protocolSchema, readRun, readRunConfig } from "./f
 import type { ScoredProbe, ScoredRecord, ScoredRun } from "./types.js";
 
 /*
- * A finished run in one small file: what tables and figures read of it, one line per record. Scores are fractions of
- * tokens and kept exactly, so that tables are the same; routing activations are kept to five digits.
+ * A finished run in one small file: what tables, figures and the act_ratio explorer read of it, one line per record.
+ * Scores are fractions of tokens and kept exactly, so that tables are the same; routing activations are kept to a few
+ * digits.
  */
 
-const FORMAT = "wise-lab run summary, version 1";
-/** What stands in the line of a record, and of a probe in it. Memories by their place in `memories`, from 1; 0 is main. */
+const FORMAT = "wise-lab run summary, version 2";
+/**
+ * What stands in the line of a record, of a probe in it, and of a memory that the probe was read against: its place in
+ * `memories`, from 0. The route of a probe is the place of its reading, from 1; 0 is the untouched model.
+ */
 const COLUMNS = {
+  memory: ["name", "minAct", "threshold"],
   record: ["block", "steps", "stoppedEarly", "rewrite", "rephrase", "locality", "portability"],
-  probe: ["score", "score before", "route", "[memory, delta, threshold] ..."],
+  probe: ["score", "score before", "route", "[memory, delta, score under it] ..."],
 };
-const DIGITS = 5;
+const DIGITS = 6;
 
 export interface SummaryRecord extends ScoredRecord {
   /** Steps of its edit, and whether its loss settled before the step limit. */
@@ -59,10 +64,12 @@ export async function summarizeRun(folder: string, command: string): Promise<Run
 
 function summaryOf({ record, block, rewrite, rephrase, locality, portability }: ScoredRecord): ScoredRecord {
   const short = ({ score, preScore, exact, route, readings }: ScoredProbe): ScoredProbe => {
-    const rounded = readings.map(({ memory, delta, threshold }) => ({
+    const rounded = readings.map(({ memory, delta, minAct, threshold, score }) => ({
       memory,
       delta: Number(delta.toPrecision(DIGITS)),
-      threshold: Number(threshold.toPrecision(DIGITS)),
+      minAct,
+      threshold,
+      score,
     }));
     return { score, preScore, exact, route, readings: rounded };
   };
@@ -79,31 +86,31 @@ function summaryOf({ record, block, rewrite, rephrase, locality, portability }: 
 /** Writes a summary as JSON. */
 export async function writeRunSummary(summary: RunSummary, path: string): Promise<void> {
   const { scores, protocol, command, templates, sha256, secondsPerEdit } = summary;
-  const memories = memoriesOf(scores);
   const machineDependent = { secondsPerEdit };
-  const head = { format: FORMAT, command, protocol, templates, sha256, machineDependent, memories, columns: COLUMNS };
-  const lines = scores.map((score) => JSON.stringify(lineOf(score, memories)));
-  const text = `${JSON.stringify(head, null, 1).slice(0, -2)},\n "records": [\n${lines.join(",\n")}\n ]\n}\n`;
-  await writeFileAtomic(path, text);
+  const head = { format: FORMAT, command, protocol, templates, sha256, machineDependent, columns: COLUMNS };
+  const places = new Map<string, number>(); // of memories as JSON, in order of first use
+  const records = scores.map((score) => JSON.stringify(lineOf(score, places)));
+  const list = (name: string, lines: Iterable<string>) => ` "${name}": [\n${[...lines].join(",\n")}\n ]`;
+  const lists = [list("memories", places.keys()), list("records", records)];
+  await writeFileAtomic(path, `${JSON.stringify(head, null, 1).slice(0, -2)},\n${lists.join(",\n")}\n}\n`);
 }
 
-function memoriesOf(scores: readonly ScoredRecord[]): Memory[] {
-  const probes = scores.flatMap((score) => [score.rewrite, score.rephrase ?? [], score.locality, score.portability]);
-  const named = probes.flat().flatMap(({ route, readings }) => [route, ...readings.map(({ memory }) => memory)]);
-  return [...new Set(named)].filter((route) => route !== "main");
-}
-
+type MemoryCells = z.infer<typeof memorySchema>;
 type ReadingCells = z.infer<typeof readingSchema>;
 type ProbeCells = z.infer<typeof probeSchema>;
 type RecordCells = z.infer<typeof recordSchema>;
 
-function lineOf(score: SummaryRecord, memories: readonly Memory[]): RecordCells {
-  const place = (route: ScoredProbe["route"]) => (route === "main" ? 0 : 1 + memories.indexOf(route));
+function lineOf(score: SummaryRecord, places: Map<string, number>): RecordCells {
+  const place = ({ memory, minAct, threshold }: ScoredProbe["readings"][number]) => {
+    const key = JSON.stringify([memory, minAct, threshold] satisfies MemoryCells);
+    places.set(key, places.get(key) ?? places.size);
+    return places.get(key) as number;
+  };
   const cells = (probe: ScoredProbe): ProbeCells => [
     fractionOf(probe.score),
     probe.preScore === null ? null : fractionOf(probe.preScore),
-    place(probe.route),
-    ...probe.readings.map((reading): ReadingCells => [place(reading.memory), reading.delta, reading.threshold]),
+    1 + probe.readings.findIndex(({ memory }) => memory === probe.route),
+    ...probe.readings.map((reading): ReadingCells => [place(reading), reading.delta, fractionOf(reading.score)]),
   ];
   return [
     score.block,
@@ -130,7 +137,12 @@ function fractionOf(share: number): 0 | 1 | string {
 
 const count = z.int().nonnegative();
 const fraction = z.union([z.literal([0, 1]), z.string().regex(/^\d+\/[1-9]\d*$/, "0, 1 or a fraction such as 2/3")]);
-const readingSchema = z.tuple([count, z.number(), z.number()]);
+const memorySchema = z.tuple([
+  z.custom<Memory>((value) => /^(side|merged|memory-\d+)$/.test(String(value)), "a memory"),
+  z.number(),
+  z.number(),
+]);
+const readingSchema = z.tuple([count, z.number(), fraction]);
 const probeSchema = z.tuple([fraction, fraction.nullable(), count]).rest(readingSchema);
 const recordSchema = z.tuple([
   count,
@@ -150,7 +162,7 @@ const summarySchema = z.object({
   templates: z.array(z.string()),
   sha256: z.object({ edits: sha256, scores: sha256 }),
   machineDependent: z.object({ secondsPerEdit: z.number().nonnegative() }),
-  memories: z.array(z.custom<Memory>((value) => /^(side|merged|memory-\d+)$/.test(String(value)), "a memory")),
+  memories: z.array(memorySchema),
   records: z.array(recordSchema),
 });
 
@@ -172,28 +184,32 @@ export async function readRunSummary(path: string): Promise<RunSummary> {
       expected: `${protocol.records}, as its protocol says`,
     });
   }
-  const memoryAt = (place: number): Memory => {
-    const memory = memories[place - 1];
-    if (memory !== undefined) return memory;
-    throw new RefusedInput("a summary names a memory that it does not list", {
-      where: path,
-      found: place,
-      expected: `1 to ${memories.length}`,
-    });
-  };
-  const scores = records.map((cells, record) => ({ record, ...readLine(cells, memoryAt) }));
+  const scores = records.map((cells, record) => ({
+    record,
+    ...readLine(cells, { memories, where: `${path}, record ${record}` }),
+  }));
   return { protocol, command, templates, sha256, scores, ...machineDependent };
 }
 
-function readLine(cells: RecordCells, memoryAt: (place: number) => Memory): Omit<SummaryRecord, "record"> {
+function readLine(
+  cells: RecordCells,
+  { memories, where }: { memories: readonly MemoryCells[]; where: string },
+): Omit<SummaryRecord, "record"> {
   const [block, steps, stoppedEarly, rewrite, rephrase, locality, portability] = cells;
-  const probe = ([score, preScore, route, ...readings]: ProbeCells): ScoredProbe => ({
-    score: numberOf(score),
-    preScore: preScore === null ? null : numberOf(preScore),
-    exact: score === 1,
-    route: route === 0 ? "main" : memoryAt(route),
-    readings: readings.map(([memory, delta, threshold]) => ({ memory: memoryAt(memory), delta, threshold })),
-  });
+  const readingOf = ([place, delta, score]: ReadingCells): ScoredProbe["readings"][number] => {
+    const [memory, minAct, threshold] = pick(memories, place, { what: "memory", where });
+    return { memory, delta, minAct, threshold, score: numberOf(score) };
+  };
+  const probe = ([score, preScore, route, ...cells]: ProbeCells): ScoredProbe => {
+    const readings = cells.map(readingOf);
+    return {
+      score: numberOf(score),
+      preScore: preScore === null ? null : numberOf(preScore),
+      exact: score === 1,
+      route: route === 0 ? "main" : pick(readings, route - 1, { what: "route", where }).memory,
+      readings,
+    };
+  };
   return {
     block,
     steps,
@@ -203,6 +219,16 @@ function readLine(cells: RecordCells, memoryAt: (place: number) => Memory): Omit
     locality: locality.map(probe),
     portability: portability.map(probe),
   };
+}
+
+function pick<T>(list: readonly T[], place: number, { what, where }: { what: string; where: string }): T {
+  const found = list[place];
+  if (found !== undefined) return found;
+  throw new RefusedInput(`a summary names a ${what} that it does not list`, {
+    where,
+    found: place,
+    expected: `less than ${list.length}`,
+  });
 }
 
 function numberOf(share: number | string): number {

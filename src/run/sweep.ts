@@ -8,10 +8,10 @@ import { methodNamed } from "../edit/registry.js";
 import { openCheckpoint } from "../model/checkpoint.js";
 import { type BackendName, selectBackend } from "../tensor/backend.js";
 import { parseT } from "./blocks.js";
-import { countLines, isFinished, readRun } from "./folder.js";
+import { countLines, isFinished, readRun, readRunConfig } from "./folder.js";
 import { DEFAULT_MODEL, projectFile, withDefaultPreset } from "./inputs.js";
 import { loadRunInputs } from "./lab.js";
-import { protocolOf } from "./plan.js";
+import { checkScoreSteps, protocolOf } from "./plan.js";
 import type { Protocol, RunResult, When } from "./types.js";
 
 /** One run of a sweep. */
@@ -34,6 +34,8 @@ export interface SweepRun {
   hparams?: string | undefined;
   preset?: string | undefined;
   set?: readonly string[] | undefined;
+  /** T = 1: score each record also after these numbers of steps of its edit. */
+  scoreSteps?: readonly number[] | undefined;
   backend?: BackendName | undefined;
 }
 
@@ -122,7 +124,8 @@ async function checkPoints(
   const Ts = points.map(({ T }) => parseT(T));
   const { notices, ...inputs } = await loadRunInputs({ ...shared, T: Ts[0] ?? 1 });
   const { config, model } = await identify(shared.model ?? DEFAULT_MODEL);
-  const { hparams: file, preset, set = [] } = shared;
+  const { hparams: file, preset, set = [], scoreSteps = [] } = shared;
+  for (const T of Ts) checkScoreSteps({ T, dataset: inputs.dataset }, scoreSteps);
   const methods = await Promise.all(
     points.map((point) => {
       const source = withDefaultPreset({ file, preset, set: [...set, ...point.set] }, config);
@@ -140,9 +143,15 @@ async function checkPoints(
     return { name: point.name, folder, protocol, args, finished: false };
   });
   refuseTwins(jobs, ({ protocol }) => canonicalJson(protocol));
-  for (const job of jobs) job.finished = await isFinished(job.folder, job.protocol);
+  for (const job of jobs) job.finished = (await isFinished(job.folder, job.protocol)) && (await holds(job, scoreSteps));
   for (const line of [backend.detail, ...notices, ...ignored]) onNotice(line);
   return jobs;
+}
+
+/** Whether a finished run was scored after all of these numbers of steps. */
+async function holds({ folder }: Job, scoreSteps: readonly number[]): Promise<boolean> {
+  const { scoreSteps: recorded } = await readRunConfig(folder);
+  return scoreSteps.every((steps) => recorded.includes(steps));
 }
 
 /** A model as protocols name it; no weights are loaded. */
@@ -174,8 +183,11 @@ function refuseTwins<P extends { name: string }>(points: readonly P[], key: (poi
 
 /** The command line of a point. */
 function runArguments(point: SweepPoint, shared: SweepRun, out: string): string[] {
-  const { set = [], ...single } = shared;
-  const named = Object.entries({ T: point.T, ...single, out }).filter(([, value]) => value !== undefined);
+  const { set = [], scoreSteps = [], ...single } = shared;
+  const steps = scoreSteps.length === 0 ? undefined : scoreSteps.join(",");
+  const named = Object.entries({ T: point.T, ...single, "score-steps": steps, out }).filter(
+    ([, value]) => value !== undefined,
+  );
   const settings = [...set, ...point.set].map((setting) => ["set", setting] as const);
   return ["run", ...[...named, ...settings].map(([name, value]) => `--${name}=${value}`)];
 }

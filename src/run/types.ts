@@ -1,5 +1,5 @@
 import type { EditTrace } from "../edit/trace.js";
-import type { MemoryReading, ProbeScore, RecordScore } from "../eval/types.js";
+import type { ProbeReading, ProbeScore, RecordScore } from "../eval/types.js";
 
 /** When a record is scored: by its block's final model (the paper, eq. 9) or right after its own edit (EasyEdit since 2026-06-11). */
 export type When = "after-all" | "after-each";
@@ -30,18 +30,32 @@ export interface Protocol {
   backend: string;
 }
 
+/** The scores of a record as they would be had its edit been given `steps` steps and no more. */
+export interface StepScore extends RecordScore {
+  steps: number;
+}
+
 /** A finished or loaded run, as tables and figures take it. */
 export interface RunResult {
   protocol: Protocol;
   scores: RecordScore[];
   edits: EditTrace[];
+  /**
+   * T = 1 with `scoreSteps`: one entry per record and chosen number of steps that its edit went beyond. Where it did not,
+   * `scores` holds what stands.
+   */
+  stepScores: StepScore[];
+  /** The chosen numbers of steps, rising. */
+  scoreSteps: readonly number[];
+  /** Text of every token that occurs in the scores, by its id. */
+  tokens: ReadonlyMap<number, string>;
   /** Folder it was read from or written to, when there is one. */
   folder: string | null;
 }
 
 /** What tables and figures read of a probe. */
 export interface ScoredProbe extends Pick<ProbeScore, "score" | "preScore" | "exact" | "route"> {
-  readings: readonly Pick<MemoryReading, "memory" | "delta" | "threshold">[];
+  readings: readonly Pick<ProbeReading, "memory" | "delta" | "minAct" | "threshold" | "score">[];
 }
 
 /** What tables and figures read of a record. */

@@ -37,7 +37,7 @@ export function sampleRun(protocol: Partial<Protocol> = {}): RunResult {
       Math.min(...edits.filter((e) => Math.floor(e.record / perBlock) === block).map((e) => e.minAct)) / 2;
     return sampleScore(rng.fork("score", edit.record), { edit, block, threshold, crowd: Math.log10(perBlock) });
   });
-  return { protocol: full, scores, edits, folder: null };
+  return { protocol: full, scores, edits, stepScores: [], scoreSteps: [], tokens: new Map(), folder: null };
 }
 
 /** An invented edit: losses that decay, distances that part. */

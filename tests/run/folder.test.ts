@@ -1,19 +1,20 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
+import { closeSync, cpSync, existsSync, openSync, readFileSync, rmSync, writeSync } from "node:fs";
 import { chmod, cp, mkdir, mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
-import { LabFailure } from "../../src/core/errors.js";
-import { openRunFolder, readRun } from "../../src/run/folder.js";
-import type { Lab } from "../../src/run/lab.js";
+import { Interrupted, LabFailure } from "../../src/core/errors.js";
+import type { RecordScore } from "../../src/eval/types.js";
+import { readEnvironments, readRun, savedEditsFile } from "../../src/run/folder.js";
+import type { Lab, RunRequest } from "../../src/run/lab.js";
 import type { RunProgress } from "../../src/run/runner.js";
 import { errorOf } from "../edit/support.js";
 import { refusal, temporaryFolder } from "../model/support.js";
 import { asOrdinaryUser } from "../support/ordinary-user.js";
 import { canMountSmallDisk, mountSmallDisk } from "../support/small-disk.js";
-import { bytesOfRun, openQuickLab } from "./support.js";
+import { bytesOfRun, openFolderOf, openQuickLab, recordsFile } from "./support.js";
 
 const REQUEST = { T: 2, limit: 5 }; // three blocks, the last of one record
 
@@ -90,15 +91,142 @@ describe("taken up again, wherever it was cut off, a run gives the same bytes", 
     expect((await readdir(out)).sort()).toEqual([
       "blocks.jsonl",
       "edits.jsonl",
+      "environment.jsonl",
       "run.json",
       "scores.jsonl",
+      "steps.jsonl",
       "timings.jsonl",
+      "tokens.jsonl",
     ]);
+  });
+});
+
+describe("killed within a block, a run goes on from its last safe point", () => {
+  /** Every safe point that a run of one block passes, as copies of its folder. */
+  async function safePoints(request: Partial<RunRequest>): Promise<{ copies: string[]; out: string }> {
+    const out = join(await temporaryFolder(), "run");
+    const copies: string[] = [];
+    const onProgress = () => {
+      if (!existsSync(join(out, "open-block/block.json"))) return;
+      const copy = `${out}-${copies.length}`;
+      cpSync(out, copy, { recursive: true });
+      rmSync(join(copy, "run.lock"));
+      copies.push(copy);
+    };
+    await lab.run({ ...request, out, keepEvery: 0, onProgress } as RunRequest);
+    expect(existsSync(join(out, "open-block"))).toBe(false);
+    return { copies, out };
+  }
+
+  test.each([
+    ["scored at the end", { T: "all", when: "after-all" as const }, 13],
+    ["scored after each edit", { T: "all", when: "after-each" as const }, 4],
+  ])("%s", async (_, request, limit) => {
+    const data = await recordsFile(limit);
+    const { copies, out } = await safePoints({ ...request, data });
+    expect(copies.length).toBeGreaterThan(limit); // after each edit, and after each score but those of the last group
+    const straight = await bytesOfRun(out);
+    // Nothing of it hangs on how often it was kept.
+    const seldom = join(await temporaryFolder(), "seldom");
+    await lab.run({ ...request, data, out: seldom });
+    expect(await bytesOfRun(seldom)).toEqual(straight);
+    for (const copy of copies.filter((_, i) => i % 4 === 1 || i === copies.length - 1)) {
+      const told: RunProgress[] = [];
+      const { edits } = JSON.parse(await readFile(join(copy, "open-block/block.json"), "utf8")) as { edits: number };
+      await lab.run({ ...request, data, out: copy, onProgress: (progress) => told.push(progress) });
+      expect(told.filter(({ phase }) => phase === "editing")).toHaveLength(limit - edits);
+      expect(await bytesOfRun(copy)).toEqual(straight);
+    }
+  });
+
+  test("with shards and merges that stand, retrieve and merge", async () => {
+    for (const retrieve of [true, false]) {
+      const quick = await openQuickLab("n_iter=1", "save_freq=1", "merge_freq=2", `retrieve=${retrieve}`);
+      const data = await recordsFile(6);
+      const out = join(await temporaryFolder(), "run");
+      const controller = new AbortController();
+      const request = { T: "all", data, keepEvery: 0, saveEdits: true } as const;
+      const stopped = quick.run({
+        ...request,
+        out,
+        signal: controller.signal,
+        onProgress: ({ edited }) => edited === 4 && controller.abort(),
+      });
+      await expect(stopped).rejects.toThrow(Interrupted);
+      expect(existsSync(join(out, "open-block/block.json"))).toBe(true);
+      await quick.run({ ...request, out });
+      const straight = join(await temporaryFolder(), "straight");
+      await quick.run({ ...request, out: straight });
+      expect(await bytesOfRun(out)).toEqual(await bytesOfRun(straight));
+      // The edits of the block, kept when asked for, answer as the run says.
+      await quick.restore(savedEditsFile(out, 0));
+      expect(quick.edits).toBe(6);
+      const [score] = (await readRun(out)).scores as [RecordScore];
+      const { prompt, answer, post, route } = score.rewrite;
+      expect((await quick.score([{ kind: "rewrite", prompt, answer }]))[0]).toMatchObject({ post, route });
+      quick.close();
+    }
+  });
+
+  test.each<[string, (open: string) => Promise<void>, RegExp]>([
+    ["its position is no JSON", (open) => writeFile(join(open, "block.json"), "{"), /block\.json/],
+    ["its position is not whole", (open) => writeFile(join(open, "block.json"), '{"block":0}'), /block\.json/],
+    ["its edits are cut short", (open) => truncate(join(open, "3-edits.safetensors"), 5000), /3-edits\.safetensors/],
+  ])("a damaged one is refused as it stands: %s", async (_, damage, where) => {
+    const { copies } = await safePoints({ T: "all", limit: 4 });
+    const copy = copies[2] as string;
+    await damage(join(copy, "open-block"));
+    expect((await refusal(() => lab.run({ T: "all", limit: 4, out: copy }))).where).toMatch(where);
+    expect(existsSync(join(copy, "open-block/block.json"))).toBe(true);
+  });
+});
+
+describe("what a run was computed with", () => {
+  test("stands in its folder, once however often it is taken up", async () => {
+    const out = await copyOfRun();
+    await cutTo(join(out, "blocks.jsonl"), 1);
+    await lab.run({ ...REQUEST, out });
+    const environments = await readEnvironments(out);
+    expect(environments).toEqual([expect.objectContaining({ fromEdit: 0, node: process.version })]);
+    expect(environments[0]?.backend).toContain(`${lab.backend.name} ${lab.backend.version} ${lab.backend.device}`);
+  });
+
+  test("another environment is told of and written down, from where it took over; a finished run has none to add", async () => {
+    const out = await copyOfRun();
+    await cutTo(join(out, "blocks.jsonl"), 1);
+    const file = join(out, "environment.jsonl");
+    await writeFile(file, (await readFile(file, "utf8")).replace(process.version, "v18.0.0"));
+    const told: string[] = [];
+    await lab.run({ ...REQUEST, out, onNotice: (line) => told.push(line) });
+    expect(told.join("\n")).toContain(`node: ${process.version}, before v18.0.0`);
+    expect(await readEnvironments(out)).toMatchObject([
+      { fromEdit: 0, node: "v18.0.0" },
+      { fromEdit: 2, node: process.version },
+    ]);
+    await writeFile(file, (await readFile(file, "utf8")).replaceAll(process.version, "v18.0.0"));
+    const before = await readFile(file, "utf8");
+    await lab.run({ ...REQUEST, out });
+    expect(await readFile(file, "utf8")).toBe(before);
   });
 });
 
 describe("another configuration is refused, with the fields that differ", () => {
   test.each([
+    ["scores after some steps", { T: 2, scoreSteps: [1] }, "score-steps", "T = 2"],
+    ["a number of steps that is none", { T: 1, scoreSteps: [0] }, "score-steps", 0],
+  ])("%s", async (_, change, where, found) => {
+    const out = join(await temporaryFolder(), "run");
+    expect(await refusal(() => lab.run({ ...REQUEST, ...change, out }))).toMatchObject({ where, found });
+    expect(existsSync(out) ? await readdir(out) : []).toEqual([]);
+  });
+
+  test("edits to be saved of a run in memory", async () => {
+    expect((await refusal(() => lab.run({ ...REQUEST, saveEdits: true }))).hint).toBe("--out FOLDER");
+  });
+
+  test.each([
+    ["whether edits are kept", { saveEdits: true }, "saveEdits: true", "saveEdits: false"],
+
     ["T", { T: 1 }, "T: 1", "T: 2"],
     ["when", { when: "after-each" as const }, 'when: "after-each"', 'when: "after-all"'],
     ["number of records", { limit: 4 }, "records: 4", "records: 5"],
@@ -149,7 +277,7 @@ describe("a damaged folder is refused as it stands", () => {
 
 describe("one process per folder", () => {
   const open = async (path: string) =>
-    openRunFolder(path, { protocol: (await readRun(finished)).protocol, templates: lab.templates });
+    openFolderOf(path, { protocol: (await readRun(finished)).protocol, templates: lab.templates });
 
   test("a folder in use is refused, and free again when it is closed", async () => {
     const out = await temporaryFolder();
@@ -176,7 +304,7 @@ describe("one process per folder", () => {
     "so is that of a process that ended and that nobody waited for",
     async () => {
       // The shell turns into `sleep`, which never asks after the child that it got with the process.
-      const parent = spawn("sh", ["-c", "sleep 0.2 & echo $!; exec sleep 30"], { stdio: ["ignore", "pipe", "ignore"] });
+      const parent = spawn("sh", ["-c", "sleep 1 & echo $!; exec sleep 30"], { stdio: ["ignore", "pipe", "ignore"] });
       onTestFinished(() => void parent.kill());
       const [said] = (await once(parent.stdout, "data")) as [Buffer];
       const pid = Number(said.toString());

@@ -5,17 +5,26 @@ import { setTimeout as wait } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { createRng } from "../../src/core/rng.js";
 import { readRun } from "../../src/run/folder.js";
+import type { RunRequest } from "../../src/run/lab.js";
 import { temporaryFolder } from "../model/support.js";
 import { bytesOfRun, openQuickLab, QUICK, startWiseLab, TINY_MODEL, TINY_RECORDS } from "./support.js";
 
-const REQUEST = { T: 2, when: "after-each" } as const;
-const KILLS = 3;
-const LONGEST_WAIT = 300; // milliseconds: about one block
+const KILLS = 4; // of each kind of run
+const LONGEST_WAIT = 400; // milliseconds: a few edits
 
-const startRun = (out: string) =>
+/** Runs of one long block, of short ones, and of single edits, with everything that a run can keep. */
+const requests: [string, Pick<RunRequest, "T" | "when" | "scoreSteps" | "saveEdits">][] = [
+  ["one block", { T: "all", when: "after-all", saveEdits: true }],
+  ["blocks of two", { T: 2, when: "after-each", saveEdits: true }],
+  ["single edits", { T: 1, when: "after-all", scoreSteps: [1] }],
+];
+
+const startRun = (out: string, { T, when, scoreSteps = [], saveEdits }: RunRequest = { T: 2, when: "after-each" }) =>
   startWiseLab(
-    ...["run", "--T", String(REQUEST.T), "--when", REQUEST.when, "--out", out],
+    ...["run", "--T", String(T), "--when", String(when), "--out", out, "--keep-every", "0"],
     ...["--model", TINY_MODEL, "--data", TINY_RECORDS],
+    ...scoreSteps.map((steps) => `--score-steps=${steps}`),
+    ...(saveEdits ? ["--save-edits"] : []),
     ...QUICK.flatMap((setting) => ["--set", setting]),
   );
 
@@ -30,28 +39,35 @@ async function untilItWrites(run: ChildProcess, out: string): Promise<void> {
   while (bytesWritten(out) === before && run.exitCode === null) await wait(1);
 }
 
-test("killed again and again at random moments and taken up again, a run gives the same bytes", {
-  timeout: 180_000,
-}, async () => {
-  const out = join(await temporaryFolder(), "run");
-  const rng = createRng(2026);
-  const signals: (string | null)[] = [];
-  for (let i = 0; i < KILLS; i++) {
-    const { child, ended } = startRun(out);
-    await untilItWrites(child, out);
-    await wait(LONGEST_WAIT * rng.uniform());
-    child.kill("SIGKILL");
-    signals.push((await ended).signal);
-  }
-  expect(signals).toContain("SIGKILL");
-  expect(await startRun(out).ended).toMatchObject({ status: 0, stdout: expect.stringContaining(`run folder: ${out}`) });
+test.each(requests)(
+  "killed again and again at random moments and taken up again, %s give the same bytes",
+  {
+    timeout: 180_000,
+  },
+  async (name, request) => {
+    const out = join(await temporaryFolder(), "run");
+    const rng = createRng(2026).fork(name);
+    const signals: (string | null)[] = [];
+    for (let i = 0; i < KILLS; i++) {
+      const { child, ended } = startRun(out, request);
+      await untilItWrites(child, out);
+      await wait(LONGEST_WAIT * rng.uniform());
+      child.kill("SIGKILL");
+      signals.push((await ended).signal);
+    }
+    expect(signals).toContain("SIGKILL");
+    expect(await startRun(out, request).ended).toMatchObject({
+      status: 0,
+      stdout: expect.stringContaining(`run folder: ${out}`),
+    });
 
-  const straight = join(await temporaryFolder(), "straight");
-  const lab = await openQuickLab();
-  await lab.run({ ...REQUEST, out: straight });
-  lab.close();
-  expect(await bytesOfRun(out)).toEqual(await bytesOfRun(straight));
-});
+    const straight = join(await temporaryFolder(), "straight");
+    const lab = await openQuickLab();
+    await lab.run({ ...request, out: straight });
+    lab.close();
+    expect(await bytesOfRun(out)).toEqual(await bytesOfRun(straight));
+  },
+);
 
 test("a second process on a folder is refused while the first one works; Ctrl-C frees it, with finished blocks kept", {
   timeout: 120_000,
@@ -71,5 +87,5 @@ test("a second process on a folder is refused while the first one works; Ctrl-C 
   expect(existsSync(join(out, "run.lock"))).toBe(false);
   const { edits, scores } = await readRun(out);
   expect(edits.length).toBe(scores.length);
-  expect(edits.length % REQUEST.T).toBe(0);
+  expect(edits.length % 2).toBe(0);
 });

@@ -2,23 +2,17 @@ import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { rowsOf, summaryFrame } from "../../src/report/tables.js";
-import { blocksOf } from "../../src/run/blocks.js";
-import { openRunFolder } from "../../src/run/folder.js";
 import { readStudy, saveStudy, studyFields, studyPoints } from "../../src/run/study.js";
 import { refusal, temporaryFolder } from "../model/support.js";
 import { sampleProtocol, sampleRun } from "../report/sample.js";
+import { writeRun } from "./support.js";
 
 /** Run folders under the names of the study's points, of runs that were made up. */
 async function madeUpRuns(): Promise<string> {
   const out = await temporaryFolder();
   for (const point of studyPoints) {
     const options = { ...sampleProtocol.options, retrieve: point.set.includes("retrieve=true") };
-    const { protocol, edits, scores } = sampleRun({ T: Number(point.T), records: 12, options });
-    const folder = await openRunFolder(join(out, point.name), { protocol, templates: ["{}"] });
-    for (const edit of edits) folder.edit(edit);
-    for (const score of scores) folder.score(score);
-    for (const { index } of blocksOf(12, protocol.T)) folder.finishBlock(index);
-    folder.close();
+    await writeRun(join(out, point.name), sampleRun({ T: Number(point.T), records: 12, options }));
   }
   return out;
 }

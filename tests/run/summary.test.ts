@@ -5,32 +5,18 @@ import { routingHistogram } from "../../src/report/figures/routingHistogram.js";
 import { tRollback } from "../../src/report/figures/tRollback.js";
 import { renderSummary } from "../../src/report/format.js";
 import { blocksFrame, rowsOf, summaryFrame } from "../../src/report/tables.js";
-import { blocksOf } from "../../src/run/blocks.js";
-import { openRunFolder, readRun } from "../../src/run/folder.js";
+import { readRun } from "../../src/run/folder.js";
 import { readRunSummary, summarizeRun, writeRunSummary } from "../../src/run/summary.js";
 import type { RunResult } from "../../src/run/types.js";
 import { refusal, temporaryFolder } from "../model/support.js";
 import { sampleRun } from "../report/sample.js";
-import { openQuickLab } from "./support.js";
+import { openQuickLab, writeRun } from "./support.js";
 
 const COMMAND = "wise-lab run --T 2";
 
-/** Writes a run that was made up to a folder, as a runner does, up to a block. */
-async function folderOf(
-  { protocol, edits, scores }: RunResult,
-  stopBefore = Number.POSITIVE_INFINITY,
-): Promise<string> {
-  const path = join(await temporaryFolder(), "run");
-  const folder = await openRunFolder(path, { protocol, templates: ["{}", "So {}"] });
-  for (const { index, start, end } of blocksOf(protocol.records, protocol.T)) {
-    if (index >= stopBefore) break;
-    for (const edit of edits.slice(start, end)) folder.edit(edit);
-    for (const score of scores.slice(start, end)) folder.score(score);
-    folder.finishBlock(index);
-  }
-  folder.close();
-  return path;
-}
+/** A folder of a run that was made up, as a runner writes it, up to a block. */
+const folderOf = async (run: RunResult, stopBefore?: number) =>
+  writeRun(join(await temporaryFolder(), "run"), run, { templates: ["{}", "So {}"], stopBefore });
 
 /** The path of a summary written of a made-up run, and the run as its folder has it. */
 async function summaryOf(run: RunResult): Promise<{ path: string; run: RunResult }> {
@@ -48,7 +34,10 @@ function manifold(): RunResult {
   first.rephrase = null;
   second.locality = [];
   third.locality = [...third.locality, { ...first.rewrite, score: 2 / 3, preScore: null, exact: false, route: "main" }];
-  third.portability = [{ ...first.rewrite, score: 5 / 7, exact: false, route: "memory-3", readings: [] }];
+  const [side] = first.rewrite.readings;
+  if (!side) throw new Error("the sample was read against no memory");
+  const readings = [side, { ...side, memory: "memory-3" as const, minAct: 7, threshold: 3.5, score: 5 / 7 }];
+  third.portability = [{ ...first.rewrite, score: 5 / 7, exact: false, route: "memory-3", readings }];
   return run;
 }
 
@@ -99,11 +88,12 @@ describe("a summary", () => {
 
 describe("a summary file is refused", () => {
   test.each<[string, (text: string) => string, found: string, expected: string]>([
-    ["of another form", (text) => text.replace("version 1", "version 2"), "format", "wise-lab run summary, version 1"],
-    ["with a score that is none", (text) => text.replace('"2/3"', '"two"'), "0, 1 or a fraction", "version 1"],
+    ["of another form", (text) => text.replace("version 2", "version 1"), "format", "wise-lab run summary, version 2"],
+    ["with a score that is none", (text) => text.replace('"2/3"', '"two"'), "0, 1 or a fraction", "version 2"],
     ["with a record too few", (text) => text.replace(/^\[0,.*\n/m, ""), "15 records", "16, as its protocol says"],
-    ["with a memory unknown", (text) => text.replace('"memory-3"', '"nobody"'), "a memory", "version 1"],
-    ["with a memory that is not listed", (text) => text.replace(/,\n? *"memory-3"/, ""), "2", "1 to 1"],
+    ["with a memory unknown", (text) => text.replace('"memory-3"', '"nobody"'), "a memory", "version 2"],
+    ["with a memory that is not listed", (text) => text.replace(/,\n\["memory-3".*\]/, ""), "3", "less than 3"],
+    ["with a route that is none", (text) => text.replace('"5/7","1/4",2', '"5/7","1/4",3'), "2", "less than 2"],
     ["that is cut short", (text) => text.slice(0, -10), "JSON", "JSON"],
   ])("%s", async (_, damage, found, expected) => {
     const { path } = await summaryOf(manifold());

@@ -1,8 +1,13 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFile, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { readdir, readFile, writeFile } from "node:fs/promises";
+import { join, relative } from "node:path";
+import { blocksOf } from "../../src/run/blocks.js";
+import type { Environment } from "../../src/run/environment.js";
+import { openRunFolder } from "../../src/run/folder-writer.js";
 import { type Lab, openLab } from "../../src/run/lab.js";
+import type { RunConfig } from "../../src/run/output.js";
+import type { RunResult } from "../../src/run/types.js";
 import { goldenRecords } from "../edit/support.js";
 import { temporaryFolder } from "../model/support.js";
 import { golden, repository } from "../support/shared.js";
@@ -36,13 +41,47 @@ export async function recordsFile(
   return path;
 }
 
-/** The files of a run that are the same bytes however often it was made, and interrupted. */
+/** Every file of a run, but for the times: the same however often it was made, and interrupted. */
 export async function bytesOfRun(folder: string): Promise<Record<string, string>> {
   const bytes: Record<string, string> = {};
-  for (const name of ["run.json", "edits.jsonl", "scores.jsonl", "blocks.jsonl"]) {
-    bytes[name] = await readFile(join(folder, name), "utf8");
+  for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
+    const path = join(entry.parentPath, entry.name);
+    if (entry.isDirectory() || entry.name === "timings.jsonl") continue;
+    bytes[relative(folder, path)] = await readFile(path, "latin1");
   }
   return bytes;
+}
+
+export const sampleEnvironment: Environment = {
+  wiseLab: "0.1.0",
+  node: "v20.19.0",
+  tensorflowJs: "4.22.0",
+  backend: "cpu 4.22.0 cpu, 1 thread",
+  platform: "linux x64",
+  processor: "a processor, 2 cores",
+};
+
+/** Opens a run folder as a runner does. */
+export function openFolderOf(path: string, config: Pick<RunConfig, "protocol"> & Partial<RunConfig>) {
+  const full: RunConfig = { templates: ["{}"], scoreSteps: [], saveEdits: false, ...config };
+  return openRunFolder(path, full, { environment: sampleEnvironment, textOf: (token) => `<${token}>` });
+}
+
+/** Writes a run that was made up to a folder, as a runner does, up to a block. */
+export async function writeRun(
+  path: string,
+  { protocol, edits, scores }: RunResult,
+  { stopBefore = Number.POSITIVE_INFINITY, templates = ["{}"] } = {},
+): Promise<string> {
+  const folder = await openFolderOf(path, { protocol, templates });
+  for (const { index, start, end } of blocksOf(protocol.records, protocol.T)) {
+    if (index >= stopBefore) break;
+    for (const edit of edits.slice(start, end)) folder.edit(edit);
+    for (const score of scores.slice(start, end)) folder.score(score);
+    await folder.finishBlock(index, async () => {});
+  }
+  folder.close();
+  return path;
 }
 
 /** How a process ended: the signal that ended it, or else its status. */

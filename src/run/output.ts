@@ -1,0 +1,79 @@
+import type { EditTrace } from "../edit/trace.js";
+import type { ProbeScore, RecordScore } from "../eval/types.js";
+import type { Protocol, RunResult, StepScore } from "./types.js";
+
+/** What identifies a run: a folder holds one. */
+export interface RunConfig {
+  protocol: Protocol;
+  templates: readonly string[];
+  /** Numbers of steps after which each record is scored beside its end; see `RunResult.stepScores`. */
+  scoreSteps: readonly number[];
+  /** Whether the edits of every block are kept as a file. */
+  saveEdits: boolean;
+}
+
+/** Where a run goes on. */
+export interface RunStart {
+  /** The first block that is not finished. */
+  block: number;
+  /** Edits made and records scored so far, of finished blocks and of that one. */
+  edits: number;
+  scores: number;
+  /** The file that holds the edits of that block so far; null when it begins anew. */
+  state: string | null;
+}
+
+export const FROM_THE_BEGINNING: RunStart = { block: 0, edits: 0, scores: 0, state: null };
+
+/** Writes the edits that stand to a file. */
+export type SaveEdits = (path: string) => Promise<void>;
+
+/** Where a run writes what it finds: a folder, or memory. */
+export interface RunOutput {
+  readonly start: RunStart;
+  edit(trace: EditTrace): void;
+  score(score: RecordScore): void;
+  stepScore(score: StepScore): void;
+  /** Keeps a block that is not finished: a run that is killed goes on from here. */
+  keep(block: number, save: SaveEdits): Promise<void>;
+  /** Closes a block: it will not be made again. */
+  finishBlock(block: number, save: SaveEdits): Promise<void>;
+  close(): void;
+  result(): Promise<RunResult>;
+}
+
+/** Keeps a run in memory. */
+export function memoryOutput(config: RunConfig, textOf: (token: number) => string): RunOutput {
+  const { protocol, scoreSteps } = config;
+  const tokens = new Map<number, string>();
+  const run: RunResult = { protocol, edits: [], scores: [], stepScores: [], scoreSteps, tokens, folder: null };
+  const learn = (score: RecordScore) => {
+    for (const token of newTokens(score, tokens)) tokens.set(token, textOf(token));
+  };
+  return {
+    start: FROM_THE_BEGINNING,
+    edit: (trace) => run.edits.push(trace),
+    score(score) {
+      run.scores.push(score);
+      learn(score);
+    },
+    stepScore(score) {
+      run.stepScores.push(score);
+      learn(score);
+    },
+    keep: async () => {},
+    finishBlock: async () => {},
+    close: () => {},
+    result: async () => run,
+  };
+}
+
+/** The tokens in a record's scores that are not known yet, each once, in order. */
+export function newTokens(score: RecordScore, known: ReadonlyMap<number, string>): Set<number> {
+  const probes = [score.rewrite, score.rephrase ?? [], score.locality, score.portability].flat();
+  return new Set(probes.flatMap(tokensOf).filter((token) => !known.has(token)));
+}
+
+function tokensOf({ target, pre, post, readings }: ProbeScore): number[] {
+  return [...target, ...pre, ...post, ...readings.flatMap(({ predicted }) => predicted)];
+}
