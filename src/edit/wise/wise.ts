@@ -104,7 +104,10 @@ function createSession(
       const before = state;
       state = await closeShard(before, result, rows);
       before.side.dispose();
-      const seconds = { frozen: (frozen - started) / 1000, steps: (performance.now() - frozen) / 1000 };
+      const seconds = {
+        frozen: (frozen - started) / 1000,
+        steps: (performance.now() - frozen - result.looked) / 1000,
+      };
       return {
         record: request.record,
         steps: result.steps,
@@ -131,9 +134,10 @@ function createSession(
     const { signal, onStep } = edit.control;
     const steps: EditStep[] = [];
     let side = state.side.clone();
+    let looked = 0;
     const standing = (stoppedEarly: boolean): Optimised => {
       const { inScope } = steps[steps.length - 1] as EditStep;
-      return { side, steps, stoppedEarly, minAct: Math.min(state.minAct, inScope) };
+      return { side, steps, stoppedEarly, minAct: Math.min(state.minAct, inScope), looked };
     };
     try {
       for (let i = 0; i < options.steps; i++) {
@@ -151,7 +155,9 @@ function createSession(
           const next = descend(side, step.gradient, edit.mask, { main, options });
           side.dispose();
           side = next;
+          const arrived = performance.now();
           if (i + 1 < options.steps) await look(standing(false), edit.rows, edit.control.checkpoints);
+          looked += performance.now() - arrived;
         } finally {
           step.dispose();
         }
@@ -276,6 +282,8 @@ interface Optimised {
   steps: EditStep[];
   stoppedEarly: boolean;
   minAct: number;
+  /** Milliseconds that checkpoints took, which are no part of the edit. */
+  looked: number;
 }
 
 function settled(steps: readonly EditStep[]): boolean {
