@@ -26,15 +26,21 @@ export async function sweepCommand(options: SweepArguments, signal: AbortSignal)
 }
 
 /** Runs a sweep with one progress line on stderr. */
-export async function runShownSweep(
+export function runShownSweep(
   points: readonly SweepPoint[],
   shared: SweepRun,
   options: Pick<SweepOptions, "out" | "workers" | "signal">,
 ): Promise<RunResult[]> {
+  return showSweep((shown) => runSweep(points, shared, { ...options, ...shown }));
+}
+
+/** One progress line and notices, on stderr, for work that is a sweep. */
+export async function showSweep<R>(
+  work: (shown: Pick<SweepOptions, "onProgress" | "onNotice">) => Promise<R>,
+): Promise<R> {
   const line = createProgressLine();
   try {
-    return await runSweep(points, shared, {
-      ...options,
+    return await work({
       onProgress: (progress) => line.show(progressText(progress), progress.finished === progress.points),
       onNotice: (notice) => console.error(notice),
     });

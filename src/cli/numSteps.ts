@@ -1,0 +1,72 @@
+import { dirname, join } from "node:path";
+import { requireWritableFolder, writeFileAtomic } from "../core/files.js";
+import { exploreSteps, type StepsRequest } from "../explore/numSteps.js";
+import { createRenderer, exportFigure } from "../report/export.js";
+import type { Figure } from "../report/figure.js";
+import { gridHeatmap } from "../report/figures/gridHeatmap.js";
+import { stepsCurve } from "../report/figures/stepsCurve.js";
+import { toCsv, toText } from "../report/format.js";
+import { bestCells, type Grid, gridOf, gridView, type Place } from "../report/grids.js";
+import { caption } from "../report/protocols.js";
+import { stepsFindings, stepsFrame, stepsOf, stepsView } from "../report/steps.js";
+import type { RunResult } from "../run/types.js";
+import { showSweep } from "./sweep.js";
+
+/** Options of `wise-lab explore num-steps`, as the command line gives them. */
+export interface NumStepsArguments extends StepsRequest {
+  /** Values of act_ratio that the steps are crossed with, at T = 1. */
+  ratios: number[];
+  workers?: number;
+  out?: string;
+  figures?: string;
+  csv?: string;
+}
+
+/** `wise-lab explore num-steps`. Prints a progress line, the tables and what they say. @returns the exit status */
+export async function numStepsCommand(options: NumStepsArguments, signal: AbortSignal): Promise<number> {
+  const { ratios, workers, out = `runs/num-steps-T${options.T}`, figures, csv, ...request } = options;
+  for (const folder of [figures, csv && dirname(csv)]) if (folder) await requireWritableFolder(folder);
+  const runs = await showSweep((shown) => exploreSteps(request, { out, workers, signal, ...shown }));
+  const frame = stepsFrame(runs);
+  console.log(toText(stepsView(frame)));
+  for (const line of stepsFindings(frame)) console.log(line);
+  const grid = gridAcross(runs, ratios);
+  if (grid !== null) {
+    console.log(`\nAvg over act_ratio, by arithmetic from the same edits:\n\n${toText(gridView(grid))}`);
+    console.log(`best: ${bestText(grid)}`);
+  }
+  console.log(`\n${caption(runs)}\nrun folders: ${out}`);
+  if (csv !== undefined) await writeFileAtomic(csv, toCsv(frame));
+  if (figures !== undefined) await drawFigures(runs, grid, figures);
+  return 0;
+}
+
+/** At T = 1 the last run is the pass that the others come from. */
+function gridAcross(runs: readonly RunResult[], ratios: readonly number[]): Grid | null {
+  const pass = runs.at(-1) as RunResult;
+  return pass.protocol.T === 1 ? gridOf(pass, { ratios, steps: runs.map(stepsOf) }) : null;
+}
+
+function bestText(grid: Grid): string {
+  const [first, ...equal] = bestCells(grid) as [Place, ...Place[]];
+  const others = equal.length === 0 ? "" : ` and ${equal.length} equal cells`;
+  const at = `n_iter ${grid.y.values[first.y]}, act_ratio ${grid.x.values[first.x]}${others}`;
+  return `${at}; the best of many on the same records, so a little too good`;
+}
+
+async function drawFigures(runs: readonly RunResult[], grid: Grid | null, folder: string): Promise<void> {
+  const renderer = await createRenderer();
+  try {
+    const named: [string, Figure][] = [["num-steps-curve", stepsCurve(runs)]];
+    if (grid !== null) named.push(["num-steps-grid", gridHeatmap(grid)]);
+    const command = `wise-lab explore num-steps --T ${runs[0]?.protocol.T} --steps ${runs.map(stepsOf).join(",")}`;
+    const source = { command, runs: grid === null ? runs : runs.slice(-1) };
+    for (const [name, figure] of named) {
+      const { files, steppedDown } = await exportFigure(figure, join(folder, name), undefined, { renderer, source });
+      for (const file of files) console.log(file);
+      if (steppedDown !== null) console.error(steppedDown);
+    }
+  } finally {
+    await renderer.close();
+  }
+}

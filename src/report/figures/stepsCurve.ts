@@ -1,0 +1,145 @@
+import type { Annotation, Data, Layout } from "plotly.js-dist";
+import type { RunResult } from "../../run/types.js";
+import type { Figure } from "../figure.js";
+import { bySteps, shareStopped, stepsOf } from "../steps.js";
+import { type Row, rowsOf, summaryFrame } from "../tables.js";
+import {
+  axis,
+  baseConfig,
+  baseLayout,
+  colors,
+  createTheme,
+  type FigureOptions,
+  gridLines,
+  label,
+  metricStyles,
+  type Theme,
+} from "../theme.js";
+
+const names = ["rewrite", "rephrase", "locality", "average"] as const;
+/** How far the marks of one n_iter stand apart, as powers of ten: their intervals must not lie over one another. */
+const APART = 0.012;
+/** Parts of the plot area: the curves, and under them the share of edits that stopped early. */
+const CURVES = [0.3, 1] as const;
+const STOPPED = [0, 0.19] as const;
+
+/**
+ * Rewrite, rephrase, locality and Avg over n_iter, with 95% bootstrap intervals over records; under them the share of
+ * edits whose loss had settled by then. The axis is logarithmic: the first steps do most.
+ * @param runs that differ in n_iter alone, e.g. of `exploreSteps`
+ * @throws {RefusedInput} as `bySteps`
+ */
+export function stepsCurve(runs: readonly RunResult[], options: FigureOptions = {}): Figure {
+  const ordered = bySteps(runs);
+  const theme = createTheme(options.medium);
+  const rows = rowsOf(summaryFrame(ordered, { allow: ["options.steps"] }));
+  const steps = ordered.map(stepsOf);
+  return {
+    data: [...names.map((name, i) => curve(name, { rows, steps, place: i - 1.5, theme })), stopped(ordered, theme)],
+    layout: {
+      ...baseLayout({ ...options, heightInches: 2.6 }),
+      ...axes(steps, theme),
+      annotations: [stoppedLabel(theme)],
+    },
+    config: baseConfig,
+  };
+}
+
+interface Curve {
+  rows: readonly Row[];
+  steps: readonly number[];
+  /** Its place among the marks of one n_iter. */
+  place: number;
+  theme: Theme;
+}
+
+function curve(name: (typeof names)[number], { rows, steps, place, theme }: Curve): Data {
+  const { color, symbol } = metricStyles[name];
+  const column = (ending: string) => rows.map((row) => (row[`${name}${ending}`] ?? null) as number | null);
+  const means = column("");
+  const arms = (ending: string) => column(ending).map((end, i) => Math.abs((end ?? 0) - (means[i] ?? 0)));
+  return {
+    type: "scatter",
+    mode: "lines+markers",
+    uid: `steps-${name}`,
+    name: name === "average" ? "Avg" : name,
+    x: steps.map((limit) => limit * 10 ** (place * APART)),
+    y: means,
+    error_y: {
+      type: "data",
+      symmetric: false,
+      array: arms("High"),
+      arrayminus: arms("Low"),
+      color,
+      thickness: theme.px(0.8),
+      width: theme.px(1.5),
+    },
+    line: { color, width: theme.px(name === "average" ? 1.5 : 1.1), dash: name === "average" ? "dot" : "solid" },
+    marker: { color, symbol, size: theme.px(4.5) },
+    text: steps.map((limit) => `n_iter = ${limit}`),
+    hovertemplate: "%{text}: %{y:.3f}",
+  };
+}
+
+function stopped(runs: readonly RunResult[], theme: Theme): Data {
+  return {
+    type: "scatter",
+    mode: "lines+markers",
+    uid: "steps-stopped",
+    name: "stopped early",
+    showlegend: false,
+    x: runs.map(stepsOf),
+    y: runs.map(shareStopped),
+    yaxis: "y2",
+    fill: "tozeroy",
+    fillcolor: colors.grid,
+    line: { color: colors.muted, width: theme.px(1) },
+    marker: { color: colors.muted, size: theme.px(3) },
+    cliponaxis: false,
+    text: runs.map((run) => `n_iter = ${stepsOf(run)}`),
+    hovertemplate: "%{text}: %{y:.0%} of the edits stopped early",
+  };
+}
+
+function stoppedLabel(theme: Theme): Partial<Annotation> {
+  return label("edits that stopped early", {
+    xref: "paper",
+    x: 0,
+    xanchor: "left",
+    yref: "paper",
+    y: STOPPED[1],
+    yanchor: "bottom",
+    xshift: theme.px(3),
+    font: theme.smallText,
+  });
+}
+
+function axes(steps: readonly number[], theme: Theme): Pick<Partial<Layout>, "xaxis" | "yaxis" | "yaxis2"> {
+  const ends = [Math.log10(Math.min(...steps)), Math.log10(Math.max(...steps))] as const;
+  const air = Math.max(0.04 * (ends[1] - ends[0]), 0.04);
+  return {
+    xaxis: axis("Steps per edit n_iter", theme, {
+      type: "log",
+      range: [ends[0] - air, ends[1] + air],
+      tickmode: "array",
+      tickvals: [...steps],
+      ticktext: steps.map(String),
+      anchor: "y2",
+    }),
+    yaxis: axis("Score", theme, {
+      ...gridLines(theme),
+      domain: [...CURVES],
+      range: [-0.02, 1.04],
+      dtick: 0.2,
+      tickformat: ".1f",
+    }),
+    yaxis2: axis("", theme, {
+      domain: [...STOPPED],
+      range: [0, 1.02],
+      tickmode: "array",
+      tickvals: [0, 1],
+      ticktext: ["0%", "100%"],
+      anchor: "x",
+    }),
+  };
+}

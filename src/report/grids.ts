@@ -1,0 +1,173 @@
+import { DataFrame } from "danfojs-node";
+import { RefusedInput } from "../core/errors.js";
+import type { Interval } from "../core/stats.js";
+import { gridPoints } from "../explore/grid.js";
+import type { RunResult, ScoredRun } from "../run/types.js";
+import { fieldOf, requireAlike } from "./protocols.js";
+import { type Cell, frameOf, intervalOf, type Row } from "./tables.js";
+import type { MeasureName } from "./values.js";
+
+/** One side of a grid: what differs along it, and its values in order. */
+export interface GridAxis {
+  title: string;
+  values: readonly Cell[];
+}
+
+/** A measure over two settings. */
+export interface Grid {
+  x: GridAxis;
+  y: GridAxis;
+  measure: MeasureName;
+  /** Row by row in the order of `y`, each in the order of `x`; null where nothing was measured. */
+  cells: readonly (readonly (Interval | null)[])[];
+  /** Column and row of the settings that the numbers were computed from, where one run gave them all. */
+  own: Place | null;
+}
+
+/** A cell, by column and row. */
+export interface Place {
+  x: number;
+  y: number;
+}
+
+/**
+ * A measure over act_ratio and n_iter, from one run at T = 1 and by arithmetic alone. Its own values are always among them.
+ * @param run made with `scoreSteps`
+ * @throws {RefusedInput} as `gridPoints`
+ */
+export function gridOf(
+  run: RunResult,
+  settings: { ratios: readonly number[]; steps: readonly number[]; measure?: MeasureName },
+): Grid {
+  const { measure = "average" } = settings;
+  const { actRatio, steps: limit } = run.protocol.options as { actRatio: number; steps: number };
+  const ratios = rising([...settings.ratios, actRatio]);
+  const steps = rising([...settings.steps, limit]);
+  const cells: (Interval | null)[][] = steps.map(() => []);
+  for (const point of gridPoints(run, { ratios, steps })) {
+    cells[steps.indexOf(point.steps)]?.push(intervalOf(point.run, measure));
+  }
+  return {
+    x: { title: "act_ratio", values: ratios },
+    y: { title: "n_iter", values: steps },
+    measure,
+    cells,
+    own: { x: ratios.indexOf(actRatio), y: steps.indexOf(limit) },
+  };
+}
+
+/** Fields of a protocol that vary together along one side, e.g. the three of act_margin. */
+export type GridFields = string | readonly string[];
+
+/**
+ * A measure over two settings of runs that were made, such as those of a sweep: "options.lr" over "options.maskRatio".
+ * @throws {RefusedInput} naming every other field in which runs differ, and when two have the same settings
+ */
+export function sweepGrid(
+  runs: readonly ScoredRun[],
+  settings: { x: GridFields; y: GridFields; measure?: MeasureName },
+): Grid {
+  const { measure = "average" } = settings;
+  const sides = [settings.x, settings.y].map((fields) => [fields].flat());
+  requireAlike(runs, sides.flat());
+  const [x, y] = sides.map((fields): Side => ({ fields, values: settingsOf(runs, fields) })) as [Side, Side];
+  const cells: (Interval | null)[][] = y.values.map(() => x.values.map(() => null));
+  const seen = new Set<string>();
+  for (const run of runs) {
+    const place = [x, y].map(({ fields, values }) => values.indexOf(settingOf(run, fields)));
+    if (seen.has(place.join())) throw twoOfOneCell(run, sides.flat());
+    seen.add(place.join());
+    (cells[place[1] as number] as (Interval | null)[])[place[0] as number] = intervalOf(run, measure);
+  }
+  const side = ({ fields, values }: Side): GridAxis => ({ title: titleOf(fields), values });
+  return { x: side(x), y: side(y), measure, cells, own: null };
+}
+
+interface Side {
+  fields: readonly string[];
+  values: readonly Cell[];
+}
+
+/** Sums of the same scores in another order differ by rounding: a tie must still count as one. */
+const ROUNDING = 1e-12;
+
+/** Places of the largest mean: several where cells are equal. */
+export function bestCells({ cells }: Grid): Place[] {
+  const means = cells.flat().flatMap((cell) => (cell === null ? [] : [cell.mean]));
+  const best = Math.max(...means);
+  return cells.flatMap((row, y) => row.flatMap((cell, x) => (cell && cell.mean >= best - ROUNDING ? [{ x, y }] : [])));
+}
+
+/** One row per cell: both settings, the mean with its 95% bootstrap interval, and whether it is the best. */
+export function gridFrame(grid: Grid): DataFrame {
+  const best = bestCells(grid);
+  const rows = grid.y.values.flatMap((y, row) =>
+    grid.x.values.map((x, column): Row => {
+      const { mean = null, low = null, high = null } = grid.cells[row]?.[column] ?? {};
+      const isBest = best.some((place) => place.x === column && place.y === row);
+      const { measure } = grid;
+      return {
+        [grid.x.title]: x,
+        [grid.y.title]: y,
+        [measure]: mean,
+        [`${measure}Low`]: low,
+        [`${measure}High`]: high,
+        best: isBest,
+      };
+    }),
+  );
+  return frameOf(rows, "cells");
+}
+
+/** The means of a grid as they lie: a row per value of `y`, a column per value of `x`. */
+export function gridView({ x, y, cells }: Grid): DataFrame {
+  const rows = y.values.map((value, row) => [String(value), ...(cells[row] ?? []).map((cell) => cell?.mean ?? null)]);
+  // Not from objects: their keys would put columns named by whole numbers first.
+  return new DataFrame(rows, { columns: [`${y.title} \\ ${x.title}`, ...x.values.map(String)] });
+}
+
+const rising = (values: readonly number[]) => [...new Set(values)].sort((a, b) => a - b);
+
+/** The different values of some fields: numbers rising, others in the order of the runs. */
+function settingsOf(runs: readonly ScoredRun[], fields: readonly string[]): Cell[] {
+  const values = [...new Set(runs.map((run) => settingOf(run, fields)))];
+  return values.every((value) => typeof value === "number") ? rising(values) : values;
+}
+
+/** The value of a field as it is shown; of several fields, their values together. */
+function settingOf({ protocol }: ScoredRun, fields: readonly string[]): Cell {
+  const values = fields.map((field) => {
+    const value = fieldOf(protocol, field);
+    if (value === undefined) {
+      throw new RefusedInput("a protocol has no such field", {
+        where: "a side of the grid",
+        found: field,
+        expected: `a field such as T, or one of ${Object.keys(protocol.options)
+          .map((name) => `options.${name}`)
+          .join(", ")}`,
+      });
+    }
+    return typeof value === "number" || typeof value === "string" ? value : JSON.stringify(value);
+  });
+  return values.length === 1 ? (values[0] as Cell) : values.join(", ");
+}
+
+/** How released hyperparameter files call what protocols spell otherwise. */
+const releasedNames: Readonly<Record<string, string>> = {
+  "options.lr": "edit_lr",
+  "options.steps": "n_iter",
+  "options.maskRatio": "mask_ratio",
+  "options.actRatio": "act_ratio",
+};
+
+function titleOf(fields: readonly string[]): string {
+  return fields.map((field) => releasedNames[field] ?? field.replace(/^options\./, "")).join(", ");
+}
+
+function twoOfOneCell(run: ScoredRun, fields: readonly string[]): RefusedInput {
+  return new RefusedInput("two runs have one cell of the grid", {
+    where: run.folder ?? "runs",
+    found: fields.map((field) => `${field} ${settingOf(run, [field])}`).join(", "),
+    expected: "one run per combination",
+  });
+}

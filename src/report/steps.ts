@@ -1,0 +1,127 @@
+import type { DataFrame } from "danfojs-node";
+import { RefusedInput } from "../core/errors.js";
+import { createRng } from "../core/rng.js";
+import { bootstrapInterval, mean } from "../core/stats.js";
+import type { RunResult } from "../run/types.js";
+import { type FormatOptions, intervalText, scoreHeads } from "./format.js";
+import { requireAlike } from "./protocols.js";
+import { type Cell, frameOf, type Row, rowsOf, summaryFrame } from "./tables.js";
+import { measures, secondsPerEdit } from "./values.js";
+
+/** The field in which runs of a num_steps exploration differ. */
+const STEPS_FIELD = "options.steps";
+
+/**
+ * Runs that differ in n_iter alone, rising.
+ * @throws {RefusedInput} when they differ in anything else, or two have the same
+ */
+export function bySteps(runs: readonly RunResult[]): RunResult[] {
+  requireAlike(runs, [STEPS_FIELD]);
+  const ordered = [...runs].sort((a, b) => stepsOf(a) - stepsOf(b));
+  const twice = ordered.find((run, i) => i > 0 && stepsOf(run) === stepsOf(ordered[i - 1] as RunResult));
+  if (twice === undefined) return ordered;
+  throw new RefusedInput("two runs of one n_iter cannot share a place", {
+    where: "runs",
+    found: `n_iter = ${stepsOf(twice)} twice`,
+    expected: "one run per n_iter",
+  });
+}
+
+/** The step limit of a run. @throws {RefusedInput} for a method that has none */
+export function stepsOf({ protocol }: Pick<RunResult, "protocol">): number {
+  const { steps } = protocol.options;
+  if (typeof steps === "number") return steps;
+  throw new RefusedInput("a run without a limit of steps has no place over n_iter", {
+    where: `options of the ${protocol.method} run`,
+    found: steps,
+    expected: "steps, a number",
+  });
+}
+
+/** Share of a run's edits, in [0, 1], whose loss settled before the limit. */
+export function shareStopped({ edits }: Pick<RunResult, "edits">): number {
+  return mean(edits.map(({ stoppedEarly }): number => (stoppedEarly ? 1 : 0)));
+}
+
+/**
+ * One row per n_iter, rising: mean scores in [0, 1] with their 95% bootstrap intervals over records, what the steps
+ * since the row before bought in Avg (`gain`: mean difference of the same records, with its interval), the share of
+ * edits that stopped early, the median of steps taken, and seconds per edit.
+ * @throws {RefusedInput} as `bySteps`
+ */
+export function stepsFrame(runs: readonly RunResult[]): DataFrame {
+  const ordered = bySteps(runs);
+  const summaries = rowsOf(summaryFrame(ordered, { allow: [STEPS_FIELD] }));
+  const rows = ordered.map((run, i): Row => {
+    const summary = summaries[i] as Row;
+    const scores = Object.entries(summary).filter(([column]) =>
+      /^(rewrite|rephrase|locality|average)(?!ToMain)/.test(column),
+    );
+    const taken = run.edits.map(({ steps }) => steps.length).sort((a, b) => a - b);
+    return {
+      steps: stepsOf(run),
+      records: run.scores.length,
+      ...Object.fromEntries(scores),
+      ...gainColumns(ordered[i - 1], run),
+      stoppedEarly: shareStopped(run),
+      medianSteps: median(taken),
+      secondsPerEdit: secondsPerEdit(run),
+    };
+  });
+  return frameOf(rows, "runs");
+}
+
+/** Difference in Avg of the records that both runs scored; nothing for the first run. */
+function gainColumns(before: RunResult | undefined, run: RunResult): Row {
+  const earlier = new Map(before?.scores.map((score) => [score.record, measures.average(score)]));
+  const gains = run.scores.flatMap((score) => {
+    const [now, then] = [measures.average(score), earlier.get(score.record) ?? null];
+    return now === null || then === null ? [] : [now - then];
+  });
+  const rng = createRng(run.protocol.seed).fork("bootstrap", "gain");
+  const { mean, low, high } =
+    gains.length === 0 ? { mean: null, low: null, high: null } : bootstrapInterval(gains, { rng });
+  return { gain: mean, gainLow: low, gainHigh: high, gainRecords: gains.length };
+}
+
+/** What `stepsFrame` made, in words: where early stopping cut in, and from where on more steps bought nothing. */
+export function stepsFindings(frame: DataFrame): string[] {
+  const rows = rowsOf(frame);
+  const last = rows.at(-1) as Row;
+  const half = rows.find(({ stoppedEarly }) => (stoppedEarly as number) >= 0.5);
+  const since = half === undefined ? "" : `; half or more from n_iter = ${half.steps} on`;
+  const stopping = `With n_iter = ${last.steps}, ${percent(last.stoppedEarly)} of the edits stopped early${since}.`;
+  if (last.gain === null) return [stopping];
+  const moved = rows.findLast(({ gainLow, gainHigh }) => (gainLow as number) > 0 || (gainHigh as number) < 0);
+  const { steps } = moved ?? (rows[0] as Row);
+  return steps === last.steps
+    ? [stopping, `The last steps, up to n_iter = ${steps}, still changed Avg.`]
+    : [stopping, `After n_iter = ${steps} no row differs in Avg from the one before it: each interval holds 0.`];
+}
+
+function percent(share: Cell | undefined): string {
+  return `${(100 * (share as number)).toFixed(0)}%`;
+}
+
+function median(sorted: readonly number[]): Cell {
+  const [below, above] = [sorted[(sorted.length - 1) >> 1], sorted[sorted.length >> 1]];
+  return below === undefined || above === undefined ? null : (below + above) / 2;
+}
+
+/** What `stepsFrame` made, for reading: means and intervals in one cell. */
+export function stepsView(frame: DataFrame, { digits = 3 }: FormatOptions = {}): DataFrame {
+  const view = rowsOf(frame).map((row): Row => {
+    const shown = (["rewrite", "rephrase", "locality", "average"] as const).map(
+      (name) => [scoreHeads[name], intervalText(row, name, digits)] as const,
+    );
+    return {
+      n_iter: row.steps ?? null,
+      ...Object.fromEntries(shown),
+      "Gain in Avg": intervalText(row, "gain", digits),
+      "Stopped early": percent(row.stoppedEarly),
+      "Median steps": row.medianSteps ?? null,
+      "s/edit": typeof row.secondsPerEdit === "number" ? row.secondsPerEdit.toFixed(2) : null,
+    };
+  });
+  return frameOf(view, "runs");
+}
