@@ -2,21 +2,36 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test, vi } from "vitest";
 import { type TableArguments, tableCommand } from "../../src/cli/table.js";
-import { STUDY_FOLDER } from "../../src/run/study.js";
+import { summarizeRun, writeRunSummary } from "../../src/run/summary.js";
 import { refusal, temporaryFolder } from "../model/support.js";
 import { scratchFolder } from "../notebook/support.js";
 import { openQuickLab, wiseLab } from "../run/support.js";
-
-const study = (name: string) => join(STUDY_FOLDER, `${name}.json`);
+import { golden } from "../support/shared.js";
 
 const scratch = scratchFolder();
+/** A folder with two runs in it, T1 and T2. */
 let runs: string;
+/** Summaries of T2 and of the same run with merged memories. */
+let retrieve: string;
+let merge: string;
 beforeAll(async () => {
-  runs = await scratch();
+  runs = join(await scratch(), "runs");
   const lab = await openQuickLab();
-  for (const T of [1, 2] as const) await lab.run({ T, limit: 3, out: join(runs, `T${T}`) });
+  for (const T of [1, 2]) await lab.run({ T, limit: 3, out: join(runs, `T${T}`) });
   lab.close();
+  const merging = await openQuickLab("retrieve=false");
+  const merged = join(await scratch(), "merged");
+  await merging.run({ T: 2, limit: 3, out: merged });
+  merging.close();
+  retrieve = await summaryOf(join(runs, "T2"), "retrieve");
+  merge = await summaryOf(merged, "merge");
 });
+
+async function summaryOf(folder: string, name: string): Promise<string> {
+  const path = join(await scratch(), `${name}.json`);
+  await writeRunSummary(await summarizeRun(folder, "wise-lab run --T 2"), path);
+  return path;
+}
 
 /** What the command writes to a file, in this process. */
 async function table(paths: string[], options: Partial<TableArguments> = {}): Promise<string> {
@@ -49,22 +64,23 @@ describe("wise-lab table", () => {
   });
 
   test("takes summaries, and says how memories are kept", async () => {
-    const names = ["T10-retrieve", "T10-merge", "T1000-retrieve", "T1000-merge"].map(study);
-    const text = await table(names, { format: "markdown", allow: ["options.retrieve"] });
+    const text = await table([retrieve, merge], { format: "markdown", allow: ["options.retrieve"] });
     expect(text).toMatch(/^\| T \| memories \| Records \|/);
-    expect(text).toMatch(/^\| 10 \| Retrieve \| 1037 \|.*\n\| 10 \| Merge \| 1037 \|/m);
+    expect(text).toMatch(/^\| 2 \| Retrieve \| 3 \|.*\n\| 2 \| Merge \| 3 \|/m);
   });
 
-  test("writes LaTeX: best and second within one T, intervals, and the protocol as caption", async () => {
-    const names = ["T10-retrieve", "T10-merge", "T1000-retrieve", "T1000-merge"].map(study);
-    const latex = await table(names, { format: "latex", allow: ["options.retrieve"] });
-    const rows = latex.split("\n").filter((line) => /^ +10+ & (Retrieve|Merge) & 1037 & /.test(line));
-    expect(rows).toHaveLength(4);
-    expect(rows[0]).not.toContain("\\textbf"); // both ways are alike at T = 10
-    expect(rows[2]).toContain("& \\textbf{0.565} {\\scriptsize [0.546, 0.584]} &");
-    expect(rows[3]).toContain("& \\underline{0.526} {\\scriptsize [");
-    expect(latex).toMatch(/\\toprule[\s\S]*\\midrule[\s\S]*\\midrule[\s\S]*\\bottomrule/);
-    expect(latex).toMatch(/\\caption\{.*T = 10, 1000, scored after-all.*seed 0/);
+  test("writes LaTeX: a group per T, intervals, and the protocol as caption", async () => {
+    const paths = [join(runs, "T1"), retrieve, merge];
+    const latex = await table(paths, { format: "latex", allow: ["options.retrieve"] });
+    const rows = latex.split("\n").map((line) => line.trim());
+    expect(rows.slice(rows.indexOf("\\midrule"), rows.indexOf("\\bottomrule"))).toEqual([
+      "\\midrule",
+      expect.stringMatching(/^1 & Retrieve & 3 & .*\d\.\d{3}\}? \{\\scriptsize \[\d\.\d{3}, \d\.\d{3}\]\} .*\\\\$/),
+      "\\midrule",
+      expect.stringMatching(/^2 & Retrieve & 3 & /),
+      expect.stringMatching(/^2 & Merge & 3 & /),
+    ]);
+    expect(latex).toMatch(/\\caption\{.*T = 1, 2, scored after-all.*seed 0/);
     expect(latex).toContain("\\label{tab:methods}");
   });
 
@@ -83,13 +99,12 @@ describe("wise-lab table", () => {
   );
 
   test("marks runs of unlike protocols, ranks them apart, and explains each mark", async () => {
-    const unlike = [study("T1-retrieve"), join(runs, "T1")];
-    const text = await table(unlike, { mark: true });
+    const text = await table([retrieve, merge], { mark: true });
     expect(text).toMatch(/^T +mark +Records/);
-    expect(text).toMatch(/^1 +a +3 /m);
-    expect(text).toMatch(/^a: data is .*model is tiny-llama3, not lab-llama/m);
-    const latex = await table(unlike, { mark: true, format: "latex" });
-    expect(latex).toMatch(/\\caption\{.* a: data is /);
+    expect(text).toMatch(/^2 +a +3 /m);
+    expect(text).toMatch(/^a: options\.retrieve is false, not true$/m);
+    const latex = await table([retrieve, merge], { mark: true, format: "latex" });
+    expect(latex).toMatch(/\\caption\{.* a: options\.retrieve is false, not true/);
     expect(latex).not.toMatch(/textbf|underline/);
   });
 });
@@ -98,7 +113,7 @@ describe("wise-lab table refuses", () => {
   test.each<[string, () => string[], Partial<TableArguments>, { where: RegExp; found: string; expected: RegExp }]>([
     [
       "runs of unlike protocols",
-      () => [study("T1-retrieve"), study("T1-merge")],
+      () => [retrieve, merge],
       {},
       {
         where: /^run 2, compared with run 1/,
@@ -108,7 +123,7 @@ describe("wise-lab table refuses", () => {
     ],
     [
       "a field that no run has",
-      () => [study("T1-retrieve")],
+      () => [retrieve],
       { allow: ["options.retreive"] },
       { where: /--allow/, found: "options.retreive", expected: /options\.NAME/ },
     ],
@@ -120,15 +135,15 @@ describe("wise-lab table refuses", () => {
     ],
     [
       "cases of a summary",
-      () => [study("T1-retrieve")],
+      () => [retrieve],
       { kind: "cases" },
       { where: /--kind cases/, found: "summary", expected: /the run's folder/ },
     ],
     [
       "a folder without a finished run",
-      () => [STUDY_FOLDER],
+      () => [golden],
       {},
-      { where: /study/, found: "no run folder", expected: /the summary of a run/ },
+      { where: /golden/, found: "no run folder", expected: /the summary of a run/ },
     ],
     ["a path that is not there", () => ["no-such-run"], {}, { where: /no-such-run/, found: "ENOENT", expected: /run/ }],
   ])("%s", async (_, paths, options, { where, found, expected }) => {
