@@ -10,16 +10,17 @@ const STUDY_COMMAND = "npm run study -- --save";
 export const STUDY_FOLDER = projectFile("data", "lab", "study");
 
 /**
- * The default study: the paper's T on the project's model and records. Retrieve and Merge differ once a block closes a
- * memory (save_freq), and are the same edits and answers before: only T = 1000 is run with both.
+ * The default study: the paper's T on the project's model and records, all edits of a block in one memory; and T = 1000
+ * again in four memories, kept apart (WISE-Retrieve) or merged into one (WISE-Merge).
  */
 export const studyPoints: readonly SweepPoint[] = [
-  ...[1, 10, 100, 1000].map((T) => ({ name: `T${T}-retrieve`, T, set: ["retrieve=true"] })),
-  { name: "T1000-merge", T: 1000, set: ["retrieve=false"] },
+  ...[1, 10, 100, 1000].map((T) => ({ name: `T${T}`, T, set: [] })),
+  { name: "T1000-retrieve", T: 1000, set: ["retrieve=true", "save_freq=250", "merge_freq=250"] },
+  { name: "T1000-merge", T: 1000, set: ["retrieve=false", "save_freq=250", "merge_freq=250"] },
 ];
 
 /** Fields of the protocol in which the runs of the study differ: what `allow` of a table of them is. */
-export const studyFields = ["T", "options.retrieve", "options.replay"] as const;
+export const studyFields = ["T", "options.retrieve", "options.saveFreq", "options.mergeFreq"] as const;
 
 /** Writes a summary of each run of a finished study. @returns the folder that they were written to */
 export async function saveStudy(runs: string, folder: string = STUDY_FOLDER): Promise<string> {
@@ -30,7 +31,7 @@ export async function saveStudy(runs: string, folder: string = STUDY_FOLDER): Pr
 }
 
 /**
- * Reads the summaries of the study that come with the project: T rising, WISE-Retrieve before WISE-Merge. Tables of them
+ * Reads the summaries of the study that come with the project: in the order of `studyPoints`. Tables of them
  * take `allow: studyFields`.
  * @throws {RefusedInput} when one is missing, with the command that makes it
  */
