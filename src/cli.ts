@@ -135,6 +135,15 @@ program
   );
 
 program
+  .command("report")
+  .description("a run as one HTML file: its table, why records are not right, and every record in full")
+  .argument("<run>", "a run folder, finished or not")
+  .option("--out <file>", "where to write it; ./NAME-report.html by default")
+  .action((folder: string, options: { out?: string }) =>
+    run(async () => (await import("./cli/report.js")).reportCommand(folder, options)),
+  );
+
+program
   .command("figures")
   .description("figures that were saved")
   .command("redraw")

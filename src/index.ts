@@ -15,11 +15,17 @@ export { describeWiseOptions, loadWiseOptions, presets, type WiseOptions } from 
 export type { Answer } from "./eval/ask.js";
 export type { Probe, ProbeKind } from "./eval/score.js";
 export type { ProbeScore, RecordScore } from "./eval/types.js";
+export { displayCase, displayCases } from "./notebook/cases.js";
 export { display, displayFigure, displayTable, interruptSignal, saveFigure } from "./notebook/display.js";
 export { followEdit, followRun } from "./notebook/follow.js";
 export { type Progress, progress } from "./notebook/progress.js";
 export { runGolden } from "./parity/golden.js";
 export { answerRows, probeRows } from "./report/answers.js";
+export { caseOf } from "./report/cases/case.js";
+export type { CaseFilter } from "./report/cases/page/filter.js";
+export type { Case, CaseProbe, CauseName } from "./report/cases/page/types.js";
+export { reportHtml } from "./report/cases/report.js";
+export { casesWhere, causesFrame } from "./report/cases/select.js";
 export {
   type CompareOptions,
   compareWithNearest,

@@ -1,0 +1,19 @@
+import { basename, dirname, resolve } from "node:path";
+import { requireWritableFolder, writeFileAtomic } from "../core/files.js";
+import { reportHtml } from "../report/cases/report.js";
+import { readRun } from "../run/folder.js";
+
+/** `wise-lab report`: a run as one HTML file. @returns the exit status */
+export async function reportCommand(folder: string, options: { out?: string }): Promise<number> {
+  const name = basename(resolve(folder));
+  const out = options.out ?? `${name}-report.html`;
+  const run = await readRun(folder);
+  await requireWritableFolder(dirname(out));
+  await writeFileAtomic(out, await reportHtml(run, name));
+  const { length } = run.scores;
+  const { records } = run.protocol;
+  console.log(
+    `${out}: ${length < records ? `${length} of ${records} records; the run is not finished` : `${records} records`}`,
+  );
+  return 0;
+}

@@ -1,0 +1,138 @@
+import { LabFailure, RefusedInput } from "../../core/errors.js";
+import type { EditTrace } from "../../edit/trace.js";
+import { NO_EDITS } from "../../edit/wise/routing.js";
+import type { ProbeReading, ProbeScore, RecordScore } from "../../eval/types.js";
+import type { RunResult } from "../../run/types.js";
+import { causeOf } from "./causes.js";
+import type { Case, CaseEdit, CaseKind, CaseMemory, CaseProbe, CaseToken, Outcome } from "./page/types.js";
+
+/**
+ * Everything a run knows about one record: what was wanted, answered before the edit and now, token by token, which
+ * memory answered and what each of the others would have said, how the edit went, and why a probe is not right.
+ * @param record 0-based position in the file of records
+ * @throws {RefusedInput} when the run has not scored the record
+ */
+export function caseOf(run: RunResult, record: number): Case {
+  const score = run.scores.find((each) => each.record === record);
+  if (score) return buildCase(score, contextOf(run));
+  throw new RefusedInput("a record that was not scored", {
+    where: run.folder ?? "the run",
+    found: record,
+    expected: `one of its ${run.scores.length} scored records, counted from 0`,
+  });
+}
+
+/** `caseOf` for every scored record, in the run's order. */
+export function casesOf(run: RunResult): Case[] {
+  const context = contextOf(run);
+  return run.scores.map((score) => buildCase(score, context));
+}
+
+/** What is looked up for every record. */
+interface Context {
+  tokens: ReadonlyMap<number, string>;
+  edits: ReadonlyMap<number, EditTrace>;
+  /** Edits made in the block after a record's own, before the record was scored. */
+  laterEdits(score: RecordScore): number;
+}
+
+function contextOf({ tokens, edits, scores, protocol }: RunResult): Context {
+  const inBlock = new Map<number, number[]>();
+  for (const { block, record } of scores) {
+    const records = inBlock.get(block);
+    if (records) records.push(record);
+    else inBlock.set(block, [record]);
+  }
+  return {
+    tokens,
+    edits: new Map(edits.map((edit) => [edit.record, edit])),
+    laterEdits: ({ block, record }) =>
+      protocol.when === "after-each" ? 0 : (inBlock.get(block) ?? []).filter((other) => other > record).length,
+  };
+}
+
+function buildCase(score: RecordScore, context: Context): Case {
+  const { record, block, subject, rewrite, rephrase, locality, portability } = score;
+  const edit = context.edits.get(record);
+  const shared = {
+    rewrite,
+    lastLoss: edit?.steps.at(-1)?.ft ?? null,
+    laterEdits: context.laterEdits(score),
+    tokens: context.tokens,
+  };
+  const build = (kind: CaseKind) => (probe: ProbeScore) => buildProbe(kind, probe, shared);
+  const probes = [
+    build("rewrite")(rewrite),
+    ...(rephrase === null ? [] : [build("rephrase")(rephrase)]),
+    ...locality.map(build("locality")),
+    ...portability.map(build("portability")),
+  ];
+  return { record, block, subject, probes, edit: edit ? editOf(edit) : null };
+}
+
+interface Shared {
+  rewrite: ProbeScore;
+  lastLoss: number | null;
+  laterEdits: number;
+  tokens: ReadonlyMap<number, string>;
+}
+
+function buildProbe(kind: CaseKind, probe: ProbeScore, { tokens, ...shared }: Shared): CaseProbe {
+  const text = textOf(tokens);
+  const memories = probe.readings
+    .filter(holdsAnEdit)
+    .map(({ memory, delta, threshold, predicted, score }): CaseMemory => {
+      return { memory, delta, threshold, predicted: predicted.map(text), score };
+    })
+    .sort((a, b) => b.delta - a.delta);
+  const reason = causeOf(probe, { kind, memories, ...shared });
+  return {
+    kind,
+    prompt: probe.prompt,
+    answer: probe.answer,
+    score: probe.score,
+    preScore: probe.preScore,
+    outcome: outcomeOf(probe),
+    tokens: tokensOf(kind === "locality" ? probe.pre : probe.target, probe, text),
+    route: probe.route,
+    memories,
+    cause: reason?.cause ?? null,
+    why: reason?.why ?? "",
+  };
+}
+
+// A memory without edits has a threshold out of all reach, 1e9 times act_ratio: its activation is 0, for it changes nothing.
+function holdsAnEdit({ minAct }: ProbeReading): boolean {
+  return minAct < NO_EDITS;
+}
+
+function outcomeOf({ exact, score }: ProbeScore): Outcome {
+  if (exact) return "right";
+  return score > 0 ? "partly right" : "wrong";
+}
+
+function tokensOf(wanted: readonly number[], { pre, post }: ProbeScore, text: (id: number) => string): CaseToken[] {
+  return wanted.map((id, i) => ({
+    wanted: text(id),
+    before: text(pre[i] as number),
+    now: text(post[i] as number),
+    wasRight: id === pre[i],
+    right: id === post[i],
+  }));
+}
+
+function textOf(tokens: ReadonlyMap<number, string>): (id: number) => string {
+  return (id) => {
+    const text = tokens.get(id);
+    if (text === undefined) throw new LabFailure(`the run has no text for token ${id}`);
+    return text;
+  };
+}
+
+function editOf({ steps, stoppedEarly, seconds }: EditTrace): CaseEdit {
+  return {
+    steps: steps.map(({ ft, act }) => ({ ft, act })),
+    stoppedEarly,
+    seconds: seconds.frozen + seconds.steps,
+  };
+}

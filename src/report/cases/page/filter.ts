@@ -1,0 +1,62 @@
+import type { Case, CaseKind, CaseProbe, CauseName, Outcome } from "./types.js";
+
+/** Which records to look at: those with a probe that is all of this at once. A field left out, or "", takes any. */
+export interface CaseFilter {
+  block?: number | "" | undefined;
+  probe?: CaseKind | "" | undefined;
+  outcome?: Outcome | "not right" | "" | undefined;
+  cause?: CauseName | "" | undefined;
+  /** "memory" is any memory: everything but the untouched model. */
+  route?: CaseProbe["route"] | "memory" | "" | undefined;
+  /** Words that all stand in the record: in its subject, prompts, answers or number. Upper and lower case are one. */
+  text?: string | undefined;
+}
+
+/** Whether a record passes. */
+export function matches(one: Case, filter: CaseFilter): boolean {
+  const { block = "", text = "" } = filter;
+  if (block !== "" && one.block !== block) return false;
+  if (!one.probes.some((probe) => probeMatches(probe, filter))) return false;
+  const words = text.toLowerCase().split(/\s+/).filter(Boolean);
+  if (words.length === 0) return true;
+  const told = one.probes.map(({ prompt, answer }) => `${prompt}\n${answer}`);
+  const all = `#${one.record}\n${one.subject}\n${told.join("\n")}`.toLowerCase();
+  return words.every((word) => all.includes(word));
+}
+
+/** Whether a probe is what the filter asks of one. */
+export function probeMatches(found: CaseProbe, filter: CaseFilter): boolean {
+  const { probe = "", outcome = "", cause = "", route = "" } = filter;
+  return (
+    (probe === "" || found.kind === probe) &&
+    (cause === "" || found.cause === cause) &&
+    (outcome === "" || found.outcome === outcome || (outcome === "not right" && found.outcome !== "right")) &&
+    (route === "" || found.route === route || (route === "memory" && found.route !== "main"))
+  );
+}
+
+/** Orders of a list of records; what is worst comes first. */
+export const orders = {
+  record: { name: "record", by: (one: Case) => one.record },
+  score: { name: "lowest score", by: (one: Case) => meanOf(one.probes.map(({ score }) => score)) },
+  margin: { name: "smallest rewrite margin", by: rewriteMargin },
+  loss: { name: "highest final loss", by: (one: Case) => -(one.edit?.steps.at(-1)?.ft ?? 0) },
+  steps: { name: "most steps", by: (one: Case) => -(one.edit?.steps.length ?? 0) },
+} satisfies Record<string, { name: string; by: (one: Case) => number }>;
+
+export type Order = keyof typeof orders;
+
+/** The records that pass, in order; records that are equal in it stay in the run's order. */
+export function selectCases(cases: readonly Case[], filter: CaseFilter, order: Order): Case[] {
+  const { by } = orders[order];
+  return cases.filter((one) => matches(one, filter)).sort((a, b) => by(a) - by(b));
+}
+
+/** How far above its threshold the memory stands that came closest to answering the edited question, or did. */
+function rewriteMargin({ probes: [rewrite] }: Case): number {
+  return Math.max(0, ...(rewrite?.memories ?? []).map(({ delta, threshold }) => delta / threshold));
+}
+
+function meanOf(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}

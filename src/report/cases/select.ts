@@ -1,0 +1,60 @@
+import type { DataFrame } from "danfojs-node";
+import { mean } from "../../core/stats.js";
+import type { RecordScore } from "../../eval/types.js";
+import type { RunResult } from "../../run/types.js";
+import { frameOf, type Row } from "../tables.js";
+import { probeKinds } from "../values.js";
+import { casesOf } from "./case.js";
+import { causeNames, causes } from "./causes.js";
+import { type CaseFilter, matches } from "./page/filter.js";
+import type { Case } from "./page/types.js";
+
+/**
+ * Records of a run, e.g. `{ probe: "rephrase", cause: "not routed" }`: those with a probe that is all of this at once.
+ * A filter of nothing gives every record.
+ */
+export function casesWhere(run: RunResult, filter: CaseFilter): RecordScore[] {
+  const records = new Set(
+    casesOf(run)
+      .filter((each) => matches(each, filter))
+      .map(({ record }) => record),
+  );
+  return run.scores.filter(({ record }) => records.has(record));
+}
+
+/**
+ * Why probes are not right: one row per cause and one for those that are, with the number of probes of each kind and of
+ * records with any such probe.
+ */
+export function causesFrame(run: RunResult): DataFrame {
+  return frameOf(causeRows(casesOf(run)), "causes");
+}
+
+export function causeRows(cases: readonly Case[]): Row[] {
+  const kinds = probeKinds.filter((kind) => cases.some(({ probes }) => probes.some((probe) => probe.kind === kind)));
+  const row = (cause: (typeof causeNames)[number] | null, meaning: string): Row => {
+    const having = cases.map(({ probes }) => probes.filter((probe) => probe.cause === cause));
+    const counts = kinds.map((kind) => [kind, having.flat().filter((probe) => probe.kind === kind).length] as const);
+    const records = having.filter((probes) => probes.length > 0).length;
+    return { cause: cause ?? "right", ...Object.fromEntries(counts), records, meaning };
+  };
+  return [...causeNames.map((name) => row(name, causes[name])), row(null, "Every token is as it should be.")];
+}
+
+/** Cases as rows for a table: what was asked and wanted, the score of each kind of probe, and why any is not right. */
+export function caseRows(cases: readonly Case[]): Row[] {
+  const kinds = probeKinds.filter((kind) => cases.some(({ probes }) => probes.some((probe) => probe.kind === kind)));
+  return cases.map(({ record, block, probes }) => {
+    const [rewrite] = probes;
+    const scores = kinds.map((kind) => {
+      const own = probes.filter((probe) => probe.kind === kind).map(({ score }) => score);
+      return [kind, own.length === 0 ? null : mean(own)] as const;
+    });
+    const why = [...new Set(probes.map(({ cause }) => cause).filter((cause) => cause !== null))].join(", ");
+    return {
+      ...{ record, block, prompt: rewrite?.prompt ?? "", answer: rewrite?.answer ?? "" },
+      ...Object.fromEntries(scores),
+      causes: why,
+    };
+  });
+}
