@@ -84,6 +84,35 @@ function gainColumns(before: RunResult | undefined, run: RunResult): Row {
   return { gain: mean, gainLow: low, gainHigh: high, gainRecords: gains.length };
 }
 
+/**
+ * One record over n_iter: a row per run, rising, with the loss at the end of its edit, its scores, which memory answers
+ * the edited question, and the tokens predicted there.
+ * @throws {RefusedInput} as `bySteps`, and for a record that a run did not score
+ */
+export function recordOverSteps(runs: readonly RunResult[], record: number): DataFrame {
+  const rows = bySteps(runs).map((run): Row => {
+    const score = run.scores.find((each) => each.record === record);
+    const edit = run.edits.find((each) => each.record === record);
+    if (score === undefined || edit === undefined) {
+      throw new RefusedInput("a run did not score this record", {
+        where: `the run with n_iter = ${stepsOf(run)}`,
+        found: `record ${record}`,
+        expected: `a record from 0 to ${run.scores.length - 1}`,
+      });
+    }
+    return {
+      n_iter: stepsOf(run),
+      loss: edit.steps.at(-1)?.loss ?? null,
+      rewrite: score.rewrite.score,
+      rephrase: measures.rephrase(score),
+      locality: measures.locality(score),
+      route: score.rewrite.route,
+      predicted: score.rewrite.post.map((token) => run.tokens.get(token) ?? `<${token}>`).join(""),
+    };
+  });
+  return frameOf(rows, "runs");
+}
+
 /** What `stepsFrame` made, in words: where early stopping cut in, and from where on more steps bought nothing. */
 export function stepsFindings(frame: DataFrame): string[] {
   const rows = rowsOf(frame);
@@ -110,6 +139,7 @@ function median(sorted: readonly number[]): Cell {
 
 /** What `stepsFrame` made, for reading: means and intervals in one cell. */
 export function stepsView(frame: DataFrame, { digits = 3 }: FormatOptions = {}): DataFrame {
+  const timed = (frame.columns as string[]).includes("secondsPerEdit");
   const view = rowsOf(frame).map((row): Row => {
     const shown = (["rewrite", "rephrase", "locality", "average"] as const).map(
       (name) => [scoreHeads[name], intervalText(row, name, digits)] as const,
@@ -120,7 +150,7 @@ export function stepsView(frame: DataFrame, { digits = 3 }: FormatOptions = {}):
       "Gain in Avg": intervalText(row, "gain", digits),
       "Stopped early": percent(row.stoppedEarly),
       "Median steps": row.medianSteps ?? null,
-      "s/edit": typeof row.secondsPerEdit === "number" ? row.secondsPerEdit.toFixed(2) : null,
+      ...(timed ? { "s/edit": typeof row.secondsPerEdit === "number" ? row.secondsPerEdit.toFixed(2) : null } : {}),
     };
   });
   return frameOf(view, "runs");

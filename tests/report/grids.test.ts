@@ -1,0 +1,107 @@
+import { describe, expect, it } from "vitest";
+import { RefusedInput } from "../../src/core/errors.js";
+import { mean } from "../../src/core/stats.js";
+import { atActRatio } from "../../src/explore/actRatio.js";
+import { atSteps } from "../../src/explore/numSteps.js";
+import { gridHeatmap } from "../../src/report/figures/gridHeatmap.js";
+import { bestCells, gridFrame, gridOf, gridView, sweepGrid } from "../../src/report/grids.js";
+import { rowsOf } from "../../src/report/tables.js";
+import { measures } from "../../src/report/values.js";
+import type { RunResult } from "../../src/run/types.js";
+import { sampleStepsRun } from "./sample-steps.js";
+
+const run = sampleStepsRun();
+
+/** The run as another point of a sweep would have it. */
+function pointOf(options: Record<string, unknown>, steps = 20): RunResult {
+  const { scores } = atSteps(run, steps);
+  return { ...run, scores, protocol: { ...run.protocol, options: { ...run.protocol.options, ...options } } };
+}
+
+describe("gridOf", () => {
+  const grid = gridOf(run, { ratios: [1, 0.25], steps: [10, 1], measure: "rewrite" });
+
+  it("holds in each cell the mean of the run with both settings, its own among them", () => {
+    expect([grid.x.values, grid.y.values]).toEqual([
+      [0.25, 0.5, 1],
+      [1, 10, 20],
+    ]);
+    grid.y.values.forEach((steps, y) => {
+      grid.x.values.forEach((ratio, x) => {
+        const { scores } = atActRatio(atSteps(run, steps as number), ratio as number);
+        expect(grid.cells[y]?.[x]?.mean).toBeCloseTo(mean(scores.map(measures.rewrite) as number[]), 12);
+      });
+    });
+    expect(grid.own).toEqual({ x: 1, y: 2 });
+  });
+
+  it("is read as rows, and as it lies", () => {
+    const rows = rowsOf(gridFrame(grid));
+    expect(rows).toHaveLength(9);
+    expect(rows[1]).toMatchObject({ act_ratio: 0.5, n_iter: 1, rewrite: grid.cells[0]?.[1]?.mean });
+    const best = rows.filter((row) => row.best).map((row) => row.rewrite);
+    expect(new Set(best)).toEqual(new Set([Math.max(...rows.map((row) => row.rewrite as number))]));
+    expect(gridView(gridOf(run, { ratios: [0, 1], steps: [20] })).columns).toEqual([
+      "n_iter \\ act_ratio",
+      "0",
+      "0.5",
+      "1",
+    ]);
+  });
+});
+
+describe("sweepGrid", () => {
+  const runs = [
+    pointOf({ lr: 1, maskRatio: 0.2 }),
+    pointOf({ lr: 0.1, maskRatio: 0.2 }, 1),
+    pointOf({ lr: 0.1, maskRatio: 0.5 }, 5),
+  ];
+
+  it("puts each run in its place, and leaves open what was not run", () => {
+    const grid = sweepGrid(runs, { x: "options.lr", y: "options.maskRatio" });
+    expect([grid.x, grid.y]).toEqual([
+      { title: "edit_lr", values: [0.1, 1] },
+      { title: "mask_ratio", values: [0.2, 0.5] },
+    ]);
+    expect(grid.cells.map((row) => row.map((cell) => cell !== null))).toEqual([
+      [true, true],
+      [true, false],
+    ]);
+    expect(bestCells(grid)).toEqual([{ x: 1, y: 0 }]);
+    expect(gridHeatmap(grid).layout.annotations).toHaveLength(3);
+  });
+
+  it("takes fields that vary together as one side", () => {
+    const margins = [pointOf({ alpha: 2, beta: 20, gamma: 10 }), pointOf({ alpha: 5, beta: 20, gamma: 10 })];
+    const grid = sweepGrid(margins, { x: ["options.alpha", "options.beta", "options.gamma"], y: "T" });
+    expect(grid.x).toEqual({ title: "alpha, beta, gamma", values: ["2, 20, 10", "5, 20, 10"] });
+  });
+
+  it("refuses runs that differ in anything else, two of one cell, and an unknown field", () => {
+    const other = pointOf({ lr: 2, maskRatio: 0.2, alpha: 3 });
+    const fields = { x: "options.lr", y: "options.maskRatio" };
+    expect(() => sweepGrid([...runs, other], fields)).toThrow(/options\.alpha is 3/);
+    expect(() => sweepGrid([...runs, pointOf({ lr: 1, maskRatio: 0.2 })], fields)).toThrow(
+      /options\.lr 1, options\.maskRatio 0\.2/,
+    );
+    expect(() => sweepGrid([run], { x: "options.rate", y: "T" })).toThrow(RefusedInput);
+    expect(() => sweepGrid([], fields)).toThrow(RefusedInput);
+  });
+});
+
+describe("gridHeatmap", () => {
+  it("frames the best cells and the run's own, and writes numbers only where they fit", () => {
+    const grid = gridOf(run, { ratios: [0, 1], steps: [1, 5] });
+    const { layout, data } = gridHeatmap(grid);
+    expect(layout.annotations?.map(({ text }) => text)).toEqual(grid.cells.flat().map((cell) => cell?.mean.toFixed(2)));
+    expect(layout.shapes).toHaveLength(9 + bestCells(grid).length + 2);
+    expect(data.map((trace) => (trace as { name: string }).name)).toEqual(["Avg", "best", "the run's own"]);
+    const wide = gridOf(run, { ratios: Array.from({ length: 41 }, (_, i) => i / 20), steps: [5] });
+    expect(gridHeatmap(wide).layout.annotations).toEqual([]);
+  });
+
+  it("refuses a grid without numbers", () => {
+    const grid = gridOf(run, { ratios: [0], steps: [1], measure: "portability" });
+    expect(() => gridHeatmap(grid)).toThrow(/no cell with a number/);
+  });
+});
