@@ -1,6 +1,8 @@
 #!/usr/bin/env node
 import { Command, InvalidArgumentError, Option } from "commander";
+import type { ActRatioArguments } from "./cli/actRatio.js";
 import type { TrainArguments } from "./cli/lab.js";
+import type { NumStepsArguments } from "./cli/numSteps.js";
 import type { RunArguments } from "./cli/run.js";
 import type { StudyArguments } from "./cli/study.js";
 import type { SweepArguments } from "./cli/sweep.js";
@@ -12,6 +14,9 @@ import { BACKENDS, type BackendName } from "./tensor/names.js";
 
 /** The exit status of a process that SIGINT ended, by the shell's convention. */
 const INTERRUPTED = 130;
+
+/** Values of act_ratio in tables. */
+const RATIOS = [0, 0.2, 0.4, 0.6, 0.8, 1, 1.2, 1.4];
 
 const program = new Command("wise-lab")
   .description("Rerun and explore lifelong knowledge-editing results: WISE with T-rollback on a LLaMA.")
@@ -29,6 +34,18 @@ function wholeNumber(text: string): number {
 
 function wholeNumbers(text: string): number[] {
   return text.split(",").map(wholeNumber);
+}
+
+function number(text: string): number {
+  const [value, ...more] = numbers(text);
+  if (value !== undefined && more.length === 0) return value;
+  throw new InvalidArgumentError("one number is expected.");
+}
+
+function numbers(text: string): number[] {
+  const values = text.split(",").map((part) => (part.trim() === "" ? Number.NaN : Number(part)));
+  if (values.every((value) => Number.isFinite(value) && value >= 0)) return values;
+  throw new InvalidArgumentError("numbers from 0 are expected, as 0.5,0.7.");
 }
 
 function seconds(text: string): number {
@@ -150,6 +167,38 @@ program
   .description("draw them anew from their JSON; nothing is computed")
   .argument("[folder]", "where they are; the project's own by default")
   .action((folder?: string) => run(async () => (await import("./cli/figures.js")).redrawCommand(folder)));
+
+const explore = program.command("explore").description("what one setting does, from runs that record enough to tell");
+
+explore
+  .command("act-ratio")
+  .description("scores over act_ratio, the best value and the router's ROC: by arithmetic, nothing is run")
+  .argument("<run...>", "run folders, folders of them, or summaries of runs")
+  .option("--from <number>", "smallest value looked at", number, 0)
+  .option("--to <number>", "largest value looked at", number, 2)
+  .option("--points <number>", "values looked at, evenly spaced", wholeNumber, 201)
+  .option("--at <numbers>", "values in the table, beside the run's own and the best", numbers, RATIOS)
+  .option("--figures <folder>", "folder for curves, activations and ROC of each run")
+  .option("--csv <file>", "write the curves there")
+  .action((runs: string[], options: ActRatioArguments) =>
+    run(async () => (await import("./cli/actRatio.js")).actRatioCommand(runs, options)),
+  );
+
+withRunOptions(
+  explore
+    .command("num-steps")
+    .description("scores over n_iter, and where early stopping cuts in: one run at T = 1, a run per value otherwise")
+    .requiredOption("--steps <numbers>", "values of n_iter, as 1,2,5,10,20", wholeNumbers)
+    .option("--T <number|all>", "edits between rollbacks", "1"),
+)
+  .option("--ratios <numbers>", "values of act_ratio to cross them with, at T = 1", numbers, RATIOS)
+  .addOption(workersOption())
+  .option("--out <folder>", "folder of the run folders, to continue from; runs/num-steps-T... by default")
+  .option("--figures <folder>", "folder for the curve and, at T = 1, the heat map")
+  .option("--csv <file>", "write the table there")
+  .action((options: NumStepsArguments) =>
+    run(async (signal) => (await import("./cli/numSteps.js")).numStepsCommand(options, signal)),
+  );
 
 /** A run that a sweep started ends with the sweep, also when that was killed: the channel to it is then gone. */
 function endWithParent(): void {

@@ -15,11 +15,19 @@ export { describeWiseOptions, loadWiseOptions, presets, type WiseOptions } from 
 export type { Answer } from "./eval/ask.js";
 export type { Probe, ProbeKind } from "./eval/score.js";
 export type { ProbeScore, RecordScore } from "./eval/types.js";
+export { atActRatio } from "./explore/actRatio.js";
+export type { BestRatio } from "./explore/bestRatio.js";
+export { type ActRatioExploration, exploreActRatio } from "./explore/exploreActRatio.js";
+export { actRatioFindings } from "./explore/findings.js";
+export { atSteps, exploreSteps, type StepsOptions, type StepsRequest } from "./explore/numSteps.js";
+export { evenRatios, type RatioPoint, ratioPoints } from "./explore/ratioScores.js";
+export { type RouterRoc, routerRoc } from "./explore/routerRoc.js";
 export { displayCase, displayCases } from "./notebook/cases.js";
 export { display, displayFigure, displayTable, interruptSignal, saveFigure } from "./notebook/display.js";
 export { followEdit, followRun } from "./notebook/follow.js";
 export { type Progress, progress } from "./notebook/progress.js";
 export { runGolden } from "./parity/golden.js";
+export { bestRatiosFrame, bestRatiosView, ratiosFrame, ratiosView, rocFrame } from "./report/actRatio.js";
 export { answerRows, probeRows } from "./report/answers.js";
 export { caseOf } from "./report/cases/case.js";
 export type { CaseFilter } from "./report/cases/page/filter.js";
@@ -39,13 +47,18 @@ export {
 } from "./report/compare.js";
 export { exportFigure, redrawFigures, renderFigure } from "./report/export.js";
 export type { Figure } from "./report/figure.js";
+export { actRatioCurves } from "./report/figures/actRatioCurves.js";
+export { gridHeatmap } from "./report/figures/gridHeatmap.js";
 export { lossCurve } from "./report/figures/lossCurve.js";
 export { publishedOverT } from "./report/figures/publishedOverT.js";
+export { routerRocCurve } from "./report/figures/routerRocCurve.js";
 export { routingDistances } from "./report/figures/routingDistances.js";
 export { routingHistogram } from "./report/figures/routingHistogram.js";
+export { stepsCurve } from "./report/figures/stepsCurve.js";
 export { tRollback } from "./report/figures/tRollback.js";
 export { trainingLoss } from "./report/figures/trainingLoss.js";
 export { renderSummary, summaryView, toCsv, toMarkdown, toText } from "./report/format.js";
+export { bestCells, type Grid, gridFrame, gridOf, gridView, sweepGrid } from "./report/grids.js";
 export { escapeLatex, type LatexColumn, type LatexOptions, summaryLatex, toLatex } from "./report/latex.js";
 export { readOwnStudy, readRuns } from "./report/measured.js";
 export { caption } from "./report/protocols.js";
@@ -60,6 +73,7 @@ export {
   sourcesFrame,
 } from "./report/published.js";
 export type { FigureSource } from "./report/sources.js";
+export { recordOverSteps, stepsFindings, stepsFrame, stepsView } from "./report/steps.js";
 export { blocksFrame, casesFrame, summaryFrame } from "./report/tables.js";
 export { readRun } from "./run/folder.js";
 export { DEFAULT_MODEL, DEFAULT_RECORDS, projectFile } from "./run/inputs.js";

@@ -1,14 +1,13 @@
-import { stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { DataFrame } from "danfojs-node";
 import { nearest, RefusedInput } from "../core/errors.js";
 import { requireWritableFolder, writeFileAtomic } from "../core/files.js";
 import { renderSummary, toCsv, toMarkdown, toText } from "../report/format.js";
 import { summaryLatex, toLatex } from "../report/latex.js";
-import { readRuns } from "../report/measured.js";
+import { readRunsAt } from "../report/measured.js";
 import { caption, rowFields } from "../report/protocols.js";
 import { blocksFrame, casesFrame, frameOf, rowsOf, summaryFrame } from "../report/tables.js";
-import { type RunSummary, readRunSummary } from "../run/summary.js";
+import type { RunSummary } from "../run/summary.js";
 import type { RunResult } from "../run/types.js";
 
 /** Options of `wise-lab table`, as the command line gives them. */
@@ -26,7 +25,7 @@ type ShownRun = RunResult | RunSummary;
 /** `wise-lab table`: runs as a table, under their protocol. @returns the exit status */
 export async function tableCommand(paths: readonly string[], options: TableArguments): Promise<number> {
   const runs: ShownRun[] = [];
-  for (const path of paths) runs.push(...(await readAt(path)));
+  for (const path of paths) runs.push(...(await readRunsAt(path)));
   if (options.out !== undefined) await requireWritableFolder(dirname(options.out));
   const text =
     options.kind === "methods" ? methodsTable(runs, options) : tableOfOne(runs, options.kind, options.format);
@@ -34,19 +33,6 @@ export async function tableCommand(paths: readonly string[], options: TableArgum
   if (options.out === undefined) process.stdout.write(text);
   else await writeFileAtomic(options.out, text);
   return 0;
-}
-
-/** A summary file's run, or all finished runs of a folder. */
-async function readAt(path: string): Promise<ShownRun[]> {
-  if ((await stat(path).catch(() => null))?.isFile()) return [await readRunSummary(path)];
-  const runs = await readRuns(path);
-  if (runs.length > 0) return runs;
-  throw new RefusedInput("there is no finished run to show", {
-    where: path,
-    found: "no run folder whose blocks are all finished",
-    expected: "a run folder, a folder of run folders, or the summary of a run",
-    hint: "the command that began the run goes on with it",
-  });
 }
 
 function methodsTable(runs: readonly ShownRun[], { format, allow: more = [], mark = false }: TableArguments): string {

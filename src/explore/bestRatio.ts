@@ -1,6 +1,6 @@
 import type { Rng } from "../core/rng.js";
 import { bootstrapInterval, type Interval, mean, percentileEnds } from "../core/stats.js";
-import { type RatioScores, valuesAt } from "./ratioScores.js";
+import { type RatioPoint, type RatioScores, valuesAt } from "./ratioScores.js";
 
 /** The act_ratio with the largest Avg., chosen on the records that it is then measured on, and what that choice is worth. */
 export interface BestRatio {
@@ -9,7 +9,7 @@ export interface BestRatio {
   to: number;
   /** The value in the middle of it. */
   ratio: number;
-  /** Where 95% of resampled sets of records have their best value. */
+  /** Where resampled sets of records have their best values: 2.5% of their stretches begin before, 2.5% end behind. */
   low: number;
   high: number;
   /** Avg. there: too good, as it was chosen to be large on these records. */
@@ -28,23 +28,24 @@ const ROUNDING = 1e-9;
 const SPLITS = 200; // the mean of their gains moves by less than a tenth of the spread between records
 
 /**
- * The best act_ratio by Avg. among the values looked at.
- * @param intervals of Avg. along them, and `resampled` the means they were taken from
+ * The best act_ratio by Avg. among the values looked at, all but the last: that is the run's own.
+ * @param found the points at those values, and Avg. of resampled records along them
  */
 export function bestRatio(
   { ratios, rows: { average: rows }, rng }: RatioScores,
-  { intervals, resampled }: { intervals: readonly Interval[]; resampled: readonly Float64Array[] },
+  found: { points: readonly RatioPoint[]; resampled: readonly Float64Array[] },
 ): BestRatio {
-  const places = ratios.length;
+  const places = ratios.length - 1;
   const best = plateau(meansOf(rows, places));
   const at = (place: number) => ratios[place] as number;
-  const chosen = resampled.map((means) => at(plateau(means.subarray(0, places)).middle));
+  const chosen = found.resampled.map((means) => plateau(means.subarray(0, places)));
   return {
     from: at(best.first),
     to: at(best.last),
     ratio: at(best.middle),
-    ...percentileEnds(chosen),
-    average: intervals[best.middle] as Interval,
+    low: percentileEnds(chosen.map(({ first }) => at(first))).low,
+    high: percentileEnds(chosen.map(({ last }) => at(last))).high,
+    average: (found.points[best.middle] as RatioPoint).average,
     gain: bootstrapInterval(gains(rows, best.middle), { rng: rng("average") }),
     halves: rows.length < 2 ? null : splitHalves(rows, rng("average").fork("halves")),
   };

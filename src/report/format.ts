@@ -1,4 +1,5 @@
 import type { DataFrame } from "danfojs-node";
+import { show } from "../core/errors.js";
 import type { ScoredRun } from "../run/types.js";
 import { caption, footnotes, rowFields } from "./protocols.js";
 import { type Cell, frameOf, type Row, rowsOf, type SummaryOptions, summaryFrame } from "./tables.js";
@@ -54,6 +55,11 @@ export const scoreHeads = {
 const spokenFields: Readonly<Record<string, { head: string; say: Readonly<Record<string, string>> }>> = {
   "options.retrieve": { head: "memories", say: { true: "Retrieve", false: "Merge" } },
 };
+
+/** A field of a protocol with its value in few words: "T = 10", "Retrieve", "lr = 0.5". */
+export function spoken(field: string, value: unknown): string {
+  return spokenFields[field]?.say[String(value)] ?? `${field.replace(/^options\./, "")} = ${show(value)}`;
+}
 
 /**
  * A summary whose fields are as people read them: fields in which the rows do not differ are left to the caption, T

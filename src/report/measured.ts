@@ -1,9 +1,9 @@
-import { readdir } from "node:fs/promises";
+import { readdir, stat } from "node:fs/promises";
 import { RefusedInput } from "../core/errors.js";
 import { errorText, exists } from "../core/files.js";
 import { isFinished, readRun } from "../run/folder.js";
 import { readStudy, STUDY_FOLDER } from "../run/study.js";
-import type { RunSummary } from "../run/summary.js";
+import { type RunSummary, readRunSummary } from "../run/summary.js";
 import type { RunResult } from "../run/types.js";
 
 /**
@@ -18,6 +18,22 @@ export async function readRuns(folder: string): Promise<RunResult[]> {
     if (await isFinished(path, run.protocol)) runs.push(run);
   }
   return runs;
+}
+
+/**
+ * The runs that a user names: a summary file's, or every finished one of a folder.
+ * @throws {RefusedInput} where there is none, or one is damaged
+ */
+export async function readRunsAt(path: string): Promise<(RunResult | RunSummary)[]> {
+  if ((await stat(path).catch(() => null))?.isFile()) return [await readRunSummary(path)];
+  const runs = await readRuns(path);
+  if (runs.length > 0) return runs;
+  throw new RefusedInput("there is no finished run to show", {
+    where: path,
+    found: "no run folder whose blocks are all finished",
+    expected: "a run folder, a folder of run folders, or the summary of a run",
+    hint: "the command that began the run goes on with it",
+  });
 }
 
 async function runFolders(folder: string): Promise<string[]> {

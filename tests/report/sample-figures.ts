@@ -1,13 +1,21 @@
 import { createRng } from "../../src/core/rng.js";
+import { exploreActRatio } from "../../src/explore/exploreActRatio.js";
+import { atSteps } from "../../src/explore/numSteps.js";
 import type { Figure } from "../../src/report/figure.js";
+import { actRatioCurves } from "../../src/report/figures/actRatioCurves.js";
+import { gridHeatmap } from "../../src/report/figures/gridHeatmap.js";
 import { lossCurve } from "../../src/report/figures/lossCurve.js";
 import { publishedOverT } from "../../src/report/figures/publishedOverT.js";
+import { routerRocCurve } from "../../src/report/figures/routerRocCurve.js";
 import { routingDistances } from "../../src/report/figures/routingDistances.js";
 import { routingHistogram } from "../../src/report/figures/routingHistogram.js";
+import { stepsCurve } from "../../src/report/figures/stepsCurve.js";
 import { tRollback } from "../../src/report/figures/tRollback.js";
 import { trainingLoss } from "../../src/report/figures/trainingLoss.js";
+import { gridOf } from "../../src/report/grids.js";
 import type { PublishedRow } from "../../src/report/published.js";
 import { sampleRun, sampleTrace } from "./sample.js";
+import { sampleStepsRun } from "./sample-steps.js";
 
 /** Every figure of the project, drawn from invented numbers, in its usual and its odd shapes. */
 export function sampleFigures(): Record<string, Figure> {
@@ -18,7 +26,15 @@ export function sampleFigures(): Record<string, Figure> {
   const levels = { alpha: 2, beta: 20, actRatio: 0.5 };
   const runs = ([1, 10, 30, "all"] as const).map((T) => sampleRun({ T }));
   const [one, ten] = runs as [(typeof runs)[0], (typeof runs)[0]];
+  const routed = ([10, 30] as const).map((T) => sampleRun({ T, options: { actRatio: 0.5, retrieve: T === 10 } }));
+  const explored = routed.map((run) => exploreActRatio(run));
+  const [first] = explored as [(typeof explored)[0]];
   return {
+    "act-ratio-curves": actRatioCurves([first]),
+    "act-ratio-curves-two": actRatioCurves(explored, { title: "act_ratio", medium: "screen" }),
+    "router-roc": routerRocCurve([first]),
+    "router-roc-two": routerRocCurve(explored, { title: "Router", medium: "screen" }),
+    "routing-histogram-min-act": routingHistogram(first.run, { unit: "min_act" }),
     "loss-curve": lossCurve(trace),
     "loss-curve-stopped": lossCurve(short, { title: "Loss of one edit", medium: "screen" }),
     "loss-curve-replay": lossCurve(replayed),
@@ -37,6 +53,13 @@ export function sampleFigures(): Record<string, Figure> {
     "published-over-t-few": publishedOverT(samplePublished(2), { title: "Published", medium: "screen" }),
     "routing-histogram": routingHistogram(ten),
     "routing-histogram-titled": routingHistogram(one, { title: "Router", medium: "screen" }),
+    "steps-curve": stepsCurve(limits.map((steps) => atSteps(stepped, steps))),
+    "steps-curve-single": stepsCurve([stepped], { title: "One n_iter", medium: "screen" }),
+    "grid-heatmap": gridHeatmap(gridOf(stepped, { ratios: [0, 0.25, 0.75, 1, 1.25], steps: limits })),
+    "grid-heatmap-fine": gridHeatmap(gridOf(stepped, { ratios: many, steps: limits, measure: "rewrite" }), {
+      title: "act_ratio and n_iter",
+      medium: "screen",
+    }),
     "training-loss": trainingLoss(sampleTraining(300)),
     "training-loss-single": trainingLoss(sampleTraining(1), { title: "Training", medium: "screen" }),
   };

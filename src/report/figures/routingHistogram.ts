@@ -1,5 +1,6 @@
 import type { Annotation, Data, LayoutAxis, Shape, YAxisName } from "plotly.js-dist";
 import { RefusedInput } from "../../core/errors.js";
+import { routerOf } from "../../explore/router.js";
 import type { ScoredProbe, ScoredRun } from "../../run/types.js";
 import type { Figure } from "../figure.js";
 import {
@@ -19,23 +20,30 @@ import { probesOf } from "../values.js";
 const kinds = ["rewrite", "rephrase", "locality"] as const;
 type Kind = (typeof kinds)[number];
 
-/** Bins per threshold: a whole number, so that the threshold stands on an edge and no bin holds both sides of it. */
+/** Bins per unit, or nearly so: a whole number below the threshold, so that no bin holds both sides of it. */
 const BINS = 12;
-/** Distances beyond this many thresholds share the last bin, so that one outlier does not flatten the rest. */
+/** Distances beyond this many units share the last bin, so that one outlier does not flatten the rest. */
 const LAST_EDGE = 3;
 /** Heights in inches: of the band above a panel, which holds its name, and of what stands below the last one. */
 const BAND = 0.2;
 const PANEL = 0.46;
 const FOOT = 0.33;
 
+export interface RoutingHistogramOptions extends FigureOptions {
+  /** What activations are shares of. Relative to min_act the axis is that of act_ratio. Default "threshold". */
+  unit?: "threshold" | "min_act";
+}
+
 /**
  * How far the routing activation of each probe is from its threshold: a histogram of Delta / threshold, one panel per
- * kind of probe. Below 1 the untouched model answers (pale), from 1 on a memory (full colour). Of several memories the
- * one nearest to taking over counts. A ratio is drawn because every block has a threshold of its own.
- * @throws {RefusedInput} when no probe was read against a memory, or a threshold is not above 0.
+ * kind of probe. Below 1 the untouched model answers (pale), from 1 on a memory (full colour); of Delta / min_act, below
+ * and from the run's act_ratio on. Of several memories the one nearest to taking over counts. A ratio is drawn because
+ * every block has a threshold of its own.
+ * @throws {RefusedInput} when no probe was read against a memory, or a threshold or min_act is not above 0.
  */
-export function routingHistogram(run: ScoredRun, options: FigureOptions = {}): Figure {
-  const probes = new Map(kinds.map((kind) => [kind, readProbes(run, kind)]));
+export function routingHistogram(run: ScoredRun, options: RoutingHistogramOptions = {}): Figure {
+  const scale = scaleOf(run, options.unit ?? "threshold");
+  const probes = new Map(kinds.map((kind) => [kind, readProbes(run, kind, scale)]));
   const shown = kinds.filter((kind) => probes.get(kind)?.length);
   if (shown.length === 0) {
     throw new RefusedInput("no probe of the run was read against a memory", {
@@ -57,22 +65,34 @@ export function routingHistogram(run: ScoredRun, options: FigureOptions = {}): F
   });
   const margins = { top: BAND * PIXELS_PER_INCH, bottom: FOOT * PIXELS_PER_INCH };
   return {
-    data: panels.map((panel) => bars(panel, lastEdge, theme)),
+    data: panels.map((panel) => bars(panel, lastEdge, { scale, theme })),
     layout: {
       ...baseLayout({ ...options, heightInches: BAND + plot + FOOT, margins, legend: false }),
       bargap: 0,
-      xaxis: xAxis(lastEdge, panels.at(-1)?.suffix ?? "", theme),
+      xaxis: xAxis(lastEdge, panels.at(-1)?.suffix ?? "", { scale, theme }),
       ...Object.fromEntries(axes),
-      shapes: [thresholdLine(theme)],
+      shapes: [thresholdLine(scale.threshold, theme)],
       annotations: panels.map((panel, i) => panelLabel(panel, tops[i] as number, theme)),
     },
     config: baseConfig,
   };
 }
 
+interface Scale {
+  unit: "threshold" | "min_act";
+  /** Where the threshold stands, and the width of a bin. */
+  threshold: number;
+  bin: number;
+}
+
+function scaleOf(run: ScoredRun, unit: Scale["unit"]): Scale {
+  const threshold = unit === "threshold" ? 1 : routerOf(run.protocol).own;
+  return { unit, threshold, bin: threshold === 0 ? 1 / BINS : threshold / Math.ceil(threshold * BINS) };
+}
+
 /** A probe that was read against a memory. */
 interface ReadProbe {
-  /** Delta / threshold of the memory nearest to taking over, or furthest past it. */
+  /** Delta in units of the memory nearest to taking over, or furthest past it. */
   ratio: number;
   toMemory: boolean;
 }
@@ -84,53 +104,72 @@ interface Panel {
   probes: readonly ReadProbe[];
 }
 
-function readProbes(run: ScoredRun, kind: Kind): ReadProbe[] {
+function readProbes(run: ScoredRun, kind: Kind, { unit }: Scale): ReadProbe[] {
   return run.scores.flatMap((record) =>
     probesOf(record, kind)
       .filter(({ readings }) => readings.length > 0)
       .map(({ readings, route }) => ({
-        ratio: Math.max(...readings.map((reading) => ratioOf(reading, `${kind} of record ${record.record}`))),
+        ratio: Math.max(...readings.map((reading) => ratioOf(reading, unit, `${kind} of record ${record.record}`))),
         toMemory: route !== "main",
       })),
   );
 }
 
-function ratioOf({ memory, delta, threshold }: ScoredProbe["readings"][number], where: string): number {
-  if (threshold > 0) return delta / threshold;
-  throw new RefusedInput("a threshold of 0 or less has no ratio to draw", {
+function ratioOf(
+  { memory, delta, minAct, threshold }: ScoredProbe["readings"][number],
+  unit: Scale["unit"],
+  where: string,
+): number {
+  const one = unit === "threshold" ? threshold : minAct;
+  if (one > 0) return delta / one;
+  throw new RefusedInput(`a ${unit} of 0 or less has no ratio to draw`, {
     where: `reading of ${memory}, ${where}`,
-    found: threshold,
-    expected: "a threshold above 0 (an act_ratio above 0)",
+    found: one,
+    expected: unit === "threshold" ? "a threshold above 0 (an act_ratio above 0)" : "a min_act above 0",
   });
 }
 
-function bars({ kind, suffix, probes }: Panel, lastEdge: number, theme: Theme): Data {
-  const counts = Array.from({ length: Math.round(lastEdge * BINS) }, () => 0);
+function bars(
+  { kind, suffix, probes }: Panel,
+  lastEdge: number,
+  { scale, theme }: { scale: Scale; theme: Theme },
+): Data {
+  const below = Math.round(scale.threshold / scale.bin);
+  const counts = Array.from({ length: Math.ceil(lastEdge / scale.bin) }, () => 0);
   for (const { ratio } of probes) {
-    const bin = Math.min(Math.floor(ratio * BINS), counts.length - 1);
-    counts[bin] = (counts[bin] ?? 0) + 1;
+    // Of two numbers that differ by rounding alone, one must not fall on the other side of the threshold.
+    const bin =
+      ratio >= scale.threshold
+        ? Math.max(below, Math.floor(ratio / scale.bin))
+        : Math.min(below - 1, Math.floor(ratio / scale.bin));
+    const shown = Math.min(bin, counts.length - 1);
+    counts[shown] = (counts[shown] ?? 0) + 1;
   }
   const { color, tint } = metricStyles[kind];
   return {
     type: "bar",
     uid: `routing-${kind}`,
     name: kind,
-    x: counts.map((_, bin) => (bin + 0.5) / BINS),
+    x: counts.map((_, bin) => (bin + 0.5) * scale.bin),
     y: counts.map((count) => count / probes.length),
-    width: 1 / BINS,
+    width: scale.bin,
     yaxis: `y${suffix}` as YAxisName,
     marker: {
-      color: counts.map((_, bin) => (bin < BINS ? tint : color)),
+      color: counts.map((_, bin) => (bin < below ? tint : color)),
       line: { color: colors.paper, width: theme.px(0.5) },
     },
     customdata: counts,
-    hovertemplate: "%{x:.2f} thresholds: %{customdata} probes",
+    hovertemplate: `%{x:.2f} of ${scale.unit}: %{customdata} probes`,
   };
 }
 
-function xAxis(lastEdge: number, lowest: string, theme: Theme): Partial<LayoutAxis> {
+function xAxis(
+  lastEdge: number,
+  lowest: string,
+  { scale, theme }: { scale: Scale; theme: Theme },
+): Partial<LayoutAxis> {
   const ticks = Array.from({ length: Math.round(lastEdge * 2) + 1 }, (_, i) => i / 2);
-  return axis("Routing activation Δ / threshold", theme, {
+  return axis(`Routing activation Δ / ${scale.unit}`, theme, {
     range: [0, lastEdge],
     tickmode: "array",
     tickvals: ticks,
@@ -139,9 +178,9 @@ function xAxis(lastEdge: number, lowest: string, theme: Theme): Partial<LayoutAx
   });
 }
 
-function thresholdLine(theme: Theme): Partial<Shape> {
+function thresholdLine(threshold: number, theme: Theme): Partial<Shape> {
   const line = { color: colors.ink, width: theme.px(0.9) };
-  return { type: "line", xref: "x", x0: 1, x1: 1, yref: "paper", y0: 0, y1: 1, line };
+  return { type: "line", xref: "x", x0: threshold, x1: threshold, yref: "paper", y0: 0, y1: 1, line };
 }
 
 function panelLabel({ kind, probes }: Panel, top: number, theme: Theme): Partial<Annotation> {
