@@ -9,18 +9,27 @@ const STUDY_COMMAND = "npm run study -- --save";
 /** Summaries of the study that come with the project. */
 export const STUDY_FOLDER = projectFile("data", "lab", "study");
 
+/** Four memories to a block of 1000, each written through masks of its own, as WISE shards its edits. */
+const FOUR_MEMORIES = ["save_freq=250", "merge_freq=250", "mask_ratio=0.5"];
+
 /**
  * The default study: the paper's T on the project's model and records, all edits of a block in one memory; and T = 1000
  * again in four memories, kept apart (WISE-Retrieve) or merged into one (WISE-Merge).
  */
 export const studyPoints: readonly SweepPoint[] = [
   ...[1, 10, 100, 1000].map((T) => ({ name: `T${T}`, T, set: [] })),
-  { name: "T1000-retrieve", T: 1000, set: ["retrieve=true", "save_freq=250", "merge_freq=250"] },
-  { name: "T1000-merge", T: 1000, set: ["retrieve=false", "save_freq=250", "merge_freq=250"] },
+  { name: "T1000-retrieve", T: 1000, set: ["retrieve=true", ...FOUR_MEMORIES] },
+  { name: "T1000-merge", T: 1000, set: ["retrieve=false", ...FOUR_MEMORIES] },
 ];
 
 /** Fields of the protocol in which the runs of the study differ: what `allow` of a table of them is. */
-export const studyFields = ["T", "options.retrieve", "options.saveFreq", "options.mergeFreq"] as const;
+export const studyFields = [
+  "T",
+  "options.retrieve",
+  "options.saveFreq",
+  "options.mergeFreq",
+  "options.maskRatio",
+] as const;
 
 /** Writes a summary of each run of a finished study. @returns the folder that they were written to */
 export async function saveStudy(runs: string, folder: string = STUDY_FOLDER): Promise<string> {
