@@ -105,7 +105,8 @@ details > summary { cursor: pointer; color: var(--link); padding: 0.3rem 0; }
 
 @media (min-width: 68rem) {
   .reading { overflow: hidden; padding-right: min(46rem, 56vw); }
-  .reading .sheet { height: 100vh; overflow-y: auto; padding-right: 1.5rem; }
+  .reading .sheet { height: 100vh; overflow-y: auto; padding: 0 1.5rem; } /* room above would be above sticky heads too */
+  .reading .sheet > header { padding-top: 2.5rem; }
   .reading .list .causes, .reading .list .block, .reading .meaning, .reading .meter { display: none; }
   .reading .grid-table .meant { min-width: 0; }
   .detail { position: fixed; top: 0; right: 0; bottom: 0; width: min(46rem, 56vw); overflow-y: auto; padding: 0 2rem 3rem; border-left: 1px solid var(--rule); box-shadow: -6px 0 24px rgb(0 0 0 / 8%); }

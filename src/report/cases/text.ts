@@ -11,14 +11,14 @@ export function caseText(one: Case): string {
 function probeText(probe: CaseProbe): string {
   const { kind, prompt, answer, outcome, score, cause, why, tokens, memories, route } = probe;
   const cell = (text: string, right: boolean) => `${right ? "+" : "-"}${JSON.stringify(text)}`;
+  const wanted = `  wanted  ${tokens.map((token) => ` ${JSON.stringify(token.wanted)}`).join(" ")}`;
+  const before = `  before  ${tokens.map((token) => cell(token.before, token.wasRight)).join(" ")}`;
   const untouched = `  ${route === "main" ? "*" : " "} untouched`;
   return [
     `${kindNames[kind]}: ${outcome}, ${shortNumber(score)}${cause === null ? "" : ` (${cause})`}`,
     `  ${prompt} -> ${answer}`,
     ...(why === "" ? [] : [`  ${why}`]),
-    ...(kind === "locality"
-      ? []
-      : [`  before  ${tokens.map((token) => cell(token.before, token.wasRight)).join(" ")}`]),
+    ...(kind === "locality" ? [] : [wanted, before]),
     `  now     ${tokens.map((token) => cell(token.now, token.right)).join(" ")}`,
     ...memories.map(({ memory, delta, threshold, predicted, score: own }) => {
       const numbers = `Δ ${shortNumber(delta)}, threshold ${shortNumber(threshold)}`;

@@ -102,6 +102,7 @@ describe("caseOf", () => {
     const rewrite = probe("main", [reading("side", right, 0.5)], half);
     const text = caseText(caseOf(withFirst({ rewrite }), 0));
     expect(text).toContain("Rewrite: partly right, 0.5 (not routed)");
+    expect(text).toContain('wanted   " one"  " two"');
     expect(text).toContain('now     +" one" -" never"');
     expect(text).toContain("* untouched");
     expect(text).toContain("2 steps, stopped early, 0.75 s");
