@@ -29,6 +29,9 @@ export function sampleFigures(): Record<string, Figure> {
   const routed = ([10, 30] as const).map((T) => sampleRun({ T, options: { actRatio: 0.5, retrieve: T === 10 } }));
   const explored = routed.map((run) => exploreActRatio(run));
   const [first] = explored as [(typeof explored)[0]];
+  const stepped = sampleStepsRun();
+  const limits = [...stepped.scoreSteps, 20];
+  const many = Array.from({ length: 41 }, (_, i) => i / 20);
   return {
     "act-ratio-curves": actRatioCurves([first]),
     "act-ratio-curves-two": actRatioCurves(explored, { title: "act_ratio", medium: "screen" }),
