@@ -288,6 +288,14 @@ lab
     run(async () => (await import("./cli/lab.js")).worldCommand(options)),
   );
 lab
+  .command("practice")
+  .description("write a thousand more records to choose hyperparameters on")
+  .requiredOption("--out <folder>", "folder to write them to")
+  .option("--seed <number>", "of the world", seed, 0)
+  .action((options: { seed: number; out: string }) =>
+    run(async () => (await import("./cli/lab.js")).practiceCommand(options)),
+  );
+lab
   .command("train")
   .description("train the model; stopped, the same command goes on from its last checkpoint")
   .option("--world <folder>", "the world it learns; data/lab by default")

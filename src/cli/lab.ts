@@ -1,6 +1,8 @@
 import { join } from "node:path";
+import { requireWritableFolder, writeFileAtomic } from "../core/files.js";
 import { generateWorld } from "../data/world/generate.js";
-import { readWorld, writeWorld } from "../data/world/store.js";
+import { makePractice } from "../data/world/practice.js";
+import { listText, readWorld, writeWorld } from "../data/world/store.js";
 import { formatDuration } from "../notebook/progress.js";
 import { exportFigure } from "../report/export.js";
 import { trainingLoss } from "../report/figures/trainingLoss.js";
@@ -12,6 +14,18 @@ import { trainLab } from "../train/lab.js";
 export async function worldCommand(options: { seed: number; out: string }): Promise<number> {
   const { sha256 } = await writeWorld(generateWorld({ seed: options.seed }), options.out);
   console.log(`${options.out}: seed ${options.seed}, sha256 ${sha256}`);
+  return 0;
+}
+
+/** `wise-lab lab practice`: writes a thousand more records to choose hyperparameters on. @returns the exit status */
+export async function practiceCommand({ seed, out }: { seed: number; out: string }): Promise<number> {
+  await requireWritableFolder(out);
+  const { records, irrelevant } = makePractice({ seed });
+  for (const [name, items] of Object.entries({ practice: records, "practice-irrelevant": irrelevant })) {
+    const file = join(out, `${name}.json`);
+    await writeFileAtomic(file, listText(items));
+    console.log(`${file}: ${items.length}`);
+  }
   return 0;
 }
 

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { RefusedInput } from "../../src/core/errors.js";
 import { generateWorld } from "../../src/data/world/generate.js";
+import { makePractice } from "../../src/data/world/practice.js";
 import { worldSha256 } from "../../src/data/world/store.js";
 import type { FactRole, MendRecord, World, WorldFact, WorldLine } from "../../src/data/world/types.js";
 import { titles, words } from "../../src/data/world/words.js";
@@ -201,5 +202,24 @@ describe.runIf(requires("shared"))("the shipped world beside real data", () => {
     const invented = distinct(namesOf(worlds[0] as World).flatMap(split)).filter((word) => !plain.has(word));
     expect(invented.length).toBeGreaterThan(2000);
     expect(invented.filter((word) => real.has(word))).toEqual([]);
+  });
+});
+
+describe("a thousand more records", () => {
+  it("edit what the model knows, and nothing that the study or its tuning records edit", () => {
+    const [world] = worlds as [World];
+    const { records, irrelevant } = makePractice({ seed: world.seed });
+    expect([records.length, irrelevant.length]).toEqual([1000, 1000]);
+    const edited = new Set([...world.edits, ...world.tuning].map(({ subject }) => subject));
+    expect(records.filter(({ subject }) => edited.has(subject))).toEqual([]);
+    const known = lookup(world);
+    const facts = new Set(world.facts.map(({ subject, object }) => `${subject} | ${object}`));
+    for (const { subject, src, pred, alt, loc, loc_ans } of records) {
+      expect(facts).toContain(`${subject} | ${pred}`);
+      expect(src).toContain(subject);
+      expect(alt).not.toBe(pred);
+      expect(known.asked(loc).object).toBe(loc_ans);
+    }
+    expect(makePractice({ seed: world.seed })).toEqual({ records, irrelevant });
   });
 });

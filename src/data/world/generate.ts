@@ -7,7 +7,7 @@ import { relations } from "./relations.js";
 import type { World } from "./types.js";
 
 /** As many edits as zsRE has, and what a model of a few million parameters can learn. */
-const plan: WorldPlan = { edits: 1037, tuning: 128, facts: 4200 };
+export const plan: WorldPlan = { edits: 1037, tuning: 128, facts: 4200 };
 
 export interface GenerateOptions {
   /** A whole number from 0 on. */

@@ -90,7 +90,7 @@ function filesOf(world: World): Record<string, string> {
 }
 
 /** A JSON list with one entry per line, so that a difference shows as lines. */
-function listText(items: readonly unknown[]): string {
+export function listText(items: readonly unknown[]): string {
   return `[\n${items.map((item) => JSON.stringify(item)).join(",\n")}\n]\n`;
 }
 
