@@ -76,7 +76,10 @@ function measuredCells({ cells, measure }: Grid): Cell[] {
   });
 }
 
-/** Ends of the colour scale: the range of the means, widened where they are all the same. */
+/** Narrower ranges of means are widened to this: colours shall not make much of little. */
+const LEAST_RANGE = 0.1;
+
+/** Ends of the colour scale: the range of the means. */
 interface Scale {
   low: number;
   high: number;
@@ -85,7 +88,7 @@ interface Scale {
 function scaleOf(cells: readonly Cell[]): Scale {
   const means = cells.map(({ interval }) => interval.mean);
   const [low, high] = [Math.min(...means), Math.max(...means)];
-  return high > low ? { low, high } : { low: low - 0.5, high: high + 0.5 };
+  return { low: Math.min(low, high - LEAST_RANGE), high };
 }
 
 function shareOf({ interval }: Cell, { low, high }: Scale): number {
@@ -130,6 +133,7 @@ function marks(grid: Grid, { cells, scale, theme }: { cells: readonly Cell[]; sc
         ypad: 0,
         outlinewidth: 0,
         nticks: 6,
+        tickformat: ".2f",
         tickfont: theme.smallText,
         ticks: "outside",
         ticklen: theme.px(2),
