@@ -113,7 +113,7 @@ function axesOf({ exploration, suffix, ends, theme }: Panel, isLowest: boolean):
   const x = axis(isLowest ? "act_ratio" : "", theme, {
     range,
     anchor: `y${suffix}` as YAxisName,
-    showticklabels: isLowest,
+    ...(isLowest ? {} : { showticklabels: false, tickfont: undefined }),
   });
   const y = axis("Score", theme, {
     ...gridLines(theme),
