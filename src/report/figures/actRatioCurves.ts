@@ -20,7 +20,7 @@ import {
 import { requireOneOrTwo } from "./oneOrTwo.js";
 
 /** Heights in inches: of the band above a panel that names the marked values, of a row in it, of a panel, of the foot. */
-const BAND = 0.3;
+const BAND = 0.38;
 const ROW = 0.13;
 const PANEL = 1.45;
 const FOOT = 0.36;
