@@ -168,8 +168,13 @@ async function readLayer(read: Checkpoint["read"], index: number): Promise<Layer
 
 async function hashFiles(folder: string, names: string[]): Promise<string> {
   const hashes: [name: string, sha256: string][] = [];
-  for (const name of names.sort()) hashes.push([name, await sha256File(join(folder, name))]);
-  return sha256Json(hashes);
+  for (const name of names) hashes.push([name, await sha256File(join(folder, name))]);
+  return sha256OfFiles(hashes);
+}
+
+/** The SHA-256 of a checkpoint from those of its files. */
+export function sha256OfFiles(hashes: readonly (readonly [name: string, sha256: string])[]): string {
+  return sha256Json([...hashes].sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
 async function readConfig(folder: string, names: string[]): Promise<LlamaConfig> {

@@ -12,6 +12,9 @@ export type TensorToWrite =
 /** Values converted at a time, so that a large tensor is never in memory twice. */
 const CHUNK_VALUES = 1 << 20;
 
+/** What the header says of a tensor to store. */
+export type TensorOutline = Pick<TensorToWrite, "dtype" | "shape">;
+
 /**
  * Writes a safetensors file whole or not at all. The same tensors and metadata give the same bytes.
  * Wider dtypes come first, so that every tensor starts at a multiple of its element size; within a dtype names decide.
@@ -22,23 +25,32 @@ export async function writeSafetensors(
   tensors: Readonly<Record<string, TensorToWrite>>,
   metadata: Readonly<Record<string, string>> = {},
 ): Promise<void> {
-  const ordered = Object.entries(tensors).sort(
-    ([a, { dtype: dtypeA }], [b, { dtype: dtypeB }]) => DTYPE_BYTES[dtypeB] - DTYPE_BYTES[dtypeA] || (a < b ? -1 : 1),
-  );
+  for (const [name, { shape, data }] of Object.entries(tensors)) {
+    if (elementCount(shape) === data.length) continue;
+    throw new LabFailure(`tensor ${name} of shape [${shape.join(", ")}] has ${data.length} values to write`);
+  }
+  const ordered = inFileOrder(Object.entries(tensors));
   await writeFileAtomic(path, fileChunks(encodeHeader(ordered, metadata), ordered));
 }
 
-function encodeHeader(tensors: [string, TensorToWrite][], metadata: Readonly<Record<string, string>>): Uint8Array {
+/** Wider dtypes first, then by name: the order in which tensors stand in a file, as the format's own writer has it. */
+export function inFileOrder<T extends TensorOutline>(tensors: readonly [string, T][]): [string, T][] {
+  return [...tensors].sort(
+    ([a, { dtype: dtypeA }], [b, { dtype: dtypeB }]) => DTYPE_BYTES[dtypeB] - DTYPE_BYTES[dtypeA] || (a < b ? -1 : 1),
+  );
+}
+
+/** The bytes of a file before its first tensor. @param tensors in file order */
+export function encodeHeader(
+  tensors: readonly (readonly [string, TensorOutline])[],
+  metadata: Readonly<Record<string, string>>,
+): Uint8Array {
   const header: Record<string, unknown> = {};
   const entries = Object.entries(metadata).sort(([a], [b]) => (a < b ? -1 : 1));
   if (entries.length > 0) header.__metadata__ = Object.fromEntries(entries);
   let offset = 0;
-  for (const [name, { dtype, shape, data }] of tensors) {
-    const count = shape.reduce((product, extent) => product * extent, 1);
-    if (count !== data.length) {
-      throw new LabFailure(`tensor ${name} of shape [${shape.join(", ")}] has ${data.length} values to write`);
-    }
-    const end = offset + count * DTYPE_BYTES[dtype];
+  for (const [name, { dtype, shape }] of tensors) {
+    const end = offset + elementCount(shape) * DTYPE_BYTES[dtype];
     header[name] = { dtype, shape, data_offsets: [offset, end] };
     offset = end;
   }
@@ -48,6 +60,10 @@ function encodeHeader(tensors: [string, TensorToWrite][], metadata: Readonly<Rec
   const length = Buffer.alloc(LENGTH_BYTES);
   length.writeBigUInt64LE(BigInt(padded.length));
   return Buffer.concat([length, padded]);
+}
+
+function elementCount(shape: readonly number[]): number {
+  return shape.reduce((product, extent) => product * extent, 1);
 }
 
 function* fileChunks(header: Uint8Array, tensors: [string, TensorToWrite][]): Generator<Uint8Array> {

@@ -3,6 +3,8 @@
  * and the splitting rule of LLaMA 3.
  */
 
+import { byteCharacters } from "../model/tokenizer-json.js";
+
 /** A trained vocabulary. */
 export interface Bpe {
   /** Token strings by id, in GPT-2's byte characters: special tokens, the 256 bytes, then one per merge. */
@@ -20,11 +22,7 @@ export const SPECIAL_TOKENS = [
   "<|eot_id|>",
 ] as const;
 
-/** LLaMA 3's rule that splits a text into words before merging, as tokenizer.json writes it. */
-export const SPLIT_PATTERN =
-  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
-
-/** The same rule in JavaScript's words: Node 20 has no (?i:...). */
+/** LLaMA 3's rule that splits a text into words before merging, in JavaScript's words: Node 20 has no (?i:...). */
 const SPLIT =
   /'(?:[sS]|[tT]|[rR][eE]|[vV][eE]|[mM]|[lL][lL]|[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+/gu;
 
@@ -126,13 +124,4 @@ function countWords(texts: Iterable<string>, idOf: ReadonlyMap<string, number>):
     ids: [...Buffer.from(word)].map((byte) => idOf.get(characters[byte] as string) as number),
     count,
   }));
-}
-
-/** The visible character that stands for each byte in GPT-2's vocabulary: itself where it is one, else one from U+0100 on. */
-function byteCharacters(): string[] {
-  let next = 0x100;
-  return Array.from({ length: 256 }, (_, byte) => {
-    const visible = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte !== 0xad);
-    return String.fromCharCode(visible ? byte : next++);
-  });
 }
