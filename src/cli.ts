@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { Command, InvalidArgumentError, Option } from "commander";
 import type { ActRatioArguments } from "./cli/actRatio.js";
+import type { CheckpointArguments } from "./cli/checkpoint.js";
 import type { TrainArguments } from "./cli/lab.js";
 import type { NumStepsArguments } from "./cli/numSteps.js";
 import type { RunArguments } from "./cli/run.js";
@@ -8,6 +9,7 @@ import type { StudyArguments } from "./cli/study.js";
 import type { SweepArguments } from "./cli/sweep.js";
 import type { TableArguments } from "./cli/table.js";
 import { Interrupted, LabFailure, RefusedInput } from "./core/errors.js";
+import { STAND_INS } from "./model/stand-in/known.js";
 import { BACKENDS, type BackendName } from "./tensor/names.js";
 
 // Commands are imported when they run: TensorFlow.js and the data frames take seconds, help and a mistyped option none.
@@ -305,6 +307,19 @@ lab
   .addOption(backendOption())
   .action((options: TrainArguments) =>
     run(async (signal) => (await import("./cli/lab.js")).trainCommand(options, signal)),
+  );
+
+program
+  .command("make-checkpoint")
+  .description("a checkpoint in the shapes of a published model, with random weights: to measure and test, not to ask")
+  .addOption(
+    new Option("--like <name>", "the model it stands in for").choices(Object.keys(STAND_INS)).makeOptionMandatory(),
+  )
+  .requiredOption("--out <folder>", "folder to write it to; stopped, the same command goes on with the next file")
+  .option("--layers <number>", "its first layers only, for a quick trial", wholeNumber)
+  .option("--seed <number>", "of the weights", seed, 0)
+  .action((options: CheckpointArguments) =>
+    run(async (signal) => (await import("./cli/checkpoint.js")).checkpointCommand(options, signal)),
   );
 
 program

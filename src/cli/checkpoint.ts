@@ -1,0 +1,41 @@
+import { type StandInName, standInFor } from "../model/stand-in/known.js";
+import { writeStandIn } from "../model/stand-in/write.js";
+import { formatDuration } from "../notebook/progress.js";
+import { createProgressLine } from "./run.js";
+
+/** Options of `wise-lab make-checkpoint`, as the command line gives them. */
+export interface CheckpointArguments {
+  like: StandInName;
+  out: string;
+  layers?: number;
+  seed: number;
+}
+
+/** `wise-lab make-checkpoint`: writes a stand-in for a published model. @returns the exit status */
+export async function checkpointCommand(options: CheckpointArguments, signal: AbortSignal): Promise<number> {
+  const line = createProgressLine();
+  const startedAt = performance.now();
+  let first: number | undefined; // files that are there already take no time
+  const { sha256, files, bytes, written } = await writeStandIn(standInFor(options.like, options), {
+    folder: options.out,
+    seed: options.seed,
+    signal,
+    onProgress: ({ file, done, total }) => {
+      first ??= done;
+      const milliseconds = performance.now() - startedAt;
+      const left = done === first ? "" : `, ${formatDuration((milliseconds / (done - first)) * (total - done))} left`;
+      line.show(`${file}  ${gigabytes(done)} of ${gigabytes(total)}${left}`, done === total);
+    },
+  });
+  line.end();
+  const seconds = (performance.now() - startedAt) / 1000;
+  const speed = written === 0 ? "was there" : `${(written / 1e6 / seconds).toFixed(0)} MB/s`;
+  console.log(`random weights in the shapes of ${options.like}: ${options.out}`);
+  console.log(`weights: ${gigabytes(bytes)} in ${files.length === 1 ? "1 file" : `${files.length} files`} (${speed})`);
+  console.log(`sha256:  ${sha256}`);
+  return 0;
+}
+
+function gigabytes(bytes: number): string {
+  return `${(bytes / 1e9).toFixed(2)} GB`;
+}
