@@ -14,22 +14,21 @@ export interface CheckpointArguments {
 /** `wise-lab make-checkpoint`: writes a stand-in for a published model. @returns the exit status */
 export async function checkpointCommand(options: CheckpointArguments, signal: AbortSignal): Promise<number> {
   const line = createProgressLine();
-  const startedAt = performance.now();
-  let first: number | undefined; // files that are there already take no time
+  let begun: { at: number; done: number } | undefined; // what was there before is checked first, and not counted
   const { sha256, files, bytes, written } = await writeStandIn(standInFor(options.like, options), {
     folder: options.out,
     seed: options.seed,
     signal,
     onProgress: ({ file, done, total }) => {
-      first ??= done;
-      const milliseconds = performance.now() - startedAt;
-      const left = done === first ? "" : `, ${formatDuration((milliseconds / (done - first)) * (total - done))} left`;
+      begun ??= { at: performance.now(), done };
+      const sinceThen = done - begun.done;
+      const pace = (performance.now() - begun.at) / sinceThen;
+      const left = sinceThen === 0 ? "" : `, ${formatDuration(pace * (total - done))} left`;
       line.show(`${file}  ${gigabytes(done)} of ${gigabytes(total)}${left}`, done === total);
     },
   });
   line.end();
-  const seconds = (performance.now() - startedAt) / 1000;
-  const speed = written === 0 ? "was there" : `${(written / 1e6 / seconds).toFixed(0)} MB/s`;
+  const speed = begun ? `${(written / 1e3 / (performance.now() - begun.at)).toFixed(0)} MB/s` : "was there";
   console.log(`random weights in the shapes of ${options.like}: ${options.out}`);
   console.log(`weights: ${gigabytes(bytes)} in ${files.length === 1 ? "1 file" : `${files.length} files`} (${speed})`);
   console.log(`sha256:  ${sha256}`);
