@@ -14,8 +14,8 @@ Not as in it:
 
 - every weight is drawn from a normal distribution with standard deviation ${config.initializer_range}, from seed ${seed} (2^16 equally likely
   values, none beyond 4.3 standard deviations); the weights of norms are 1;
-- the tokenizer turns every byte of a text into one token, so that an English text has about four times as many tokens
-  as with the real one, and takes as much longer; the rest of its vocabulary is padding. There is no chat template.
+- the tokenizer turns every byte of a text into one token, so that a text has several times as many tokens as with
+  the real one, and takes longer; the rest of its vocabulary is padding. There is no chat template.
 
 stand-in.json has the sha256 of every file. No part of the real model is in this folder.
 `;
