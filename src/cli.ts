@@ -126,7 +126,7 @@ withRunOptions(
 
 program
   .command("study")
-  .description("the project's own study: T = 1, 10, 100, 1000 with WISE-Retrieve and WISE-Merge, all records")
+  .description("the project's own study: T = 1, 10, 100, 1000, and 1000 in four memories, kept apart or merged")
   .option("--limit <number>", "use the first records only", wholeNumber)
   .addOption(workersOption())
   .option("--out <folder>", "folder of the run folders, to continue from; runs/study by default")
