@@ -1,6 +1,6 @@
 import { LabFailure } from "../core/errors.js";
 import { writeFileAtomic } from "../core/files.js";
-import { narrowToBf16, narrowToF16 } from "./float-bits.js";
+import { narrowToBf16, narrowToF16 } from "../core/float-bits.js";
 import { DTYPE_BYTES, LENGTH_BYTES } from "./safetensors-header.js";
 
 /** A tensor to store, row-major. Float32 values become BF16 or F16 by rounding to the nearest, ties to even. */

@@ -3,11 +3,11 @@ import { readdir, readFile, rm, stat, truncate, writeFile } from "node:fs/promis
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { Interrupted } from "../../src/core/errors.js";
+import { widenBf16, widenF16 } from "../../src/core/float-bits.js";
 import { sha256File } from "../../src/core/hash.js";
 import { createRng } from "../../src/core/rng.js";
 import { openCheckpoint } from "../../src/model/checkpoint.js";
 import { parseLlamaConfig } from "../../src/model/config.js";
-import { widenBf16, widenF16 } from "../../src/model/float-bits.js";
 import { forward, positions } from "../../src/model/llama.js";
 import { loadModel } from "../../src/model/model.js";
 import { STAND_INS, type StandInModel, type StandInName, standInFor } from "../../src/model/stand-in/known.js";

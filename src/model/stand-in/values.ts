@@ -1,5 +1,5 @@
+import { narrowToBf16, narrowToF16 } from "../../core/float-bits.js";
 import type { Rng } from "../../core/rng.js";
-import { narrowToBf16, narrowToF16 } from "../float-bits.js";
 
 /** Sixteen bits of two bytes each, as they stand in the file. */
 export type StoredDtype = "BF16" | "F16";

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { firstNotFinite, narrowToBf16, narrowToF16, widenBf16, widenF16 } from "../../src/model/float-bits.js";
+import { firstNotFinite, narrowToBf16, narrowToF16, widenBf16, widenF16 } from "../../src/core/float-bits.js";
 
 const ALL_BITS = Uint16Array.from({ length: 65536 }, (_, i) => i);
 
