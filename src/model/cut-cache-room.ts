@@ -8,11 +8,11 @@ export type EntryKind = "cuts" | "stream";
 
 const ENTRY = /^(cuts|stream)-[0-9a-f]{64}\.safetensors(\.\d+\.part)?$/;
 
-const HOUR_MS = 3_600_000;
+const MINUTE_MS = 60_000;
 /** A draft grows until it is whole, within seconds: one untouched for so long has lost its process. */
-const DRAFT_AGE_MS = HOUR_MS;
+const DRAFT_AGE_MS = 10 * MINUTE_MS;
 /** A stream is what an interrupted pass goes on from; after so long nobody comes back to it. */
-const STREAM_AGE_MS = 7 * 24 * HOUR_MS;
+const STREAM_AGE_MS = 7 * 24 * 60 * MINUTE_MS;
 
 /** Name of the file of an entry. */
 export function entryName(kind: EntryKind, sha256: string): string {

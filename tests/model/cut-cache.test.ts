@@ -18,7 +18,7 @@ const KEY: CutKey = {
   layer: 29,
   computedWith: "float32 on tensorflow 2.21.0 cpu, 2 threads",
 };
-const HOUR_MS = 3_600_000;
+const MINUTE_MS = 60_000;
 
 /** A cache in an empty folder, or in one that is there, and the notices it gives. */
 async function openCache({
@@ -317,12 +317,12 @@ describe("the limit", () => {
       writeFile(join(cache.folder, `${name}-${"0".repeat(64)}.safetensors.4711.part`), "half");
     await stream(a);
     await draft("cuts");
-    await age(cache.folder, 8 * 24 * HOUR_MS);
+    await age(cache.folder, 8 * 24 * 60 * MINUTE_MS);
     await stream(b);
     await draft("stream");
     await writeFile(join(cache.folder, "notes.txt"), "x".repeat(1e4));
     await writeFile(join(cache.folder, "cuts-of-mine.safetensors"), "x".repeat(1e4));
-    await age(cache.folder, HOUR_MS / 2);
+    await age(cache.folder, 5 * MINUTE_MS);
     await cache.write(c, cutsOf(c));
     expect(readdirSync(cache.folder)).toHaveLength(7); // there was room
     await cache.write(d, cutsOf(d));
