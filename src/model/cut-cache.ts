@@ -2,7 +2,7 @@ import { rm, stat, utimes } from "node:fs/promises";
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
 import { LabFailure, RefusedInput } from "../core/errors.js";
-import { errorText, requireWritableFolder } from "../core/files.js";
+import { errorText, makeFolder, requireWritableFolder } from "../core/files.js";
 import { sha256Bytes } from "../core/hash.js";
 import type { Cut } from "./cut.js";
 import { type Numbers, type Part, readSealed, type SealedLayout, sealedLayout, writeSealed } from "./cut-cache-file.js";
@@ -104,6 +104,7 @@ export async function openCutCache(folder: string, options: CutCacheOptions): Pr
       onNotice(`one batch of cuts takes ${megabytes(layout.bytes)}, more than the cache may: ${megabytes(limitBytes)}`);
     }
     try {
+      await makeFolder(folder); // caches are emptied at any time
       await makeRoom(folder, { bytes: layout.bytes, limitBytes, replacing: path });
       await writeSealed(path, layout, parts);
     } catch (cause) {
