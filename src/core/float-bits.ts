@@ -3,6 +3,7 @@
  * BF16 is the upper half of a float32; F16 has 5 exponent and 10 mantissa bits.
  */
 
+const BF16_EXPONENT = 0x7f80;
 const F32_EXPONENT = 0x7f800000;
 const F32_MAGNITUDE = 0x7fffffff;
 const F16_EXPONENT = 0x7c00;
@@ -73,6 +74,12 @@ function f16Of(word: number): number {
 export function firstNotFinite(values: Float32Array): number {
   const bits = bitsOf(values);
   for (let i = 0; i < bits.length; i++) if (((bits[i] as number) & F32_EXPONENT) === F32_EXPONENT) return i;
+  return -1;
+}
+
+/** Index of the first NaN or infinity among bf16 bits, or -1. */
+export function firstNotFiniteBf16(bits: Uint16Array): number {
+  for (let i = 0; i < bits.length; i++) if (((bits[i] as number) & BF16_EXPONENT) === BF16_EXPONENT) return i;
   return -1;
 }
 

@@ -1,3 +1,4 @@
+import type { CutStore } from "../model/cut-store.js";
 import { generate } from "../model/generate.js";
 import type { LlamaModel } from "../model/model.js";
 
@@ -9,9 +10,12 @@ const LENGTHS = [5, 10];
  * Context templates: "{}" and ten short prefixes that the model itself writes, each followed by " {}". Greedy, so that
  * one model always has the same ones. They are made once per model and kept with the run.
  */
-export async function makeContextTemplates(model: LlamaModel, signal?: AbortSignal): Promise<string[]> {
+export async function makeContextTemplates(
+  model: LlamaModel,
+  { cuts, signal }: { cuts?: CutStore | undefined; signal?: AbortSignal | undefined } = {},
+): Promise<string[]> {
   const prompts = OPENINGS.map((opening) => model.tokenizer.encode(opening));
-  const longest = await generate(model, prompts, { maxNewTokens: Math.max(...LENGTHS), signal });
+  const longest = await generate(model, prompts, { maxNewTokens: Math.max(...LENGTHS), cuts, signal });
   const prefixes = LENGTHS.flatMap((length) =>
     prompts.map((prompt, i) => {
       const ids = [...prompt, ...(longest[i] as number[]).slice(0, length)];

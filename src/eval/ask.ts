@@ -34,6 +34,7 @@ export async function ask(question: string, overlay: Overlay, setting: AskSettin
     maxNewTokens: setting.maxNewTokens,
     stopTokens: model.config.eosTokenIds,
     edited: { layer: overlay.layer, output: (batch) => outputUnder(route, overlay, { model, batch }) },
+    cuts: setting.cuts,
     signal,
   })) as [number[]];
   return { question, text: model.tokenizer.decode(tokens, { skipSpecial: true }), tokens, route, readings };

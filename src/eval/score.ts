@@ -1,7 +1,8 @@
 import { LabFailure } from "../core/errors.js";
 import type { Answer, Decision, Memory, Overlay } from "../edit/overlay.js";
-import { batchCuts, batchesOf, type Cut, type CutBatch, logitsAt, type Spot } from "../model/cut.js";
+import { batchCuts, type Cut, type CutBatch, logitsAt, type Spot } from "../model/cut.js";
 import type { CutStore } from "../model/cut-store.js";
+import { batchesOf } from "../model/frozen.js";
 import type { LlamaModel } from "../model/model.js";
 import { encodeForced, type ForcedSequence, PLAIN, type PromptStyle } from "../model/prompt.js";
 import { tf } from "../tensor/tf.js";
@@ -18,7 +19,7 @@ export interface Probe {
 }
 
 /** Locality prompts are never rendered with the chat template (protocol.md, as EasyEdit). */
-export function encodeProbe(model: LlamaModel, probe: Probe, style: PromptStyle): ForcedSequence {
+export function encodeProbe(model: Pick<LlamaModel, "tokenizer">, probe: Probe, style: PromptStyle): ForcedSequence {
   return encodeForced(model.tokenizer, probe, probe.kind === "locality" ? PLAIN : style);
 }
 
@@ -30,7 +31,7 @@ export interface ScoreSetting {
 }
 
 // Padded tokens that go through the edited part together: bounds the memory of its logits.
-const SCORE_BATCH_TOKENS = 2048;
+export const SCORE_BATCH_TOKENS = 2048;
 
 /**
  * Scores probes by teacher forcing, before and under an overlay. Reads only: neither model nor overlay changes.

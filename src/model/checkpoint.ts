@@ -9,28 +9,6 @@ import { requireAsTrained } from "./origin.js";
 import { openSafetensors, type RowRange, type SafetensorsFile } from "./safetensors.js";
 import { checked } from "./schema.js";
 
-/** The matrices and norms of one decoder layer, row-major; matrices are [out, in], as stored: y = x W^T. */
-export interface LayerValues {
-  /** [D] */
-  inputNorm: Float32Array;
-  /** [H h, D] */
-  q: Float32Array;
-  /** [K h, D] */
-  k: Float32Array;
-  /** [K h, D] */
-  v: Float32Array;
-  /** [D, H h] */
-  o: Float32Array;
-  /** [D] */
-  postNorm: Float32Array;
-  /** [M, D] */
-  gate: Float32Array;
-  /** [M, D] */
-  up: Float32Array;
-  /** [D, M], the value matrix that WISE edits */
-  down: Float32Array;
-}
-
 /** A Hugging Face LLaMA folder whose tensors have all been found, in the right shapes; weights are read when asked for. */
 export interface Checkpoint {
   /** Absolute path. */
@@ -38,15 +16,12 @@ export interface Checkpoint {
   /** The folder's base name. */
   readonly name: string;
   readonly config: LlamaConfig;
+  /** Shape of every tensor, by its name in the files. */
+  readonly shapes: ReadonlyMap<string, readonly number[]>;
   /** Reads weights by their name in the files, as float32. @throws {RefusedInput} for a NaN or an infinity among them */
-  read(name: string, options?: { rows?: RowRange }): Promise<Float32Array>;
-  layer(index: number): Promise<LayerValues>;
-  /** Rows of the embedding [V, D], all by default. */
-  embedding(rows?: RowRange): Promise<Float32Array>;
-  /** Rows of the output head [V, D], all by default. With tied embeddings, the embedding. */
-  head(rows?: RowRange): Promise<Float32Array>;
-  /** [D] */
-  finalNorm(): Promise<Float32Array>;
+  read(name: string, options?: { rows?: RowRange | undefined }): Promise<Float32Array>;
+  /** Reads weights as bf16 bits: as they stand in a bf16 file, else rounded to the nearest. @throws as `read` */
+  readBf16(name: string, options?: { rows?: RowRange | undefined }): Promise<Uint16Array>;
   /** SHA-256 over the sorted names and SHA-256s of the files that decide what the model computes. */
   sha256(): Promise<string>;
   close(): Promise<void>;
@@ -63,11 +38,19 @@ const LAYER_TENSORS = {
   gate: "mlp.gate_proj.weight",
   up: "mlp.up_proj.weight",
   down: "mlp.down_proj.weight",
-} as const satisfies Record<keyof LayerValues, string>;
+} as const;
 
-const EMBEDDING = "model.embed_tokens.weight";
-const FINAL_NORM = "model.norm.weight";
+/** A tensor of a decoder layer. */
+export type LayerTensor = keyof typeof LAYER_TENSORS;
+
+export const EMBEDDING = "model.embed_tokens.weight";
+export const FINAL_NORM = "model.norm.weight";
 const HEAD = "lm_head.weight";
+
+/** The name of the output head [V, D]. With tied embeddings it is the embedding. */
+export function headName(config: Pick<LlamaConfig, "tiedEmbeddings">): string {
+  return config.tiedEmbeddings ? EMBEDDING : HEAD;
+}
 
 /** Rotary frequencies that Transformers once stored; they follow from the configuration. */
 const IGNORED_TENSOR = /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$/;
@@ -86,9 +69,9 @@ const HASHED_FILES = [
 ];
 
 /** The names under which layer `index` stands in the files. */
-export function layerTensorNames(index: number): Record<keyof LayerValues, string> {
+export function layerTensorNames(index: number): Record<LayerTensor, string> {
   const names = Object.entries(LAYER_TENSORS).map(([ours, theirs]) => [ours, `model.layers.${index}.${theirs}`]);
-  return Object.fromEntries(names) as Record<keyof LayerValues, string>;
+  return Object.fromEntries(names) as Record<LayerTensor, string>;
 }
 
 /**
@@ -104,8 +87,9 @@ export async function openCheckpoint(folder: string): Promise<Checkpoint> {
   const files = await openWeights(folder, names);
   try {
     const located = locateTensors(files, folder);
-    proveTensors(located, config, folder);
-    return checkpointOf({ folder: resolve(folder), config, files, located, names });
+    const shapes = tensorShapes(config);
+    proveTensors(located, shapes, { config, folder });
+    return checkpointOf({ folder: resolve(folder), config, shapes, files, located, names });
   } catch (error) {
     await closeAll(files);
     throw error;
@@ -115,14 +99,15 @@ export async function openCheckpoint(folder: string): Promise<Checkpoint> {
 function checkpointOf(opened: {
   folder: string;
   config: LlamaConfig;
+  shapes: ReadonlyMap<string, number[]>;
   files: SafetensorsFile[];
   located: ReadonlyMap<string, SafetensorsFile>;
   names: string[];
 }): Checkpoint {
-  const { folder, config, files, located, names } = opened;
-  const read: Checkpoint["read"] = async (name, { rows } = {}) => {
+  const { folder, config, shapes, files, located, names } = opened;
+  const fileOf = (name: string): SafetensorsFile => {
     const file = located.get(name);
-    if (file) return file.read(name, rows ? { rows, finite: true } : { finite: true });
+    if (file) return file;
     const near = nearest(name, [...located.keys()]);
     throw new RefusedInput("the model has no such tensor", {
       where: folder,
@@ -130,17 +115,14 @@ function checkpointOf(opened: {
       expected: near ? `the name of a tensor, such as ${near}` : "the name of a tensor",
     });
   };
-  const readRows = (name: string, rows: RowRange | undefined) => read(name, rows ? { rows } : {});
   let hash: Promise<string> | undefined;
   return {
     folder,
     name: basename(folder),
     config,
-    read,
-    layer: (index) => readLayer(read, index),
-    embedding: (rows) => readRows(EMBEDDING, rows),
-    head: (rows) => readRows(config.tiedEmbeddings ? EMBEDDING : HEAD, rows),
-    finalNorm: () => read(FINAL_NORM),
+    shapes,
+    read: async (name, options = {}) => fileOf(name).read(name, { ...options, finite: true }),
+    readBf16: async (name, options = {}) => fileOf(name).readBf16(name, { ...options, finite: true }),
     sha256: () => {
       const weights = files.map((file) => basename(file.path));
       const others = HASHED_FILES.filter((name) => names.includes(name));
@@ -148,21 +130,6 @@ function checkpointOf(opened: {
       return hash;
     },
     close: () => closeAll(files),
-  };
-}
-
-async function readLayer(read: Checkpoint["read"], index: number): Promise<LayerValues> {
-  const names = layerTensorNames(index);
-  return {
-    inputNorm: await read(names.inputNorm),
-    q: await read(names.q),
-    k: await read(names.k),
-    v: await read(names.v),
-    o: await read(names.o),
-    postNorm: await read(names.postNorm),
-    gate: await read(names.gate),
-    up: await read(names.up),
-    down: await read(names.down),
   };
 }
 
@@ -258,7 +225,7 @@ export function tensorShapes(config: LlamaConfig): Map<string, number[]> {
   const { hiddenSize: D, intermediateSize: M, vocabSize: V } = config;
   const query = config.heads * config.headDim;
   const keyValue = config.kvHeads * config.headDim;
-  const layerShapes: Record<keyof LayerValues, number[]> = {
+  const layerShapes: Record<LayerTensor, number[]> = {
     inputNorm: [D],
     q: [query, D],
     k: [keyValue, D],
@@ -272,15 +239,18 @@ export function tensorShapes(config: LlamaConfig): Map<string, number[]> {
   const shapes = new Map<string, number[]>([[EMBEDDING, [V, D]]]);
   for (let layer = 0; layer < config.layers; layer++) {
     const names = layerTensorNames(layer);
-    for (const key of Object.keys(LAYER_TENSORS) as (keyof LayerValues)[]) shapes.set(names[key], layerShapes[key]);
+    for (const key of Object.keys(LAYER_TENSORS) as LayerTensor[]) shapes.set(names[key], layerShapes[key]);
   }
   shapes.set(FINAL_NORM, [D]);
   if (!config.tiedEmbeddings) shapes.set(HEAD, [V, D]);
   return shapes;
 }
 
-function proveTensors(located: ReadonlyMap<string, SafetensorsFile>, config: LlamaConfig, folder: string): void {
-  const shapes = tensorShapes(config);
+function proveTensors(
+  located: ReadonlyMap<string, SafetensorsFile>,
+  shapes: ReadonlyMap<string, number[]>,
+  { config, folder }: { config: LlamaConfig; folder: string },
+): void {
   const missing = [...shapes.keys()].filter((name) => !located.has(name));
   if (missing.length > 0) {
     throw new RefusedInput("tensors of the model are missing", {

@@ -4,12 +4,9 @@ import { isAbsolute, join } from "node:path";
 import { LabFailure, RefusedInput } from "../core/errors.js";
 import { errorText, makeFolder, requireWritableFolder } from "../core/files.js";
 import { sha256Bytes } from "../core/hash.js";
-import type { Cut } from "./cut.js";
+import type { Cut, Sequences } from "./cut.js";
 import { type Numbers, type Part, readSealed, type SealedLayout, sealedLayout, writeSealed } from "./cut-cache-file.js";
 import { type EntryKind, entryName, makeRoom, megabytes, writeFailure } from "./cut-cache-room.js";
-
-/** Sequences of token ids that go through the frozen part as one padded batch. */
-export type Sequences = readonly (readonly number[])[];
 
 /** Everything besides the tokens that decides the bits of a cut. */
 export interface CutKey {

@@ -1,10 +1,7 @@
-import { RefusedInput, throwIfAborted } from "../core/errors.js";
 import { tf } from "../tensor/tf.js";
 import {
   type AskedRows,
-  embed,
   headLogits,
-  layerBeforeValue,
   layerForward,
   layerForwardAt,
   linear,
@@ -17,9 +14,12 @@ import type { LlamaModel } from "./model.js";
  * The forward pass cut at one layer's value matrix.
  *
  * Everything before that matrix's input is the same at every step of every edit: the frozen part. It runs once per
- * prompt and leaves a `Cut`, a plain value that can be reused, batched and written to disk. The edited part takes a
- * batch of cuts and any output of the value matrix, and gives logits at chosen positions only.
+ * prompt (frozen.ts) and leaves a `Cut`, a plain value that can be reused, batched and written to disk. The edited part
+ * takes a batch of cuts and any output of the value matrix, and gives logits at chosen positions only.
  */
+
+/** Sequences of token ids. */
+export type Sequences = readonly (readonly number[])[];
 
 /** The frozen part of one sequence: T tokens up to the input of the value matrix of `layer`. */
 export interface Cut {
@@ -46,55 +46,6 @@ export interface CutBatch {
 export interface Spot {
   row: number;
   position: number;
-}
-
-// Tokens, padding included, that go through the frozen part together: bounds its memory, not its result.
-const FROZEN_BATCH_TOKENS = 4096;
-
-/**
- * Runs the frozen part over sequences of token ids, in batches, and reads it back.
- * @returns one cut per sequence, in order
- */
-export async function runFrozen(
-  model: LlamaModel,
-  sequences: readonly (readonly number[])[],
-  options: { layer: number; signal?: AbortSignal | undefined },
-): Promise<Cut[]> {
-  const { layer, signal } = options;
-  requireLayer(model, layer);
-  for (const tokens of sequences) requireTokens(model, tokens);
-  const cuts: Cut[] = [];
-  for (const [start, end] of batchesOf(sequences)) {
-    throwIfAborted(signal, "the frozen part of the model");
-    cuts.push(...(await frozenBatch(model, sequences.slice(start, end), layer)));
-  }
-  return cuts;
-}
-
-async function frozenBatch(
-  model: LlamaModel,
-  sequences: readonly (readonly number[])[],
-  layer: number,
-): Promise<Cut[]> {
-  const { hiddenSize: D, intermediateSize: M } = model.config;
-  const T = Math.max(...sequences.map((tokens) => tokens.length));
-  const { residual, mlpIn } = tf.tidy(() => {
-    const at = positions(model.config, T);
-    let x = embed(padTokens(sequences, T), model.weights); // [N, D]
-    for (const weights of model.weights.layers.slice(0, layer)) x = layerForward(x, weights, model.config, at);
-    return layerBeforeValue(x, layerOf(model, layer), model.config, at);
-  });
-  try {
-    const [residuals, inputs] = await Promise.all([residual.data<"float32">(), mlpIn.data<"float32">()]);
-    return sequences.map((tokens, row) => ({
-      layer,
-      tokens,
-      residual: residuals.slice(row * T * D, (row * T + tokens.length) * D),
-      mlpIn: inputs.slice(row * T * M, (row * T + tokens.length) * M),
-    }));
-  } finally {
-    tf.dispose([residual, mlpIn]);
-  }
 }
 
 /** Puts cuts of one layer into tensors. The caller disposes the batch. */
@@ -126,7 +77,7 @@ export function batchCuts(model: LlamaModel, cuts: readonly Cut[]): CutBatch {
 
 /** What the untouched value matrix gives for a batch: o_t = W a_t (tap `layers.N.mlpOut`). [N, D] */
 export function mainOutput(model: LlamaModel, batch: CutBatch, layer: number): tf.Tensor2D {
-  return linear(batch.mlpIn, layerOf(model, layer).down);
+  return linear(batch.mlpIn, model.valueMatrix(layer));
 }
 
 /**
@@ -144,7 +95,7 @@ export function logitsAt(
   return tf.tidy(() => {
     const start: tf.Tensor2D = tf.add(batch.residual, mlpOut);
     const { x, rows } = spotRows(model, { x: start, at: batch.at }, { layer, spots });
-    return headLogits(tf.gather(x, tf.tensor1d(rows, "int32")), model.weights, model.config);
+    return headLogits(tf.gather(x, tf.tensor1d(rows, "int32")), model.output, model.config);
   });
 }
 
@@ -154,14 +105,14 @@ function spotRows(
   stream: { x: tf.Tensor2D; at: Positions },
   { layer, spots }: { layer: number; spots: readonly Spot[] },
 ): { x: tf.Tensor2D; rows: number[] } {
-  const { weights, config } = model;
+  const { config } = model;
   const { at } = stream;
-  const last = weights.layers.length - 1;
+  const last = config.layers - 1;
   if (layer === last) return { x: stream.x, rows: spots.map(({ row, position }) => row * at.length + position) };
   let { x } = stream;
-  for (const between of weights.layers.slice(layer + 1, last)) x = layerForward(x, between, config, at);
+  for (let between = layer + 1; between < last; between++) x = layerForward(x, model.layer(between), config, at);
   const { asked, places } = askFor(spots, at, x.shape[0] / at.length);
-  return { x: layerForwardAt(x, layerOf(model, last), config, { at, asked }), rows: places };
+  return { x: layerForwardAt(x, model.layer(last), config, { at, asked }), rows: places };
 }
 
 /**
@@ -184,67 +135,4 @@ function askFor(spots: readonly Spot[], at: Positions, B: number): { asked: Aske
     },
     places: spots.map(({ row }, i) => row * P + (columns[i] as number)),
   };
-}
-
-/** The layer's weights. @throws {RefusedInput} when the model has no such layer. */
-export function layerOf(model: LlamaModel, layer: number) {
-  requireLayer(model, layer);
-  return model.weights.layers[layer] as LlamaModel["weights"]["layers"][number];
-}
-
-function requireLayer(model: LlamaModel, layer: number): void {
-  const layers = model.weights.layers.length;
-  if (Number.isInteger(layer) && layer >= 0 && layer < layers) return;
-  throw new RefusedInput(`${model.name} has no layer ${layer}`, {
-    where: "layer",
-    found: layer,
-    expected: `a whole number from 0 to ${layers - 1}`,
-  });
-}
-
-function requireTokens(model: LlamaModel, tokens: readonly number[]): void {
-  const { vocabSize, maxPositions } = model.config;
-  if (tokens.length === 0 || tokens.length > maxPositions) {
-    throw new RefusedInput("a prompt does not fit the model", {
-      where: "number of tokens",
-      found: tokens.length,
-      expected: `1 to ${maxPositions}, the model's max_position_embeddings`,
-    });
-  }
-  const bad = tokens.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);
-  if (bad !== undefined) {
-    throw new RefusedInput("a token id is outside the vocabulary", {
-      where: "token id",
-      found: bad,
-      expected: `a whole number from 0 to ${vocabSize - 1}`,
-    });
-  }
-}
-
-/** Token ids of right-padded sequences, [N]. */
-function padTokens(sequences: readonly (readonly number[])[], T: number): tf.Tensor1D {
-  const ids = new Int32Array(sequences.length * T); // padding is token 0: any id does, nothing real sees it
-  sequences.forEach((tokens, row) => {
-    ids.set(tokens, row * T);
-  });
-  return tf.tensor1d(ids, "int32");
-}
-
-/** Splits sequences, in order, into runs whose padded size stays within the batch limit. */
-export function* batchesOf(
-  sequences: readonly { readonly length: number }[],
-  limit = FROZEN_BATCH_TOKENS,
-): Generator<[start: number, end: number]> {
-  let start = 0;
-  let longest = 0;
-  for (let end = 0; end < sequences.length; end++) {
-    const length = (sequences[end] as { length: number }).length;
-    if (end > start && Math.max(longest, length) * (end - start + 1) > limit) {
-      yield [start, end];
-      start = end;
-      longest = 0;
-    }
-    longest = Math.max(longest, length);
-  }
-  if (start < sequences.length) yield [start, sequences.length];
 }

@@ -1,6 +1,8 @@
 import { takeTurn } from "../core/errors.js";
 import { tf } from "../tensor/tf.js";
-import { batchCuts, type CutBatch, logitsAt, mainOutput, runFrozen } from "./cut.js";
+import { batchCuts, type CutBatch, logitsAt, mainOutput, type Sequences } from "./cut.js";
+import type { CutStore } from "./cut-store.js";
+import { runFrozen } from "./frozen.js";
 import type { LlamaModel } from "./model.js";
 
 /** What stands in for a layer's value matrix while generating. */
@@ -15,6 +17,8 @@ export interface GenerateOptions {
   /** A sequence ends when it produces one of these; the token itself is not part of the result. */
   stopTokens?: readonly number[];
   edited?: ValueOutput;
+  /** Where the cuts of growing sequences are looked up and kept; without one they are computed at every token. */
+  cuts?: CutStore | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -23,11 +27,7 @@ export interface GenerateOptions {
  * @param prompts token ids, one list per sequence
  * @returns the new tokens of each sequence, in order
  */
-export async function generate(
-  model: LlamaModel,
-  prompts: readonly (readonly number[])[],
-  options: GenerateOptions,
-): Promise<number[][]> {
+export async function generate(model: LlamaModel, prompts: Sequences, options: GenerateOptions): Promise<number[][]> {
   const made: number[][] = prompts.map(() => []);
   let open = prompts.map((_, i) => i);
   for (let step = 0; step < options.maxNewTokens && open.length > 0; step++) {
@@ -46,11 +46,12 @@ export async function generate(
 
 async function nextTokens(
   model: LlamaModel,
-  sequences: readonly (readonly number[])[],
-  { edited, signal }: GenerateOptions,
+  sequences: Sequences,
+  { edited, cuts, signal }: GenerateOptions,
 ): Promise<Int32Array> {
-  const layer = edited?.layer ?? model.config.layers - 1;
-  const batch = batchCuts(model, await runFrozen(model, sequences, { layer, signal }));
+  const layer = edited?.layer ?? cuts?.layer ?? model.config.layers - 1;
+  const made = await (cuts?.get(sequences, signal) ?? runFrozen(model, sequences, { layer, signal }));
+  const batch = batchCuts(model, made);
   const spots = sequences.map((tokens, row) => ({ row, position: tokens.length - 1 }));
   let output: tf.Tensor2D | undefined;
   let best: tf.Tensor | undefined;

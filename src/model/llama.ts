@@ -1,3 +1,4 @@
+import { type Bf16Matrix, isBf16Matrix, linearBf16 } from "../tensor/bf16.js";
 import { tf } from "../tensor/tf.js";
 import type { LlamaConfig } from "./config.js";
 
@@ -15,26 +16,33 @@ import type { LlamaConfig } from "./config.js";
  * time, and TensorFlow.js' own gradients of these three take four times as many.
  */
 
+/** A matrix of weights, [out, in]: float32, or packed as bf16 and unpacked when used. */
+export type Weight = tf.Tensor2D | Bf16Matrix;
+
 /** Weights of one decoder layer. */
-export interface LlamaLayer {
+export interface LlamaLayer<W extends Weight = Weight> {
   inputNorm: tf.Tensor1D; // [D]
-  q: tf.Tensor2D; // [H h, D]
-  k: tf.Tensor2D; // [K h, D]
-  v: tf.Tensor2D; // [K h, D]
-  o: tf.Tensor2D; // [D, H h]
+  q: W; // [H h, D]
+  k: W; // [K h, D]
+  v: W; // [K h, D]
+  o: W; // [D, H h]
   postNorm: tf.Tensor1D; // [D]
-  gate: tf.Tensor2D; // [M, D]
-  up: tf.Tensor2D; // [M, D]
-  down: tf.Tensor2D; // [D, M], the value matrix
+  gate: W; // [M, D]
+  up: W; // [M, D]
+  down: W; // [D, M], the value matrix
 }
 
-/** All weights of a model. */
-export interface LlamaWeights {
-  embedding: tf.Tensor2D; // [V, D]
-  layers: LlamaLayer[];
+/** What stands behind the last layer. */
+export interface OutputWeights<W extends Weight = Weight> {
   finalNorm: tf.Tensor1D; // [D]
-  /** The output head in row shards, V rows in all. For tied embeddings this is the embedding. */
-  head: tf.Tensor2D[];
+  /** The output head in row shards, V rows in all. For tied embeddings these are rows of the embedding. */
+  head: readonly W[];
+}
+
+/** All weights of a model, each a tensor of its own, as training takes them. */
+export interface LlamaWeights extends OutputWeights<tf.Tensor2D> {
+  embedding: tf.Tensor2D; // [V, D]
+  layers: readonly LlamaLayer<tf.Tensor2D>[];
 }
 
 /** Rotary tables and the causal mask for sequences of T positions. */
@@ -56,9 +64,9 @@ export interface AskedRows {
 // Large enough that softmax gives exactly 0, small enough that adding scores to it stays finite in float32.
 export const MASKED = -1e9;
 
-/** y = x W^T. x [N, in], w [out, in] -> [N, out]. */
-export function linear(x: tf.Tensor2D, w: tf.Tensor2D): tf.Tensor2D {
-  return tf.matMul(x, w, false, true);
+/** y = x W^T. x [N, in], w [out, in] -> [N, out]. Differentiable in x, and in w where that is a tensor. */
+export function linear(x: tf.Tensor2D, w: Weight): tf.Tensor2D {
+  return isBf16Matrix(w) ? linearBf16(x, w) : tf.matMul(x, w, false, true);
 }
 
 /** x / sqrt(mean(x^2) + eps) * weight, row by row. x [N, D], weight [D] -> [N, D]. */
@@ -177,7 +185,7 @@ function attention(asking: PlacedRows, keys: PlacedRows, layer: LlamaLayer, conf
   const T = keys.at.length;
   const B = keys.x.shape[0] / T;
   const { heads: H, kvHeads: K, headDim: h } = config;
-  const split = ({ x, at }: PlacedRows, w: tf.Tensor2D, n: number) =>
+  const split = ({ x, at }: PlacedRows, w: Weight, n: number) =>
     tf.transpose(linear(x, w).reshape([B, at.length, n, h]), [0, 2, 1, 3]) as tf.Tensor4D; // [B, n, length, h]
   const groups = H / K;
   // The G query heads of a group share one key-value head: fold them into the row axis instead of copying keys.
@@ -238,24 +246,29 @@ export function layerForwardAt(
 }
 
 /** Final norm and output head. x [n, D] -> logits [n, V]. */
-export function headLogits(x: tf.Tensor2D, weights: LlamaWeights, config: LlamaConfig): tf.Tensor2D {
+export function headLogits(x: tf.Tensor2D, output: OutputWeights, config: LlamaConfig): tf.Tensor2D {
   return tf.tidy(() => {
-    const normed = rmsNorm(x, weights.finalNorm, config.rmsNormEps);
-    const parts = weights.head.map((shard) => linear(normed, shard));
+    const normed = rmsNorm(x, output.finalNorm, config.rmsNormEps);
+    const parts = output.head.map((shard) => linear(normed, shard));
     return parts.length === 1 ? (parts[0] as tf.Tensor2D) : tf.concat(parts, 1);
   });
 }
 
-/** Token embeddings. tokens [N] int32 -> [N, D]. */
-export function embed(tokens: tf.Tensor1D, weights: LlamaWeights): tf.Tensor2D {
-  return tf.gather(weights.embedding, tokens);
+/** Token embeddings. tokens [N] int32, embedding [V, D] -> [N, D]. */
+export function embed(tokens: tf.Tensor1D, embedding: tf.Tensor2D): tf.Tensor2D {
+  return tf.gather(embedding, tokens);
 }
 
-/** The whole model. tokens [N] int32, B sequences of T -> logits at every position [N, V]. Differentiable in all weights. */
-export function forward(tokens: tf.Tensor1D, weights: LlamaWeights, config: LlamaConfig, at: Positions): tf.Tensor2D {
+/** The whole model. Embeddings x [N, D] of B sequences of T -> logits at every position [N, V]. */
+export function forward(
+  x: tf.Tensor2D,
+  weights: OutputWeights & { layers: readonly LlamaLayer[] },
+  config: LlamaConfig,
+  at: Positions,
+): tf.Tensor2D {
   return tf.tidy(() => {
-    let x = embed(tokens, weights); // [N, D]
-    for (const layer of weights.layers) x = layerForward(x, layer, config, at);
-    return headLogits(x, weights, config);
+    let stream = x;
+    for (const layer of weights.layers) stream = layerForward(stream, layer, config, at);
+    return headLogits(stream, weights, config);
   });
 }

@@ -1,7 +1,7 @@
 import { type FileHandle, open, stat } from "node:fs/promises";
 import { nearest, RefusedInput } from "../core/errors.js";
 import { errorText } from "../core/files.js";
-import { firstNotFinite, widenBf16, widenF16 } from "../core/float-bits.js";
+import { firstNotFinite, firstNotFiniteBf16, narrowToBf16, widenBf16, widenF16 } from "../core/float-bits.js";
 import { DTYPE_BYTES, LENGTH_BYTES, MAX_HEADER_BYTES, parseHeader, type TensorInfo } from "./safetensors-header.js";
 
 export type { Dtype, TensorInfo } from "./safetensors-header.js";
@@ -9,6 +9,12 @@ export { type TensorToWrite, writeSafetensors } from "./safetensors-write.js";
 
 /** Rows [start, end) of a tensor: indices of its first axis. */
 export type RowRange = readonly [start: number, end: number];
+
+export interface ReadOptions {
+  rows?: RowRange | undefined;
+  /** Refuse NaN and infinities. */
+  finite?: boolean;
+}
 
 /** An open safetensors file (https://github.com/huggingface/safetensors): its header in memory, its data on disk. */
 export interface SafetensorsFile {
@@ -20,7 +26,9 @@ export interface SafetensorsFile {
    * @param options `finite`: refuse NaN and infinities
    * @throws {RefusedInput} for an unknown name, another dtype, rows out of range, or a file that became shorter
    */
-  read(name: string, options?: { rows?: RowRange; finite?: boolean }): Promise<Float32Array>;
+  read(name: string, options?: ReadOptions): Promise<Float32Array>;
+  /** As `read`, as bf16 bits: exactly those of a BF16 tensor, rounded to the nearest for the other dtypes. */
+  readBf16(name: string, options?: ReadOptions): Promise<Uint16Array>;
   /**
    * Reads the stored bytes of a tensor of any dtype, or of some of its rows, into a buffer of their own:
    * `new Int32Array(bytes.buffer)` views an I32 tensor.
@@ -58,6 +66,10 @@ export async function openSafetensors(path: string): Promise<SafetensorsFile> {
       read: (name, { rows, finite = false } = {}) => {
         const span = tensorSpan({ path, tensors, name, rows });
         return readFloats(handle, span, finite);
+      },
+      readBf16: (name, { rows, finite = false } = {}) => {
+        const span = tensorSpan({ path, tensors, name, rows });
+        return readBf16(handle, span, finite);
       },
       readRaw: async (name, { rows } = {}) => {
         const span = tensorSpan({ path, tensors, name, rows });
@@ -158,14 +170,7 @@ function tensorSpan(asked: {
 }
 
 async function readFloats(handle: FileHandle, span: TensorSpan, finite: boolean): Promise<Float32Array> {
-  const { dtype } = span.tensor;
-  if (dtype !== "F32" && dtype !== "F16" && dtype !== "BF16") {
-    throw new RefusedInput("a tensor cannot be read as float32", {
-      where: span.where,
-      found: dtype,
-      expected: "F32, F16 or BF16",
-    });
-  }
+  const dtype = floatDtype(span);
   const values = new Float32Array(span.bytes / DTYPE_BYTES[dtype]);
   const chunkValues = CHUNK_BYTES / DTYPE_BYTES[dtype];
   const stored = dtype === "F32" ? undefined : new Uint16Array(Math.min(chunkValues, values.length));
@@ -181,6 +186,27 @@ async function readFloats(handle: FileHandle, span: TensorSpan, finite: boolean)
     if (finite) refuseNotFinite(target, start, span);
   }
   return values;
+}
+
+async function readBf16(handle: FileHandle, span: TensorSpan, finite: boolean): Promise<Uint16Array> {
+  if (floatDtype(span) !== "BF16") return narrowToBf16(await readFloats(handle, span, finite));
+  const bits = new Uint16Array(span.bytes / DTYPE_BYTES.BF16);
+  await readInto(handle, new Uint8Array(bits.buffer), { position: span.offset, where: span.where });
+  if (finite) refuseNotFiniteBits(bits, span);
+  return bits;
+}
+
+function floatDtype({ tensor: { dtype }, where }: TensorSpan): "F32" | "F16" | "BF16" {
+  if (dtype === "F32" || dtype === "F16" || dtype === "BF16") return dtype;
+  throw new RefusedInput("a tensor cannot be read as float32", { where, found: dtype, expected: "F32, F16 or BF16" });
+}
+
+function refuseNotFiniteBits(bits: Uint16Array, span: TensorSpan): void {
+  const index = firstNotFiniteBf16(bits);
+  if (index < 0) return;
+  const value = new Float32Array(1);
+  widenBf16(bits.subarray(index, index + 1), value);
+  refuseNotFinite(value, index, span);
 }
 
 function refuseNotFinite(values: Float32Array, start: number, { tensor, where, offset }: TensorSpan): void {

@@ -1,5 +1,6 @@
 import { join } from "node:path";
-import { batchCuts, type Cut, logitsAt, mainOutput, runFrozen } from "../model/cut.js";
+import { batchCuts, type Cut, logitsAt, mainOutput } from "../model/cut.js";
+import { runFrozen } from "../model/frozen.js";
 import { generate } from "../model/generate.js";
 import type { LlamaModel } from "../model/model.js";
 import { openSafetensors, type SafetensorsFile } from "../model/safetensors.js";

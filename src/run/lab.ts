@@ -11,10 +11,12 @@ import { type Answer, ask } from "../eval/ask.js";
 import { type Probe, scoreProbes } from "../eval/score.js";
 import type { ProbeScore } from "../eval/types.js";
 import { openCheckpoint } from "../model/checkpoint.js";
-import { createCutStore } from "../model/cut-store.js";
-import { type LlamaModel, loadModel } from "../model/model.js";
+import { type CutStore, createCutStore } from "../model/cut-store.js";
+import { type LlamaModel, loadModel, type Residence } from "../model/model.js";
+import type { WeightPrecision } from "../model/weights.js";
 import { type BackendName, type BackendReport, selectBackend } from "../tensor/backend.js";
 import { parseT } from "./blocks.js";
+import { type FrozenPartOptions, openFrozenPart } from "./frozen-part.js";
 import { DEFAULT_MODEL, DEFAULT_RECORDS, findIrrelevant, irrelevantByHand, withDefaultPreset } from "./inputs.js";
 import type { RunPlan } from "./plan.js";
 import { type RunProgress, runProtocol } from "./runner.js";
@@ -22,13 +24,17 @@ import type { RunResult, When } from "./types.js";
 import { requireOneWorld } from "./world.js";
 
 /** What a lab is opened with. Everything has a default: the model, records and hyperparameters of the project. */
-export interface LabOptions {
+export interface LabOptions extends FrozenPartOptions {
   /** Folder of a Hugging Face LLaMA. */
   model?: string | undefined;
   backend?: BackendName | undefined;
   method?: string | undefined;
   /** Hyperparameters: a YAML file or preset, and "key=value" settings over it. */
   hparams?: OptionSource | undefined;
+  /** Where the weights are: all in memory, or streamed through it; "auto", the default, is the first that fits. */
+  weights?: Residence | "auto" | undefined;
+  /** How matrices are held; "float32" by default. */
+  precision?: WeightPrecision | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -103,21 +109,25 @@ export async function openLab(options: LabOptions = {}): Promise<Lab> {
   const method = await methodNamed(options.method ?? "wise").prepare(source, { layers: config.layers });
   const irrelevant = await irrelevantByHand(folder);
   await worldOf(irrelevant); // refuses a list that has changed
-  const model = await loadModel(folder); // gigabytes, for some: after everything that can be refused without them
+  // Gigabytes, for some: after everything that can be refused without them.
+  const residence = options.weights === "streamed" ? "streamed" : "whole";
+  const { layer } = method;
+  const model = await loadModel(folder, { residence, editLayer: layer, precision: options.precision });
   try {
-    const templates = await makeContextTemplates(model, options.signal);
-    return createLab({ model, backend, method, templates, irrelevant });
+    const frozen = await openFrozenPart(model, { layer, backend }, options);
+    const cuts = createCutStore(model, layer, frozen);
+    const templates = await makeContextTemplates(model, { cuts, signal: options.signal });
+    return createLab({ model, backend, method, templates, irrelevant, frozen }, cuts);
   } catch (error) {
     model.dispose();
     throw error;
   }
 }
 
-type LabParts = Pick<RunPlan, "model" | "backend" | "method" | "templates" | "irrelevant">;
+type LabParts = Pick<RunPlan, "model" | "backend" | "method" | "templates" | "irrelevant" | "frozen">;
 
-function createLab(parts: LabParts): Lab {
+function createLab(parts: LabParts, cuts: CutStore): Lab {
   const { model, method, templates } = parts;
-  const cuts = createCutStore(model, method.layer);
   const setting: EditSetting = { model, cuts, templates, rng: createRng(method.seed) };
   const reading = { model, cuts, style: method.style };
   let session: EditSession | null = null;

@@ -6,6 +6,7 @@ import { editRows, sequencesOfRows } from "../edit/rows.js";
 import { encodeProbe, type Probe } from "../eval/score.js";
 import type { LlamaModel } from "../model/model.js";
 import type { BackendReport } from "../tensor/backend.js";
+import type { FrozenPart } from "./frozen-part.js";
 import type { Protocol, When } from "./types.js";
 
 /** A T-rollback run with everything it needs loaded and checked. */
@@ -19,10 +20,14 @@ export interface RunPlan {
   when: When;
   /** Context templates, made once per model. */
   templates: readonly string[];
+  /** How the results of the model's frozen part are kept. */
+  frozen: FrozenPart;
 }
 
 /** What decides a run's protocol: its plan, and of the model only its name and sha256, which need no loaded weights. */
-export type ProtocolSource = Omit<RunPlan, "model" | "templates"> & { model: Pick<LlamaModel, "name" | "sha256"> };
+export type ProtocolSource = Omit<RunPlan, "model" | "templates" | "frozen"> & {
+  model: Pick<LlamaModel, "name" | "sha256">;
+};
 
 /** What every number of the run stands under. */
 export function protocolOf(plan: ProtocolSource): Protocol {

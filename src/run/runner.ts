@@ -52,7 +52,7 @@ export interface RunOptions {
 }
 
 // Records whose prompts go through the frozen part together: enough rows to fill the matrix products.
-const RECORDS_TOGETHER = 8;
+export const RECORDS_TOGETHER = 8;
 const KEEP_EVERY_SECONDS = 60;
 
 /**
@@ -99,7 +99,7 @@ async function runBlocks(
 ): Promise<void> {
   const { records } = plan.dataset;
   const blocks = blocksOf(records.length, plan.T);
-  const cuts = createCutStore(plan.model, plan.method.layer, { together: groupsOf(plan) });
+  const cuts = createCutStore(plan.model, plan.method.layer, { ...plan.frozen, together: groupsOf(plan) });
   const work: Work = {
     plan,
     config,

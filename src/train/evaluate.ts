@@ -1,8 +1,8 @@
 import { throwIfAborted } from "../core/errors.js";
 import { mean } from "../core/stats.js";
 import type { World, WorldFact, WorldLine } from "../data/world/types.js";
-import { batchesOf } from "../model/cut.js";
-import { embed, headLogits, layerForward, positions } from "../model/llama.js";
+import { batchesOf } from "../model/frozen.js";
+import { headLogits, layerForward, positions } from "../model/llama.js";
 import type { LlamaModel } from "../model/model.js";
 import { tf } from "../tensor/tf.js";
 import { encodeLine, type Line, type Sequence } from "./batches.js";
@@ -33,7 +33,7 @@ export async function exactRecall(model: LlamaModel, lines: readonly Line[], sig
   return right;
 }
 
-async function recallBatch({ weights, config }: LlamaModel, batch: readonly Sequence[]): Promise<boolean[]> {
+async function recallBatch(model: LlamaModel, batch: readonly Sequence[]): Promise<boolean[]> {
   const T = Math.max(...batch.map(({ ids }) => ids.length));
   const tokens = new Int32Array(batch.length * T); // right-padded with token 0, which nothing real sees
   batch.forEach(({ ids }, row) => {
@@ -43,10 +43,12 @@ async function recallBatch({ weights, config }: LlamaModel, batch: readonly Sequ
   const wanted = batch.flatMap(({ ids, answerStart }, row) =>
     ids.slice(answerStart).map((token, i) => ({ row, token, spot: row * T + answerStart + i - 1 })),
   );
+  const { config } = model;
+  const embedded = await model.embed(tokens);
   const best = tf.tidy(() => {
     const at = positions(config, T);
-    let x = embed(tf.tensor1d(tokens, "int32"), weights);
-    for (const layer of weights.layers) x = layerForward(x, layer, config, at);
+    let x = embedded;
+    for (let i = 0; i < config.layers; i++) x = layerForward(x, model.layer(i), config, at);
     const rows = tf.gather(
       x,
       tf.tensor1d(
@@ -54,8 +56,9 @@ async function recallBatch({ weights, config }: LlamaModel, batch: readonly Sequ
         "int32",
       ),
     );
-    return tf.argMax(headLogits(rows, weights, config), 1);
+    return tf.argMax(headLogits(rows, model.output, config), 1);
   });
+
   try {
     const predicted = await best.data<"int32">();
     const right = batch.map(() => true);
@@ -64,7 +67,7 @@ async function recallBatch({ weights, config }: LlamaModel, batch: readonly Sequ
     });
     return right;
   } finally {
-    best.dispose();
+    tf.dispose([best, embedded]);
   }
 }
 

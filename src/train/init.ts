@@ -34,7 +34,9 @@ export function modelWeights(named: Readonly<NamedTensors>, config: LlamaConfig)
   const embedding = named["model.embed_tokens.weight"] as tf.Tensor2D;
   const layers = Array.from({ length: config.layers }, (_, index) => {
     const names = Object.entries(layerTensorNames(index));
-    return Object.fromEntries(names.map(([ours, theirs]) => [ours, named[theirs]])) as unknown as LlamaLayer;
+    return Object.fromEntries(
+      names.map(([ours, theirs]) => [ours, named[theirs]]),
+    ) as unknown as LlamaLayer<tf.Tensor2D>;
   });
   return {
     embedding,

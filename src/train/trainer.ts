@@ -1,7 +1,7 @@
 import { setImmediate } from "node:timers/promises";
 import { LabFailure, throwIfAborted } from "../core/errors.js";
 import type { LlamaConfig } from "../model/config.js";
-import { forward, positions } from "../model/llama.js";
+import { embed, forward, positions } from "../model/llama.js";
 import { tf } from "../tensor/tf.js";
 import { type AdamW, adamwStep, clipFactor, learningRateAt, type Moving } from "./adamw.js";
 import type { Batch } from "./batches.js";
@@ -126,7 +126,9 @@ export function lossAndGradients(
     let losses: tf.Tensor1D | undefined;
     const { grads } = tf.valueAndGrads((...tensors) => {
       const named = Object.fromEntries(names.map((name, i) => [name, tensors[i] as tf.Tensor]));
-      losses = tf.keep(crossEntropy(forward(tokens, modelWeights(named, config), config, at), targets));
+      const weights = modelWeights(named, config);
+      const logits = forward(embed(tokens, weights.embedding), weights, config, at);
+      losses = tf.keep(crossEntropy(logits, targets));
       return tf.sum(tf.mul(losses, shares));
     })(Object.values(weights));
     const gradients = Object.fromEntries(names.map((name, i) => [name, grads[i] as tf.Tensor]));

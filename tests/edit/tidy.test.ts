@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { meanOverTokens, tokenDistances } from "../../src/edit/wise/routing.js";
-import { batchCuts, type Cut, type CutBatch, logitsAt, mainOutput, runFrozen } from "../../src/model/cut.js";
+import { batchCuts, type Cut, type CutBatch, logitsAt, mainOutput } from "../../src/model/cut.js";
+import { runFrozen } from "../../src/model/frozen.js";
 import {
   embed,
   forward,
@@ -16,6 +17,7 @@ import {
 } from "../../src/model/llama.js";
 import type { LlamaModel } from "../../src/model/model.js";
 import { tf } from "../../src/tensor/tf.js";
+import { weightsOf } from "../support/whole-model.js";
 import { loadTiny } from "./support.js";
 
 let model: LlamaModel;
@@ -24,7 +26,7 @@ let layer: LlamaLayer;
 let tokens: tf.Tensor1D;
 beforeAll(async () => {
   model = await loadTiny("tiny-llama3");
-  layer = model.weights.layers[1] as LlamaLayer;
+  layer = model.layer(1);
   batch = batchCuts(model, (await runFrozen(model, [[0, 5, 6, 7]], { layer: 1 })) as Cut[]);
   tokens = tf.tensor1d([0, 5, 6, 7], "int32");
 });
@@ -51,9 +53,9 @@ const calls: Record<string, [tensors: number, call: () => unknown]> = {
       return layerForwardAt(batch.residual, layer, model.config, { at: batch.at, asked });
     },
   ],
-  headLogits: [1, () => headLogits(batch.residual, model.weights, model.config)],
-  embed: [1, () => embed(tokens, model.weights)],
-  forward: [1, () => forward(tokens, model.weights, model.config, batch.at)],
+  headLogits: [1, () => headLogits(batch.residual, model.output, model.config)],
+  embed: [1, () => embed(tokens, layer.q as tf.Tensor2D)],
+  forward: [1, () => forward(batch.residual, weightsOf(model), model.config, batch.at)],
   mainOutput: [1, () => mainOutput(model, batch, 1)],
   logitsAt: [1, () => logitsAt(model, batch, batch.residual, { layer: 1, spots: [{ row: 0, position: 2 }] })],
   "tokenDistances, identity": [

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { RefusedInput } from "../../src/core/errors.js";
-import { layerTensorNames, openCheckpoint } from "../../src/model/checkpoint.js";
+import { EMBEDDING, FINAL_NORM, headName, layerTensorNames, openCheckpoint } from "../../src/model/checkpoint.js";
 import { openSafetensors, type TensorToWrite, writeSafetensors } from "../../src/model/safetensors.js";
 import { golden } from "../support/shared.js";
 import { changeJson, copyOfGolden, refusal, temporaryFolder } from "./support.js";
@@ -32,17 +32,21 @@ describe("golden checkpoints", () => {
   test("BF16 in four shards: every tensor under its name, values as stored", async () => {
     const checkpoint = await openCheckpoint(join(golden, "tiny-llama3"));
     expect(checkpoint).toMatchObject({ name: "tiny-llama3", folder: join(golden, "tiny-llama3") });
-    const { q, k, down, inputNorm } = await checkpoint.layer(0);
+    const names = layerTensorNames(0);
+    const [q, k, down, inputNorm] = (await Promise.all(
+      (["q", "k", "down", "inputNorm"] as const).map((key) => checkpoint.read(names[key])),
+    )) as [Float32Array, Float32Array, Float32Array, Float32Array];
     expect([q.length, k.length, down.length, inputNorm.length]).toEqual([64 * 64, 32 * 64, 64 * 176, 64]);
     const shard = await readFile(join(checkpoint.folder, "model-00001-of-00004.safetensors"));
     expect(k[5]).toBe(Buffer.from([0, 0, ...shard.subarray(8 + 648 + 153600 + 10).subarray(0, 2)]).readFloatLE());
-    const embedding = await checkpoint.embedding();
-    const head = await checkpoint.head();
+    const embedding = await checkpoint.read(EMBEDDING);
+    const name = headName(checkpoint.config);
+    const head = await checkpoint.read(name);
     expect([embedding.length, head.length]).toEqual([1024 * 64, 1024 * 64]);
     expect(head).not.toEqual(embedding);
-    expect(await checkpoint.embedding([7, 9])).toEqual(embedding.slice(7 * 64, 9 * 64));
-    expect(await checkpoint.head([1000, 1024])).toEqual(head.slice(1000 * 64));
-    expect(await checkpoint.finalNorm()).toHaveLength(64);
+    expect(await checkpoint.read(EMBEDDING, { rows: [7, 9] })).toEqual(embedding.slice(7 * 64, 9 * 64));
+    expect(await checkpoint.read(name, { rows: [1000, 1024] })).toEqual(head.slice(1000 * 64));
+    expect(await checkpoint.read(FINAL_NORM)).toHaveLength(64);
     const { found, expected } = await refusal(() => checkpoint.read("model.norm.weigth"));
     expect([found, expected]).toEqual(["model.norm.weigth", "the name of a tensor, such as model.norm.weight"]);
     expect(await checkpoint.read(layerTensorNames(3).up, { rows: [0, 2] })).toHaveLength(128);
@@ -51,7 +55,8 @@ describe("golden checkpoints", () => {
 
   test("tied embeddings in one F32 file: the head is the embedding", async () => {
     const checkpoint = await openCheckpoint(join(golden, "tiny-llama3-tied"));
-    expect(await checkpoint.head([3, 5])).toEqual(await checkpoint.embedding([3, 5]));
+    expect(headName(checkpoint.config)).toBe(EMBEDDING);
+    expect(checkpoint.shapes.has("lm_head.weight")).toBe(false);
     await checkpoint.close();
   });
 
@@ -194,8 +199,8 @@ test("a NaN among the weights is refused when its tensor is read, with its place
   const name = layerTensorNames(1).gate;
   await changeTensors(folder, { [name]: gate });
   const checkpoint = await openCheckpoint(folder);
-  await checkpoint.layer(0);
-  const { where, found } = await refusal(() => checkpoint.layer(1));
+  await checkpoint.read(layerTensorNames(0).gate);
+  const { where, found } = await refusal(() => checkpoint.read(name));
   expect([where, found]).toEqual([`${join(folder, "model.safetensors")}: ${name} [3, 2]`, "NaN"]);
   await checkpoint.close();
 });
@@ -209,7 +214,7 @@ test("random damage to the header of a shard: refused, or the same weights", asy
     const checkpoint = await openCheckpoint(folder);
     try {
       return Buffer.concat(
-        [(await checkpoint.head()).slice(), await checkpoint.finalNorm()].map((v) => Buffer.from(v.buffer)),
+        [await checkpoint.read("lm_head.weight"), await checkpoint.read(FINAL_NORM)].map((v) => Buffer.from(v.buffer)),
       );
     } finally {
       await checkpoint.close();

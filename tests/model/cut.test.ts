@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Interrupted } from "../../src/core/errors.js";
-import { batchCuts, batchesOf, type Cut, logitsAt, mainOutput, runFrozen } from "../../src/model/cut.js";
+import { batchCuts, type Cut, logitsAt, mainOutput } from "../../src/model/cut.js";
+import { batchesOf, runFrozen } from "../../src/model/frozen.js";
 import type { LlamaModel } from "../../src/model/model.js";
 import { tf } from "../../src/tensor/tf.js";
 import { goldenRecords, largestDifference, loadTiny } from "../edit/support.js";

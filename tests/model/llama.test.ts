@@ -1,12 +1,14 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createRng } from "../../src/core/rng.js";
 import type { LlamaConfig } from "../../src/model/config.js";
-import { batchCuts, logitsAt, mainOutput, runFrozen } from "../../src/model/cut.js";
-import { forward, type LlamaWeights, positions } from "../../src/model/llama.js";
-import { allTensors, type LlamaModel, loadModel } from "../../src/model/model.js";
+import { batchCuts, logitsAt, mainOutput } from "../../src/model/cut.js";
+import { runFrozen } from "../../src/model/frozen.js";
+import { embed, forward, type LlamaWeights, positions } from "../../src/model/llama.js";
+import { type LlamaModel, loadModel } from "../../src/model/model.js";
 import { tf } from "../../src/tensor/tf.js";
 import { goldenRecords, largestDifference, loadTiny } from "../edit/support.js";
 import { expectTidy } from "../support/tensor-matcher.js";
+import { tensorsOf, weightsOf, wholeLogits } from "../support/whole-model.js";
 
 const models = {} as Record<"tiny-llama3" | "tiny-llama3-tied", LlamaModel>;
 beforeAll(async () => {
@@ -22,10 +24,7 @@ const longest = Math.max(...texts.map((ids) => ids.length));
 
 /** Logits of the whole model for sequences of one length, [B T, V] flat. */
 async function forwardLogits(model: LlamaModel, sequences: readonly (readonly number[])[]): Promise<Float32Array> {
-  const T = (sequences[0] as readonly number[]).length;
-  const logits = tf.tidy(() =>
-    forward(tf.tensor1d(sequences.flat(), "int32"), model.weights, model.config, positions(model.config, T)),
-  );
+  const logits = await wholeLogits(model, sequences);
   const values = await logits.data<"float32">();
   logits.dispose();
   return values;
@@ -65,7 +64,8 @@ describe.each(["tiny-llama3", "tiny-llama3-tied"] as const)("%s", (name) => {
 });
 
 test("the pass is differentiable in every kind of weight", async () => {
-  const { weights, config } = models["tiny-llama3"];
+  const model = models["tiny-llama3"];
+  const { config } = model;
   const rng = createRng(11);
   const tokens = [0, 45, 45, 901, 7, 300, 12, 45];
   const pick = tf.tensor2d(
@@ -74,7 +74,8 @@ test("the pass is differentiable in every kind of weight", async () => {
   );
   const at = positions(config, tokens.length);
   const ids = tf.tensor1d(tokens, "int32");
-  const { layers, ...others } = weights;
+  const embedding = await model.embed(Array.from({ length: config.vocabSize }, (_, id) => id));
+  const { layers, ...others } = { ...weightsOf(model), embedding };
   // A layer in the middle, so that its gradient passes through everything above it.
   const parts = { ...layers[1], ...others, head: others.head[0] } as unknown as Record<string, tf.Tensor>;
   const withParts = (changed: Record<string, tf.Tensor>): LlamaWeights => {
@@ -82,8 +83,8 @@ test("the pass is differentiable in every kind of weight", async () => {
     const changedLayers = layers.map((own, i) => (i === 1 ? { ...own, ...layer } : own));
     return { embedding, finalNorm, head: [head], layers: changedLayers } as unknown as LlamaWeights;
   };
-  const loss = (changed: Record<string, tf.Tensor>): tf.Scalar =>
-    tf.sum(tf.mul(forward(ids, withParts(changed), config, at), pick));
+  const wholePass = (weights: LlamaWeights) => forward(embed(ids, weights.embedding), weights, config, at);
+  const loss = (changed: Record<string, tf.Tensor>): tf.Scalar => tf.sum(tf.mul(wholePass(withParts(changed)), pick));
 
   for (const [name, weight] of Object.entries(parts)) {
     const direction = tf.tensor(
@@ -145,9 +146,7 @@ test("a model leaves nothing behind when it goes, and its passes nothing while i
   await expectTidy(() => forwardLogits(model, [texts[0] as number[]]));
   await expectTidy(async () => {
     const another = await loadModel(model.folder);
-    expect(allTensors(another.weights)).toHaveLength(3 + 9 * 4);
+    expect(tensorsOf(another)).toHaveLength(2 + 9 * 4);
     another.dispose();
   });
-  // Tied: the output head is the embedding itself, not a second copy.
-  expect(allTensors(models["tiny-llama3-tied"].weights)).toHaveLength(2 + 9 * 4);
 });

@@ -6,17 +6,16 @@ import { Interrupted } from "../../src/core/errors.js";
 import { widenBf16, widenF16 } from "../../src/core/float-bits.js";
 import { sha256File } from "../../src/core/hash.js";
 import { createRng } from "../../src/core/rng.js";
-import { openCheckpoint } from "../../src/model/checkpoint.js";
+import { FINAL_NORM, layerTensorNames, openCheckpoint } from "../../src/model/checkpoint.js";
 import { parseLlamaConfig } from "../../src/model/config.js";
-import { forward, positions } from "../../src/model/llama.js";
 import { loadModel } from "../../src/model/model.js";
 import { STAND_INS, type StandInModel, type StandInName, standInFor } from "../../src/model/stand-in/known.js";
 import { planShards, shardIndex } from "../../src/model/stand-in/shards.js";
 import { normalTable, type StoredDtype, tensorBytes } from "../../src/model/stand-in/values.js";
 import { type StandInProgress, writeStandIn } from "../../src/model/stand-in/write.js";
-import { tf } from "../../src/tensor/tf.js";
 import { canMountSmallDisk, mountSmallDisk } from "../support/small-disk.js";
 import { expectTidy } from "../support/tensor-matcher.js";
+import { wholeLogits } from "../support/whole-model.js";
 import { changeJson, refusal, temporaryFolder } from "./support.js";
 
 /** A known model shrunk to what a test can write: three layers of width 64 in several files. */
@@ -74,10 +73,7 @@ describe.each(Object.keys(STAND_INS) as StandInName[])("a stand-in for %s", (nam
       expect(model.sha256).toBe(sha256);
       expect(model.config).toEqual(parseLlamaConfig(small(name).config, "config.json"));
       const ids = model.tokenizer.encode("What is it?");
-      const logits = tf.tidy(() => {
-        const at = positions(model.config, ids.length);
-        return forward(tf.tensor1d(ids, "int32"), model.weights, model.config, at);
-      });
+      const logits = await wholeLogits(model, [ids]);
       expect(logits.shape).toEqual([12, 320]); // BOS and one token per byte
       expect((await logits.data()).every(Number.isFinite)).toBe(true);
       logits.dispose();
@@ -151,11 +147,15 @@ describe("the values", () => {
     await writeStandIn(model, { folder });
     await writeStandIn({ ...model, config: { ...model.config, num_hidden_layers: 2 } }, { folder: shorter });
     const [all, two] = [await openCheckpoint(folder), await openCheckpoint(shorter)];
-    expect(await two.layer(1)).toEqual(await all.layer(1));
-    expect(await two.head()).toEqual(await all.head());
-    const { q, o, inputNorm, postNorm } = await all.layer(0);
-    expect(q).not.toEqual(o);
-    for (const norm of [inputNorm, postNorm, await all.finalNorm()]) expect(new Set(norm)).toEqual(new Set([1]));
+    for (const key of ["q", "down", "inputNorm"] as const) {
+      expect(await two.read(layerTensorNames(1)[key])).toEqual(await all.read(layerTensorNames(1)[key]));
+    }
+    expect(await two.read("lm_head.weight")).toEqual(await all.read("lm_head.weight"));
+    const first = layerTensorNames(0);
+    expect(await all.read(first.q)).not.toEqual(await all.read(first.o));
+    for (const name of [first.inputNorm, first.postNorm, FINAL_NORM]) {
+      expect(new Set(await all.read(name))).toEqual(new Set([1]));
+    }
     await all.close();
     await two.close();
   });

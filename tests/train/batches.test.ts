@@ -1,11 +1,12 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createRng } from "../../src/core/rng.js";
-import { forward, positions } from "../../src/model/llama.js";
+import { positions } from "../../src/model/llama.js";
 import type { LlamaModel } from "../../src/model/model.js";
 import { tf } from "../../src/tensor/tf.js";
 import { createBatches, encodeLine, packBatch, type Sequence } from "../../src/train/batches.js";
 import { largestDifference, loadTiny } from "../edit/support.js";
+import { wholeLogits } from "../support/whole-model.js";
 
 let model: LlamaModel;
 beforeAll(async () => {
@@ -61,20 +62,18 @@ test("packing keeps every sequence whole, once, with its next tokens and weights
 });
 
 test("a sequence computes the same in a packed row as alone", async () => {
-  const { weights, config } = model;
+  const { config } = model;
   const sequences = lines.slice(0, 7).map((line) => encodeLine(model.tokenizer, line));
   const batch = packBatch(sequences, options);
   expect(batch.rows).toBeLessThan(sequences.length); // some share a row
-  const packed = tf.tidy(() => {
-    const causal = tf.tensor4d(batch.causal, [batch.rows, 1, batch.length, batch.length]);
-    return forward(tf.tensor1d(batch.tokens, "int32"), weights, config, { ...positions(config, batch.length), causal });
-  });
+  const causal = tf.tensor4d(batch.causal, [batch.rows, 1, batch.length, batch.length]);
+  const packed = await wholeLogits(model, [batch.tokens], { ...positions(config, batch.length), causal });
   const V = config.vocabSize;
   const together = await packed.data<"float32">();
   packed.dispose();
   let compared = 0;
   for (const { ids } of sequences) {
-    const logits = tf.tidy(() => forward(tf.tensor1d(ids, "int32"), weights, config, positions(config, ids.length)));
+    const logits = await wholeLogits(model, [ids]);
     const alone = await logits.data<"float32">();
     logits.dispose();
     const at = startOf(batch.tokens, ids);

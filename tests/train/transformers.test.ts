@@ -7,7 +7,6 @@ import { sha256File } from "../../src/core/hash.js";
 import { untouched } from "../../src/edit/overlay.js";
 import { ask } from "../../src/eval/ask.js";
 import { createCutStore } from "../../src/model/cut-store.js";
-import { forward, positions } from "../../src/model/llama.js";
 import { type LlamaModel, loadModel } from "../../src/model/model.js";
 import { encodeQuestion, PLAIN } from "../../src/model/prompt.js";
 import { selectBackend } from "../../src/tensor/backend.js";
@@ -16,6 +15,7 @@ import { trainLab } from "../../src/train/lab.js";
 import { temporaryFolder } from "../model/support.js";
 import { python, requires } from "../support/requires.js";
 import { repository } from "../support/shared.js";
+import { wholeLogits } from "../support/whole-model.js";
 import { toyRecipe, toyWorld } from "./support.js";
 
 /** What transformers_reference.py writes. */
@@ -48,13 +48,11 @@ async function referenceOf(folder: string, prompts: string): Promise<Reference> 
 }
 
 /** The logits behind the last token, by the whole forward pass. [V] */
-async function lastLogits({ weights, config }: LlamaModel, ids: readonly number[]): Promise<Float32Array> {
-  const logits = tf.tidy(() => {
-    const all = forward(tf.tensor1d([...ids], "int32"), weights, config, positions(config, ids.length)); // [N, V]
-    return tf.slice(all, [ids.length - 1, 0], [1, -1]);
-  });
+async function lastLogits(model: LlamaModel, ids: readonly number[]): Promise<Float32Array> {
+  const all = await wholeLogits(model, [ids]); // [N, V]
+  const logits = tf.slice(all, [ids.length - 1, 0], [1, -1]);
   const values = await logits.data<"float32">();
-  logits.dispose();
+  tf.dispose([all, logits]);
   return values;
 }
 

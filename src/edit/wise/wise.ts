@@ -1,11 +1,12 @@
 import { LabFailure, takeTurn, throwIfAborted } from "../../core/errors.js";
-import { batchCuts, layerOf } from "../../model/cut.js";
+import { batchCuts } from "../../model/cut.js";
 import { tf } from "../../tensor/tf.js";
 import type { EditMethod, EditOptions, EditRequest, EditSession, EditSetting } from "../contract.js";
 import type { Overlay } from "../overlay.js";
 import { type EditRows, editRows, sequencesOfRows } from "../rows.js";
 import type { EditStep, EditTrace } from "../trace.js";
 import { loadWiseOptions, type WiseOptions } from "./hparams.js";
+import { wiseMatrices } from "./matrices.js";
 import { type MergeInput, merges } from "./merge.js";
 import { createReplay } from "./replay.js";
 import { createWiseOverlay, NO_EDITS, type WiseMemory, wiseRouter } from "./routing.js";
@@ -42,6 +43,7 @@ export const wise: EditMethod = {
       seed: options.seed,
       style: { chatTemplate: options.chatTemplate, doubleBos: options.doubleBos },
       ignored,
+      matrices: (block) => wiseMatrices(options, block),
       start: (setting) => createSession(setting, options, emptyState(setting.model)),
       restore: async (path, setting) => {
         const state = await loadWiseState(path, { model: setting.model, options });
@@ -85,7 +87,7 @@ function createSession(
 ): WiseSession {
   let state = initial;
   const { model } = setting;
-  const main = layerOf(model, options.layer).down;
+  const main = model.valueMatrix(options.layer);
   const replay = createReplay(setting, options);
 
   async function edit(request: EditRequest, control: EditOptions = {}): Promise<EditTrace> {
@@ -286,7 +288,8 @@ interface Optimised {
   looked: number;
 }
 
-function settled(steps: readonly EditStep[]): boolean {
+/** Whether an edit ends with the step after these (wise.md "One edit"). */
+export function settled(steps: readonly Pick<EditStep, "loss">[]): boolean {
   const [previous, last] = steps.slice(-2);
   if (previous === undefined || last === undefined) return false;
   return Math.abs(last.loss - previous.loss) <= SETTLED_CHANGE && last.loss <= SETTLED_LOSS;
@@ -300,7 +303,11 @@ function requireFinite(report: StepReport, step: number): StepReport {
 }
 
 /** Each entry is 1 with probability mask_ratio; keyed by (seed, shard), never by what was drawn before. */
-function drawMask(setting: EditSetting, options: WiseOptions, shard: number): Float32Array {
+export function drawMask(
+  setting: Pick<EditSetting, "model" | "rng">,
+  options: WiseOptions,
+  shard: number,
+): Float32Array {
   const rng = setting.rng.fork("mask", shard);
   const size = setting.model.config.hiddenSize * setting.model.config.intermediateSize;
   return Float32Array.from({ length: size }, () => (rng.uniform() < options.maskRatio ? 1 : 0));

@@ -2,7 +2,7 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { RefusedInput } from "../../core/errors.js";
-import { errorText, readJsonFile, writeFileAtomic } from "../../core/files.js";
+import { errorText, exists, readJsonFile, writeFileAtomic } from "../../core/files.js";
 import { canonicalJson } from "../../core/hash.js";
 import { checked } from "../schema.js";
 import type { StandInModel } from "./known.js";
@@ -26,6 +26,11 @@ const schema = z.looseObject(
   },
   { error: "an object as wise-lab make-checkpoint writes it" },
 );
+
+/** Whether the model in a folder stands in for another. */
+export function isStandIn(folder: string): Promise<boolean> {
+  return exists(join(folder, RECORD));
+}
 
 export async function saveRecord(folder: string, record: StandInRecord): Promise<void> {
   await writeFileAtomic(join(folder, RECORD), `${JSON.stringify(record, null, 2)}\n`);

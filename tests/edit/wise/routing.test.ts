@@ -3,7 +3,8 @@ import { LabFailure } from "../../../src/core/errors.js";
 import { createRng } from "../../../src/core/rng.js";
 import type { MemoryReading, Route } from "../../../src/edit/overlay.js";
 import { createWiseOverlay, decide, type RoutingRule, type WiseMemory } from "../../../src/edit/wise/routing.js";
-import { batchCuts, type Cut, layerOf, runFrozen } from "../../../src/model/cut.js";
+import { batchCuts, type Cut } from "../../../src/model/cut.js";
+import { runFrozen } from "../../../src/model/frozen.js";
 import type { LlamaModel } from "../../../src/model/model.js";
 import { tf } from "../../../src/tensor/tf.js";
 import { expectTidy } from "../../support/tensor-matcher.js";
@@ -93,7 +94,7 @@ describe("activations", () => {
   beforeAll(async () => {
     model = await loadTiny();
     const { hiddenSize: D, intermediateSize: M } = model.config;
-    main = await layerOf(model, layer).down.data<"float32">();
+    main = await model.valueMatrix(layer).data<"float32">();
     const rng = createRng(5);
     delta.values = Float32Array.from({ length: D * M }, () => rng.normal() / 100);
     delta.shape = [D, M];

@@ -9,9 +9,10 @@ import type { WiseOptions } from "../../../src/edit/wise/options.js";
 import { startWise, type WiseSession } from "../../../src/edit/wise/wise.js";
 import { batchCuts } from "../../../src/model/cut.js";
 import { createCutStore } from "../../../src/model/cut-store.js";
-import { allTensors, type LlamaModel } from "../../../src/model/model.js";
+import type { LlamaModel } from "../../../src/model/model.js";
 import { temporaryFolder } from "../../model/support.js";
 import { expectTidy } from "../../support/tensor-matcher.js";
+import { tensorsOf } from "../../support/whole-model.js";
 import { errorOf, fact, loadTiny, settingOf, tinyOptions } from "../support.js";
 
 let model: LlamaModel;
@@ -62,7 +63,7 @@ const written = (values: Float32Array) => new Set([...values.keys()].filter((i) 
 describe("rollback", () => {
   test("after it, weights and answers are the bits that they were", async () => {
     const weights = async () =>
-      Promise.all(allTensors(model.weights).map(async (tensor) => bytesOf(await tensor.data<"float32">())));
+      Promise.all(tensorsOf(model).map(async (tensor) => bytesOf(await tensor.data<"float32">())));
     const before = { weights: await weights(), answers: bytesOf(await answersOf(untouched(2))) };
     await expectTidy(async () => {
       const session = await start(["act_ratio=0"]);

@@ -1,0 +1,197 @@
+import { RefusedInput, takeTurn } from "../core/errors.js";
+import { tf } from "../tensor/tf.js";
+import type { Cut, Sequences } from "./cut.js";
+import { type LlamaLayer, layerBeforeValue, layerForward, type Positions, positions } from "./llama.js";
+import type { LlamaModel } from "./model.js";
+
+/*
+ * The frozen part: layer after layer over batches of prompts, up to the value matrix where the model is cut.
+ *
+ * The layers are the outer loop, so that one reading of the checkpoint serves every batch of a pass. What stands between
+ * two layers is one stream [N, D] per batch; kept on disk, a pass that was killed goes on from the last layer it finished.
+ */
+
+/** Where streams are kept between layers. */
+export interface StreamKeeper {
+  /** The stream that was kept for a batch, and the layer that takes it next; null when there is none. */
+  readStream(batch: Sequences): Promise<{ next: number; x: Float32Array } | null>;
+  writeStream(batch: Sequences, stream: { next: number; x: Float32Array }): Promise<void>;
+  removeStream(batch: Sequences): Promise<void>;
+}
+
+/** Where a pass stands: so many of the batches have gone through so many of the layers up to the cut. */
+export interface FrozenProgress {
+  layer: number;
+  layers: number;
+  batch: number;
+  batches: number;
+}
+
+export interface FrozenOptions {
+  /** The layer at whose value matrix the model is cut. */
+  layer: number;
+  keeper?: StreamKeeper | undefined;
+  signal?: AbortSignal | undefined;
+  onProgress?: ((progress: FrozenProgress) => void) | undefined;
+}
+
+// Tokens, padding included, that go through the frozen part together: bounds its memory.
+export const FROZEN_BATCH_TOKENS = 4096;
+
+/** Splits sequences, in order, into runs whose padded size stays within the batch limit. */
+export function* batchesOf(
+  sequences: readonly { readonly length: number }[],
+  limit = FROZEN_BATCH_TOKENS,
+): Generator<[start: number, end: number]> {
+  let start = 0;
+  let longest = 0;
+  for (let end = 0; end < sequences.length; end++) {
+    const length = (sequences[end] as { length: number }).length;
+    if (end > start && Math.max(longest, length) * (end - start + 1) > limit) {
+      yield [start, end];
+      start = end;
+      longest = 0;
+    }
+    longest = Math.max(longest, length);
+  }
+  if (start < sequences.length) yield [start, sequences.length];
+}
+
+/** The batches in which sequences go through the frozen part: they alone decide the last bits of their cuts. */
+export function frozenBatches(sequences: Sequences): Sequences[] {
+  return [...batchesOf(sequences)].map(([start, end]) => sequences.slice(start, end));
+}
+
+/**
+ * Runs the frozen part over sequences of token ids, in batches, and reads it back.
+ * @returns one cut per sequence, in order
+ */
+export async function runFrozen(model: LlamaModel, sequences: Sequences, options: FrozenOptions): Promise<Cut[]> {
+  const made = new Map<Sequences, Cut[]>();
+  const batches = frozenBatches(sequences);
+  await frozenPass(model, batches, {
+    ...options,
+    take: (batch, cuts) => {
+      made.set(batch, cuts);
+    },
+  });
+  return batches.flatMap((batch) => made.get(batch) as Cut[]);
+}
+
+/** A batch on its way through the layers. */
+interface Stream {
+  batch: Sequences;
+  /** The layer that takes it. */
+  next: number;
+  x: tf.Tensor2D; // [N, D]
+  at: Positions;
+}
+
+/**
+ * One pass over the layers up to the cut, for all batches together.
+ * @param options `take` receives the cuts of each batch as soon as they are there
+ * @throws {RefusedInput} for a layer or tokens that the model does not have, before anything is computed
+ */
+export async function frozenPass(
+  model: LlamaModel,
+  batches: readonly Sequences[],
+  options: FrozenOptions & { take(batch: Sequences, cuts: Cut[]): Promise<void> | void },
+): Promise<void> {
+  const { layer, keeper, signal, onProgress, take } = options;
+  for (const tokens of batches.flat()) requireTokens(model, tokens);
+  model.valueMatrix(layer); // refused now where the model cannot be cut
+  const streams: Stream[] = [];
+  /** Lets every stream that has come this far through a layer, and lets the user know. */
+  const through = (index: number, work: (stream: Stream, weights: LlamaLayer) => Promise<void>) => {
+    const due = streams.filter(({ next }) => next === index);
+    if (due.length === 0) return;
+    return model.withLayer(index, async (weights) => {
+      for (const [i, stream] of due.entries()) {
+        await takeTurn(signal, "the frozen part of the model");
+        await work(stream, weights);
+        onProgress?.({ layer: index, layers: layer + 1, batch: i + 1, batches: due.length });
+      }
+    });
+  };
+  try {
+    for (const batch of batches) streams.push(await startStream(model, batch, { layer, keeper }));
+    for (let index = 0; index < layer; index++) {
+      await through(index, async (stream, weights) => {
+        advance(stream, weights, model);
+        await keeper?.writeStream(stream.batch, { next: stream.next, x: await stream.x.data<"float32">() });
+      });
+    }
+    await through(layer, async (stream, weights) => {
+      await take(stream.batch, await cutsOf(stream, weights, model));
+      await keeper?.removeStream(stream.batch);
+    });
+  } finally {
+    for (const { x, at } of streams) tf.dispose([x, at.cos, at.sin, at.causal]);
+  }
+}
+
+async function startStream(
+  model: LlamaModel,
+  batch: Sequences,
+  { layer, keeper }: Pick<FrozenOptions, "layer" | "keeper">,
+): Promise<Stream> {
+  const { config } = model;
+  const T = Math.max(...batch.map((tokens) => tokens.length));
+  const kept = (await keeper?.readStream(batch)) ?? null;
+  const resumed = kept !== null && kept.next <= layer;
+  const x = resumed
+    ? tf.tensor2d(kept.x, [batch.length * T, config.hiddenSize])
+    : await model.embed(padTokens(batch, T));
+  return { batch, next: resumed ? kept.next : 0, x, at: positions(config, T) };
+}
+
+function advance(stream: Stream, weights: LlamaLayer, model: LlamaModel): void {
+  const before = stream.x;
+  stream.x = layerForward(before, weights, model.config, stream.at);
+  stream.next += 1;
+  before.dispose();
+}
+
+async function cutsOf(stream: Stream, weights: LlamaLayer, model: LlamaModel): Promise<Cut[]> {
+  const { batch, next: layer, x, at } = stream;
+  const { hiddenSize: D, intermediateSize: M } = model.config;
+  const { residual, mlpIn } = layerBeforeValue(x, weights, model.config, at);
+  try {
+    const [residuals, inputs] = await Promise.all([residual.data<"float32">(), mlpIn.data<"float32">()]);
+    return batch.map((tokens, row) => {
+      const rows = (values: Float32Array, width: number) =>
+        values.slice(row * at.length * width, (row * at.length + tokens.length) * width);
+      return { layer, tokens, residual: rows(residuals, D), mlpIn: rows(inputs, M) };
+    });
+  } finally {
+    tf.dispose([residual, mlpIn]);
+  }
+}
+
+/** Token ids of right-padded sequences, [N]. Padding is token 0: any id does, nothing real sees it. */
+function padTokens(sequences: Sequences, T: number): Int32Array {
+  const ids = new Int32Array(sequences.length * T);
+  sequences.forEach((tokens, row) => {
+    ids.set(tokens, row * T);
+  });
+  return ids;
+}
+
+function requireTokens(model: LlamaModel, tokens: readonly number[]): void {
+  const { vocabSize, maxPositions } = model.config;
+  if (tokens.length === 0 || tokens.length > maxPositions) {
+    throw new RefusedInput("a prompt does not fit the model", {
+      where: "number of tokens",
+      found: tokens.length,
+      expected: `1 to ${maxPositions}, the model's max_position_embeddings`,
+    });
+  }
+  const bad = tokens.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);
+  if (bad !== undefined) {
+    throw new RefusedInput("a token id is outside the vocabulary", {
+      where: "token id",
+      found: bad,
+      expected: `a whole number from 0 to ${vocabSize - 1}`,
+    });
+  }
+}
