@@ -1,9 +1,11 @@
 #!/usr/bin/env node
-import { Command, InvalidArgumentError, Option } from "commander";
+import { Command, Option } from "commander";
 import type { ActRatioArguments } from "./cli/actRatio.js";
+import type { BenchArguments } from "./cli/bench.js";
 import type { CheckpointArguments } from "./cli/checkpoint.js";
 import type { TrainArguments } from "./cli/lab.js";
 import type { NumStepsArguments } from "./cli/numSteps.js";
+import { collect, number, numbers, oneOf, seconds, seed, wholeNumber, wholeNumbers } from "./cli/parse.js";
 import type { RunArguments } from "./cli/run.js";
 import type { StudyArguments } from "./cli/study.js";
 import type { SweepArguments } from "./cli/sweep.js";
@@ -26,39 +28,6 @@ const program = new Command("wise-lab")
 
 const backendOption = () =>
   new Option("--backend <name>", "what computes; the best there is by default").choices(BACKENDS);
-
-const collect = (value: string, before: string[] = []) => [...before, value];
-
-function wholeNumber(text: string): number {
-  if (/^[1-9]\d*$/.test(text)) return Number(text);
-  throw new InvalidArgumentError("a whole number from 1 is expected.");
-}
-
-function wholeNumbers(text: string): number[] {
-  return text.split(",").map(wholeNumber);
-}
-
-function number(text: string): number {
-  const [value, ...more] = numbers(text);
-  if (value !== undefined && more.length === 0) return value;
-  throw new InvalidArgumentError("one number is expected.");
-}
-
-function numbers(text: string): number[] {
-  const values = text.split(",").map((part) => (part.trim() === "" ? Number.NaN : Number(part)));
-  if (values.every((value) => Number.isFinite(value) && value >= 0)) return values;
-  throw new InvalidArgumentError("numbers from 0 are expected, as 0.5,0.7.");
-}
-
-function seconds(text: string): number {
-  if (/^\d+(\.\d+)?$/.test(text)) return Number(text);
-  throw new InvalidArgumentError("a number of seconds from 0 is expected.");
-}
-
-function seed(text: string): number {
-  if (/^\d+$/.test(text)) return Number(text);
-  throw new InvalidArgumentError("a whole number from 0 is expected.");
-}
 
 /** Ends the process with the status of a command; one Ctrl-C stops the work, with what was finished kept. */
 function run(work: (signal: AbortSignal) => Promise<number>): Promise<void> {
@@ -320,6 +289,22 @@ program
   .option("--seed <number>", "of the weights", seed, 0)
   .action((options: CheckpointArguments) =>
     run(async (signal) => (await import("./cli/checkpoint.js")).checkpointCommand(options, signal)),
+  );
+
+program
+  .command("bench")
+  .description("seconds per edit and memory: the cut against the whole model at every step, here and in PyTorch")
+  .option("--only <shapes>", "of lab, 1b and 8b, as lab,1b", oneOf(["lab", "1b", "8b"] as const))
+  .option("--model-1b <folder>", "a checkpoint in the shapes of LLaMA-3.2-1B; a stand-in is made otherwise (2.5 GB)")
+  .option("--model-8b <folder>", "a checkpoint in the shapes of LLaMA-3-8B; a stand-in is made otherwise (16 GB)")
+  .option("--data <file>", "records, of which the first is edited; the project's own by default")
+  .option("--steps <number>", "steps of each edit", wholeNumber, 10)
+  .option("--rounds <number>", "edits of each kind that are measured, in turns", wholeNumber, 3)
+  .option("--save", "write the table that comes with the project (data/bench)")
+  .option("--json", "as data")
+  .addOption(backendOption())
+  .action((options: BenchArguments) =>
+    run(async (signal) => (await import("./cli/bench.js")).benchCommand(options, signal)),
   );
 
 program

@@ -11,7 +11,7 @@ const LAYERS = [
   ["model", "data"],
   ["edit"],
   ["eval"],
-  ["run", "parity", "train"],
+  ["run", "parity", "train", "bench"],
   ["explore"],
   ["report"],
   ["notebook"],

@@ -19,14 +19,13 @@ export interface ReplayRows {
 
 /** Everything of one edit that is the same at each of its steps. */
 export interface EditProblem {
-  model: LlamaModel;
   options: WiseOptions;
   /** R template rows, then the irrelevant prompt. */
   batch: CutBatch;
   /** o = W a for all rows, [(R + 1) T, D]. */
   main: tf.Tensor2D;
-  /** The template rows' stream after attention, [R T, D]. */
-  residual: tf.Tensor2D;
+  /** Logits at the spots, [n, V], from the value matrix's output for all rows, [(R + 1) T, D]; differentiable in it. */
+  logits(edited: tf.Tensor2D): tf.Tensor2D;
   /** Where the target tokens are predicted: one spot per target token. */
   spots: Spot[];
   /** One-hot target tokens, [n, V]. */
@@ -68,12 +67,14 @@ export function createProblem(
     targets: tf.oneHot(tf.tensor1d(targetIds, "int32"), model.config.vocabSize).toFloat() as tf.Tensor2D,
     weights: tf.tensor1d(shares),
   }));
+  const edge = { residual: made.residual, at: batch.at };
+  const templatesOf = (edited: tf.Tensor2D) => tf.slice(edited, [0, 0], made.residual.shape); // [R T, D]
   return {
-    model,
     options,
     batch,
     spots,
     ...made,
+    logits: (edited) => logitsAt(model, edge, templatesOf(edited), { layer: options.layer, spots }),
     dispose: () => {
       batch.dispose();
       tf.dispose(made);
@@ -118,14 +119,11 @@ export interface ReplayPair {
 }
 
 function lossTerms(problem: EditProblem, delta: tf.Tensor2D, replay: ReplayPair | null) {
-  const { model, options, batch, main } = problem;
+  const { options, batch, main } = problem;
   const R = batch.lengths.length - 1;
   const change = linear(batch.mlpIn, delta); // [(R + 1) T, D]
   const edited: tf.Tensor2D = tf.add(main, change);
-  const edge = { residual: problem.residual, at: batch.at };
-  const templates = tf.slice(edited, [0, 0], problem.residual.shape); // [R T, D]
-  const logits = logitsAt(model, edge, templates, { layer: options.layer, spots: problem.spots }); // [n, V]
-  const ft = targetLoss(logits, problem.targets, problem.weights);
+  const ft = targetLoss(problem.logits(edited), problem.targets, problem.weights);
 
   const activation = meanOverTokens(tokenDistances(main, change, options), batch.shares); // [R + 1]
   const inScope = tf.slice(activation, [0], [R]); // Delta(x_e) under each template

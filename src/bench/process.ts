@@ -1,0 +1,85 @@
+import { spawn, spawnSync } from "node:child_process";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import type { z } from "zod";
+import { LabFailure, throwIfAborted } from "../core/errors.js";
+import type { Question } from "./protocol.js";
+
+/** A contestant's process. It works only between a question and its answer. */
+export interface BenchProcess {
+  /** @throws {LabFailure} with what it wrote last, when it ends instead of answering; {Interrupted} */
+  ask<T>(question: Question, schema: z.ZodType<T>): Promise<T>;
+  /** Ends it. */
+  stop(): void;
+}
+
+const WORKER = fileURLToPath(new URL("../../dist/bench/worker.js", import.meta.url));
+const REFERENCE = fileURLToPath(new URL("../../scripts/bench-reference.py", import.meta.url));
+
+/** Starts a contestant on TensorFlow.js. */
+export function startWorker(name: string, signal?: AbortSignal): BenchProcess {
+  return startProcess({ name, command: process.execPath, args: [WORKER] }, signal);
+}
+
+/** Starts the reference in PyTorch. */
+export function startReference(name: string, signal?: AbortSignal): BenchProcess {
+  return startProcess({ name, command: python(), args: [REFERENCE] }, signal);
+}
+
+/** Why there is no reference on this machine; null where there is one. */
+export function referenceMissing(): string | null {
+  const found = spawnSync(python(), ["-c", FIND_PACKAGES]).status === 0;
+  return found ? null : "no Python with torch and transformers (python3, or the one that WISE_LAB_PYTHON names)";
+}
+
+/** Looks for the packages without loading them, which takes seconds. */
+const FIND_PACKAGES = `
+from importlib.util import find_spec
+raise SystemExit(not all(map(find_spec, ["torch", "transformers"])))`;
+
+function python(): string {
+  return process.env.WISE_LAB_PYTHON ?? "python3";
+}
+
+const LAST_CHARACTERS = 2000; // of what a failed process said
+
+/**
+ * The process has a group of its own, because a terminal's Ctrl-C goes to the whole group: it is ended by this one, by
+ * SIGKILL, and by itself when this one is gone and its stdin ends.
+ */
+function startProcess(
+  { name, command, args }: { name: string; command: string; args: string[] },
+  signal: AbortSignal | undefined,
+): BenchProcess {
+  const child = spawn(command, args, { detached: true, signal, killSignal: "SIGKILL" });
+  let said = "";
+  let ended: string | null = null;
+  let hear: (answer: string | null) => void = () => {};
+  const complain = (text: string) => {
+    said = (said + text).slice(-LAST_CHARACTERS);
+  };
+  child.stderr.setEncoding("utf8").on("data", complain);
+  child.stdin.on("error", () => {}); // it has ended, and "close" tells why
+  child.on("error", ({ message }) => complain(message));
+  createInterface({ input: child.stdout }).on("line", (line) => {
+    if (line.startsWith("{")) hear(line); // libraries may print other things
+  });
+  child.on("close", (status, killed) => {
+    ended = said.trim() || `ended by ${killed ?? `status ${status}`}`;
+    hear(null);
+  });
+
+  return {
+    async ask(question, schema) {
+      const answer = await new Promise<string | null>((resolve) => {
+        hear = resolve;
+        if (ended === null) child.stdin.write(`${JSON.stringify(question)}\n`);
+        else resolve(null);
+      });
+      throwIfAborted(signal, "the benchmark");
+      if (answer === null) throw new LabFailure(`${name} ended when it was asked to ${question.ask}: ${ended}`);
+      return schema.parse(JSON.parse(answer));
+    },
+    stop: () => void child.kill("SIGKILL"),
+  };
+}

@@ -1,0 +1,117 @@
+import type { Measured, ShapeResult } from "./bench.js";
+import type { Side } from "./shapes.js";
+
+/** A benchmark as it is saved. */
+export interface BenchReport {
+  /** YYYY-MM-DD. */
+  date: string;
+  command: string;
+  machine: BenchMachine;
+  /** Of weights and arithmetic. */
+  precision: "float32";
+  rounds: number;
+  shapes: ShapeResult[];
+  /** What was not measured, and why. */
+  skipped: string[];
+}
+
+export interface BenchMachine {
+  processor: string;
+  cores: number;
+  memoryBytes: number;
+  platform: string;
+  node: string;
+  wiseLab: string;
+}
+
+/** One side of one shape as a row of the table; seconds are medians over rounds. */
+export type BenchRow = Record<string, string | number | null>;
+
+const ROW_LETTERS: Readonly<Record<Side, string>> = {
+  whole: "(a) whole model at every step",
+  cut: "(b) cut",
+  reference: "(c) whole model at every step, PyTorch",
+};
+
+/** The table, one row per shape and side. */
+export function benchRows({ shapes }: Pick<BenchReport, "shapes">): BenchRow[] {
+  return shapes.flatMap((shape) => shape.sides.map((measured) => benchRow(shape, measured)));
+}
+
+function benchRow(shape: ShapeResult, measured: Measured): BenchRow {
+  const edit = median(measured.edit);
+  const frozen = measured.frozen === null ? null : median(measured.frozen);
+  const times = (side: Side) => {
+    const other = shape.sides.find((candidate) => candidate.side === side);
+    if (other === undefined || other === measured || !shape.alike) return null;
+    return `${shown(median(other.edit) / edit)} times`;
+  };
+  return {
+    model: shape.shape,
+    "what is run": ROW_LETTERS[measured.side],
+    "tokens of an edit": shape.tokens,
+    steps: shape.steps,
+    "s/edit": shown(edit),
+    "of it frozen part": frozen === null ? null : shown(frozen),
+    "s/step": shown((edit - (frozen ?? 0)) / shape.steps),
+    "s/scored record": shown(median(measured.score)),
+    "peak memory, GB": shown(measured.peakBytes / 1e9),
+    "edit faster than (a)": times("whole"),
+    "edit faster than (c)": times("reference"),
+  };
+}
+
+/** What stands under the table, one line each. */
+export function benchNotes(report: BenchReport): string[] {
+  const { shapes, machine } = report;
+  return [
+    `${report.date}, \`${report.command}\`, ${machine.processor}, ${machine.cores} cores, ${shown(machine.memoryBytes / 2 ** 30)} GiB, ${machine.platform}, Node ${machine.node}, wise-lab ${machine.wiseLab}, ${report.precision}.`,
+    ...runsOnNotes(shapes),
+    ...shapes.map(shapeNote),
+    ...shapes.flatMap(differenceNotes),
+    `Seconds are medians over ${report.rounds} rounds, in which the sides, each a process of its own, take turns. A step of (b) includes drawing the mask, the record's scores are of ${probesText(shapes)} before and after the edit.`,
+    ...report.skipped,
+    shapes.some(({ sides }) => sides.some(({ device }) => device === "gpu")) ? "GPU: used." : "GPU: not tried.",
+  ];
+}
+
+/** What computed, said once where all shapes agree. */
+function runsOnNotes(shapes: readonly ShapeResult[]): string[] {
+  return [...new Set(shapes.flatMap(({ sides }) => sides.map(({ runsOn }) => `${runsOn}.`)))];
+}
+
+function shapeNote(shape: ShapeResult): string {
+  const weights = shape.standIn
+    ? `random weights in the shapes of ${shape.model}, whose tokenizer makes a token of every byte: every fourth is kept, as many as the real one makes`
+    : shape.model;
+  const rows = `${shape.rows} rows, ${shape.tokens} tokens an edit`;
+  return `${shape.shape}: ${weights} (sha256 ${shape.modelSha256.slice(0, 12)}), edited at layer ${shape.layer} of ${shape.layers}; ${rows}.`;
+}
+
+function differenceNotes(shape: ShapeResult): string[] {
+  return shape.sides.flatMap(({ side, differences }) => {
+    if (differences === null) return [];
+    const { loss, matrix, activation, tokens, ofTokens, lossInTheEnd } = differences;
+    const [l, m, r, end] = [loss, matrix, activation, lossInTheEnd].map((value) => value.toExponential(1));
+    const found = `losses ${l}, matrix ${m}, routing activations ${r}, predicted tokens ${tokens} of ${ofTokens}`;
+    const verdict = shape.alike ? "" : " That is not the same computation: no times are compared.";
+    return [
+      `${shape.shape}, ${ROW_LETTERS[side].slice(0, 3)} against (b) after the first steps, largest relative difference: ${found}; losses to the last step ${end}.${verdict}`,
+    ];
+  });
+}
+
+function probesText(shapes: readonly ShapeResult[]): string {
+  return [...new Set(shapes.map(({ probes, probeTokens }) => `${probes} probes (${probeTokens} tokens)`))].join(" or ");
+}
+
+/** Three digits that count, without an exponent. */
+function shown(value: number): string {
+  return value >= 100 ? value.toFixed(0) : Number(value.toPrecision(3)).toString();
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = (sorted.length - 1) / 2;
+  return ((sorted[Math.floor(middle)] as number) + (sorted[Math.ceil(middle)] as number)) / 2;
+}

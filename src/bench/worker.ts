@@ -1,0 +1,67 @@
+import { readFileSync, writeFileSync } from "node:fs";
+import { createInterface } from "node:readline";
+import { loadModel } from "../model/model.js";
+import { selectBackend } from "../tensor/backend.js";
+import { openCut } from "./cut.js";
+import type { OpenCut, Opened, OpenedCut, OpenWhole, Question } from "./protocol.js";
+import { type Contestant, openWhole } from "./whole.js";
+
+/*
+ * The process of one contestant on TensorFlow.js. Ends when its stdin does. It has no signal handlers: one that ran
+ * inside a product of native TensorFlow would corrupt its memory.
+ */
+
+async function open(question: OpenCut | OpenWhole): Promise<{ contestant: Contestant; opened: Opened | OpenedCut }> {
+  const { options, side } = question;
+  const { detail, device } = await selectBackend(question.backend);
+  const runsOn = detail.split("; not ")[0] as string;
+  const residence = side === "cut" ? question.residence : "whole";
+  const model = await loadModel(question.model, { residence, editLayer: options.layer });
+  if (side === "whole") {
+    return { contestant: await openWhole(model, options, question), opened: { runsOn, device } };
+  }
+  const contestant = await openCut(model, options, question);
+  return { contestant, opened: { runsOn, device, modelSha256: model.sha256, rows: contestant.rows } };
+}
+
+async function answer(question: Exclude<Question, { ask: "open" }>, contestant: Contestant): Promise<object> {
+  switch (question.ask) {
+    case "edit":
+      return contestant.edit(question.steps);
+    case "score":
+      return contestant.score();
+    case "delta":
+      writeFileSync(question.file, await contestant.delta());
+      return {};
+    case "memory":
+      return { peakBytes: peakMemory() };
+  }
+}
+
+/** The most memory this process has had resident, in bytes. */
+function peakMemory(): number {
+  if (process.platform !== "linux") return process.resourceUsage().maxRSS * 1024;
+  // What getrusage says starts with the parent's peak; this is of the program alone.
+  const [, kilobytes] = /^VmHWM:\s*(\d+) kB$/m.exec(readFileSync("/proc/self/status", "utf8")) as RegExpExecArray;
+  return Number(kilobytes) * 1024;
+}
+
+async function serve(): Promise<void> {
+  let contestant: Contestant | undefined;
+  for await (const line of createInterface({ input: process.stdin })) {
+    const question = JSON.parse(line) as Question;
+    if (question.ask === "open") {
+      const made = await open(question);
+      contestant = made.contestant;
+      say(made.opened);
+    } else if (contestant !== undefined) {
+      say(await answer(question, contestant));
+    }
+  }
+}
+
+function say(reply: object): void {
+  process.stdout.write(`${JSON.stringify(reply)}\n`);
+}
+
+await serve();

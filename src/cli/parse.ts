@@ -1,0 +1,47 @@
+import { InvalidArgumentError } from "commander";
+
+/* Words of the command line as values. Each refuses what it cannot read, with what is expected. */
+
+/** Values of an option that may be repeated. */
+export const collect = (value: string, before: string[] = []) => [...before, value];
+
+export function wholeNumber(text: string): number {
+  if (/^[1-9]\d*$/.test(text)) return Number(text);
+  throw new InvalidArgumentError("a whole number from 1 is expected.");
+}
+
+export function wholeNumbers(text: string): number[] {
+  return text.split(",").map(wholeNumber);
+}
+
+export function number(text: string): number {
+  const [value, ...more] = numbers(text);
+  if (value !== undefined && more.length === 0) return value;
+  throw new InvalidArgumentError("one number is expected.");
+}
+
+export function numbers(text: string): number[] {
+  const values = text.split(",").map((part) => (part.trim() === "" ? Number.NaN : Number(part)));
+  if (values.every((value) => Number.isFinite(value) && value >= 0)) return values;
+  throw new InvalidArgumentError("numbers from 0 are expected, as 0.5,0.7.");
+}
+
+export function seconds(text: string): number {
+  if (/^\d+(\.\d+)?$/.test(text)) return Number(text);
+  throw new InvalidArgumentError("a number of seconds from 0 is expected.");
+}
+
+export function seed(text: string): number {
+  if (/^\d+$/.test(text)) return Number(text);
+  throw new InvalidArgumentError("a whole number from 0 is expected.");
+}
+
+/** A list of names out of those that are known. */
+export function oneOf<Name extends string>(known: readonly Name[]): (text: string) => Name[] {
+  return (text) =>
+    text.split(",").map((part) => {
+      const name = known.find((candidate) => candidate === part);
+      if (name !== undefined) return name;
+      throw new InvalidArgumentError(`names out of ${known.join(", ")} are expected.`);
+    });
+}
