@@ -1,6 +1,6 @@
-import { readFile, statfs } from "node:fs/promises";
+import { readdir, readFile, stat, statfs } from "node:fs/promises";
 import { freemem, platform, totalmem } from "node:os";
-import { dirname, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 
 /** A number of bytes there is, and what sets it. */
 export interface Amount {
@@ -120,6 +120,19 @@ export async function freeDisk(folder: string): Promise<Amount> {
     if ((code !== "ENOENT" && code !== "ENOTDIR") || dirname(place) === place) throw error;
     return freeDisk(dirname(place));
   }
+}
+
+/** Bytes of the files in a folder, not of folders in it; 0 where it does not exist. */
+export async function folderBytes(folder: string): Promise<number> {
+  const names = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return [];
+    throw error;
+  });
+  const sizes = names.map(async (name) => {
+    const found = await stat(join(folder, name)).catch(() => null); // another process may take files away
+    return found?.isFile() ? found.size : 0;
+  });
+  return (await Promise.all(sizes)).reduce((a, b) => a + b, 0);
 }
 
 /** The text of a file that some systems have; null where this one has not. */

@@ -55,6 +55,18 @@ export interface EditSession {
   dispose(): void;
 }
 
+/** Numbers of float32 arrays of the value matrix' size, [D, M]: tensors and plain arrays alike. */
+export interface MatrixCount {
+  /** Those that the edits keep. */
+  kept: number;
+  /** Those beside them while the model runs for a step of an edit. */
+  stepping: number;
+  /** Those that an overlay holds beside them while the model runs under it. */
+  reading: number;
+  /** The most there are beside the kept ones while the model does not run: edits are moved, merged or saved. */
+  working: number;
+}
+
 /** A method with its options resolved: ready to be run, and described for the protocol. */
 export interface PreparedMethod {
   name: string;
@@ -65,6 +77,8 @@ export interface PreparedMethod {
   style: PromptStyle;
   /** Options that were accepted but have no effect here, each with its reason. */
   ignored: string[];
+  /** What edits take in memory, at most, up to `block` of them without a rollback. */
+  matrices(block: number): MatrixCount;
   start(setting: EditSetting): EditSession;
   /** Continues from a file that `save` wrote. @throws {RefusedInput} when it belongs to another model or method */
   restore(path: string, setting: EditSetting): Promise<{ session: EditSession; edits: number }>;

@@ -1,0 +1,195 @@
+import { RefusedInput } from "../core/errors.js";
+import { type Amount, folderBytes, freeDisk, giga, processMemory } from "../core/memory.js";
+import type { Residence } from "../model/model.js";
+import type { BackendReport } from "../tensor/backend.js";
+import { HEAP_BUDGET } from "../tensor/wasm-heap.js";
+import { type MemoryPlan, type Part, type PlanInput, planMemory } from "./memory-plan.js";
+
+/** What this process may take. */
+export interface Machine {
+  memory: Amount;
+  /** For tensors, where the backend has a limit of its own. */
+  tensors: Amount | null;
+  /** Disk that the cache may take, what it holds counted in; null for a run without a cache. */
+  disk: Amount | null;
+}
+
+/** Asks the machine. @param cacheFolder need not exist yet; null for a run without a cache */
+export async function readMachine(backend: Pick<BackendReport, "name">, cacheFolder: string | null): Promise<Machine> {
+  return {
+    memory: await processMemory(),
+    tensors: backend.name === "wasm" ? { bytes: HEAP_BUDGET, setBy: "the heap of WebAssembly" } : null,
+    disk: cacheFolder === null ? null : await cacheRoom(cacheFolder),
+  };
+}
+
+async function cacheRoom(folder: string): Promise<Amount> {
+  const free = await freeDisk(folder);
+  const held = await folderBytes(folder);
+  return held === 0
+    ? free
+    : { bytes: free.bytes + held, setBy: `${free.setBy}, and ${giga(held)} that the cache holds` };
+}
+
+/** Part of the memory there is that a plan may take where nobody insists: others come and go. */
+const COMFORTABLE = 0.8;
+
+/** "whole" where that leaves room in memory, else "streamed". */
+export function chooseWeights(input: Omit<PlanInput, "weights">, { memory, tensors }: Machine): Residence {
+  const whole = planMemory({ ...input, weights: "whole" });
+  const fits = whole.memory <= COMFORTABLE * memory.bytes && (tensors === null || whole.tensors <= tensors.bytes);
+  return fits ? "whole" : "streamed";
+}
+
+/**
+ * @throws {RefusedInput} when a plan does not fit, with the bytes of every part, what there is and what sets it, and as
+ *   hint the settings that would fit
+ */
+export function requireFits(plan: MemoryPlan, machine: Machine): void {
+  requireMemory(plan, machine);
+  requireDisk(plan, machine);
+}
+
+function requireMemory(plan: MemoryPlan, machine: Machine): void {
+  const lack = lackOf(plan, machine);
+  if (lack === null) return;
+  const parts = [...plan.always, ...plan.crowded.parts].map((part) => `\n  ${partLine(part)}`);
+  throw new RefusedInput(
+    `this run does not fit into memory: while in its ${plan.crowded.name}, it holds${parts.join("")}`,
+    {
+      where: `memory plan, ${settingsOf(plan.input)}`,
+      found: `${giga(lack.needed)} of ${lack.what}`,
+      expected: `at most ${giga(lack.there.bytes)}: ${lack.there.setBy}`,
+      hint: whatFits(plan, machine),
+    },
+  );
+}
+
+function lackOf(
+  plan: MemoryPlan,
+  { memory, tensors }: Machine,
+): { needed: number; what: "memory" | "tensors"; there: Amount } | null {
+  if (plan.memory > memory.bytes) return { needed: plan.memory, what: "memory", there: memory };
+  if (tensors !== null && plan.tensors > tensors.bytes)
+    return { needed: plan.tensors, what: "tensors", there: tensors };
+  return null;
+}
+
+/** One setting that takes less, as the user would give it. */
+interface Saving {
+  name(input: PlanInput): string;
+  /** Smaller and smaller forms of a plan under this setting, the last the smallest. */
+  forms(input: PlanInput): PlanInput[];
+}
+
+const savings: Saving[] = [
+  {
+    name: () => "--weights streamed",
+    forms: (input) => (input.weights === "streamed" ? [] : [{ ...input, weights: "streamed" }]),
+  },
+  {
+    name: () => "--precision bf16",
+    forms: (input) => (input.precision === "bf16" ? [] : [{ ...input, precision: "bf16" }]),
+  },
+  {
+    name: ({ work }) => `--T ${work.block}`,
+    forms: (input) => {
+      const forms: PlanInput[] = [];
+      for (let block = Math.floor(input.work.block / 2); block >= 1; block = Math.floor(block / 2)) {
+        forms.push({ ...input, work: { ...input.work, block } });
+      }
+      return forms;
+    },
+  },
+  {
+    name: () => "--backend tensorflow (npm run native)",
+    forms: (input) =>
+      input.backend.name === "tensorflow" ? [] : [{ ...input, backend: { name: "tensorflow", device: "cpu" } }],
+  },
+];
+
+/** The settings that would fit, as few at a time as will do, each with what the run then takes. */
+function whatFits({ input, memory }: MemoryPlan, machine: Machine): string {
+  let least = { memory, flags: "" };
+  for (let count = 1; count <= savings.length; count++) {
+    const fitting: string[] = [];
+    for (const chosen of subsets(savings, count)) {
+      const smaller = underAll(chosen, input, machine);
+      if (smaller === null) continue;
+      const flags = chosen.map((saving) => saving.name(smaller.input)).join(" ");
+      if (smaller.memory < least.memory) least = { memory: smaller.memory, flags };
+      if (fits(smaller, machine)) fitting.push(`${flags} (${giga(smaller.memory)})`);
+    }
+    if (fitting.length > 0) return fitting.join(", or ");
+  }
+  return `a machine with more memory: none of this fits, ${giga(least.memory)} are needed at least${least.flags && `, with ${least.flags}`}`;
+}
+
+/** A plan under several settings: the first form that fits, else the smallest; null where one of them saves nothing. */
+function underAll(chosen: readonly Saving[], input: PlanInput, machine: Machine): MemoryPlan | null {
+  let plans = [planMemory(input)];
+  for (const { forms } of chosen) {
+    const smallest = plans.at(-1) as MemoryPlan;
+    plans = forms(smallest.input).map(planMemory);
+    const saved = plans.at(-1);
+    if (saved === undefined || (saved.memory >= smallest.memory && saved.tensors >= smallest.tensors)) return null;
+  }
+  return plans.find((plan) => fits(plan, machine)) ?? (plans.at(-1) as MemoryPlan);
+}
+
+function fits(plan: MemoryPlan, machine: Machine): boolean {
+  const tensors = plan.input.backend.name === "wasm" ? machine.tensors : null; // another backend has no heap of its own
+  return lackOf(plan, { ...machine, tensors }) === null;
+}
+
+function subsets<T>(items: readonly T[], count: number): T[][] {
+  if (count === 0) return [[]];
+  return items.flatMap((item, i) => subsets(items.slice(i + 1), count - 1).map((rest) => [item, ...rest]));
+}
+
+function requireDisk({ disk, input }: MemoryPlan, { disk: free }: Machine): void {
+  if (free === null || disk.kept + disk.streams <= free.bytes) return;
+  const room = Math.floor((free.bytes - disk.streams) / 1e9);
+  throw new RefusedInput("the cache of this run does not fit on the disk", {
+    where: `memory plan, ${settingsOf(input)}`,
+    found: `${giga(disk.kept)} for results of the frozen part, ${giga(disk.streams)} for a pass on its way`,
+    expected: `at most ${giga(free.bytes)}: ${free.setBy}`,
+    hint: [...(room >= 1 ? [`--cache-size ${room}GB`] : []), "--cache FOLDER on another disk"].join(", or "),
+  });
+}
+
+/** The plan in a few lines, for the user to read before the run starts. */
+export function renderPlan(plan: MemoryPlan, { memory, tensors, disk }: Machine): string {
+  const rows = [{ name: "always", parts: plan.always }, ...plan.phases].map(({ name, parts }): [string, string] => [
+    name,
+    `${total(parts)}  ${parts.map((part) => `${part.name} ${giga(part.bytes)}`).join(", ")}`,
+  ]);
+  rows.push(["at most", `${giga(plan.memory)}  in memory, of ${giga(memory.bytes)}: ${memory.setBy}`]);
+  if (tensors !== null) {
+    rows.push(["", `${giga(plan.tensors)}  of it in tensors, of ${giga(tensors.bytes)}: ${tensors.setBy}`]);
+  }
+  if (plan.input.backend.device === "gpu") {
+    rows.push(["", `${giga(plan.tensors)}  on the graphics card, not checked: TensorFlow.js does not tell its size`]);
+  }
+  if (disk !== null) rows.push(["on disk", diskLine(plan, disk)]);
+  const width = Math.max(...rows.map(([name]) => name.length));
+  const lines = rows.map(([name, text]) => `  ${name.padEnd(width)}  ${text}`);
+  return [`memory plan, ${settingsOf(plan.input)}:`, ...lines].join("\n");
+}
+
+function diskLine({ disk }: MemoryPlan, free: Amount): string {
+  const dropped = disk.kept < disk.cuts ? ` of ${giga(disk.cuts)}, the rest computed again when needed` : "";
+  return `${giga(disk.kept + disk.streams)}  results of the frozen part ${giga(disk.kept)}${dropped}, a pass on its way ${giga(disk.streams)}, of ${giga(free.bytes)}: ${free.setBy}`;
+}
+
+function settingsOf({ weights, precision, backend, work }: PlanInput): string {
+  return `weights ${weights}, ${precision}, T = ${work.block}, ${backend.name} on ${backend.device.toUpperCase()}`;
+}
+
+function partLine({ name, bytes, why }: Part): string {
+  return `${giga(bytes).padStart(8)}  ${name}: ${why}`;
+}
+
+function total(parts: readonly Part[]): string {
+  return giga(parts.reduce((sum, { bytes }) => sum + bytes, 0));
+}

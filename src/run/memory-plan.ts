@@ -1,0 +1,242 @@
+import type { MatrixCount } from "../edit/contract.js";
+import type { LlamaConfig } from "../model/config.js";
+import type { Residence } from "../model/model.js";
+import { HEAD_SHARD_BYTES, type WeightPrecision } from "../model/weights.js";
+import type { BackendReport } from "../tensor/backend.js";
+import { CACHED_STORE_BYTES, PASS_BYTES } from "./frozen-part.js";
+import { frozenNumbers, headWeights, layerWeights, scoreNumbers, stepNumbers, valueWeights } from "./memory-parts.js";
+import type { Workload } from "./workload.js";
+
+/** Everything that decides what a run holds. */
+export interface PlanInput {
+  config: LlamaConfig;
+  /** The layer whose value matrix is edited. */
+  layer: number;
+  weights: Residence;
+  precision: WeightPrecision;
+  backend: Pick<BackendReport, "name" | "device">;
+  work: Workload;
+  /** What the method's edits take; see `PreparedMethod.matrices`. */
+  matrices(block: number): MatrixCount;
+  /** Bytes that the cache of cuts on disk may take; null for a run without one. */
+  cacheBytes: number | null;
+}
+
+/** Something that is held, in bytes. A tensor lies in the backend's memory, an array in the process' own. */
+export interface Part {
+  name: string;
+  bytes: number;
+  held: "tensor" | "array";
+  why: string;
+}
+
+/** Work that is done at a time of its own, and what it holds beside what always stays. */
+export interface Phase {
+  name: string;
+  parts: Part[];
+}
+
+/** What a run will hold at most. */
+export interface MemoryPlan {
+  input: PlanInput;
+  always: Part[];
+  phases: Phase[];
+  /** The phase that takes most. */
+  crowded: Phase;
+  /** Memory of this machine, tensors on the graphics card not counted. */
+  memory: number;
+  /** Tensors, wherever they are. */
+  tensors: number;
+  /** Cuts that the whole run leaves, what the cache keeps of them, and the streams of a pass. */
+  disk: { cuts: number; kept: number; streams: number };
+}
+
+/** Node, its libraries and code, and arrays that wait to be collected: resident before a model of any size is (measured). */
+const PROGRAM_BYTES = { tensorflow: 500e6, wasm: 300e6, cpu: 250e6 };
+
+/** Bytes of cuts that a store holds in memory where there is no cache on disk (model/cut-store.ts). */
+const STORE_BYTES = 1024 ** 3;
+
+/** Adds up what a run will hold. Pure; an upper bound, within about half of what was measured. */
+export function planMemory(input: PlanInput): MemoryPlan {
+  const always = alwaysHeld(input);
+  const phases = [frozenPhase(input), stepPhase(input), matrixPhase(input), scorePhase(input)];
+  const bytes = (phase: Phase, held?: Part["held"]) =>
+    [...always, ...phase.parts]
+      .filter((part) => held === undefined || part.held === held)
+      .reduce((sum, part) => sum + part.bytes, 0);
+  const inMemory = input.backend.device === "gpu" ? ("array" as const) : undefined;
+  const crowded = phases.reduce((a, b) => (bytes(b, inMemory) > bytes(a, inMemory) ? b : a));
+  return {
+    input,
+    always,
+    phases,
+    crowded,
+    memory: bytes(crowded, inMemory),
+    tensors: Math.max(...phases.map((phase) => bytes(phase, "tensor"))),
+    disk: diskOf(input),
+  };
+}
+
+function alwaysHeld(input: PlanInput): Part[] {
+  const { config, weights, precision, backend, work, layer } = input;
+  const after = config.layers - 1 - layer;
+  const layers = weights === "whole" ? config.layers - 1 : after; // beside the edited one
+  const size = precision === "bf16" ? 2 : 4;
+  const rest = weights === "whole" ? layerWeights(config) - valueWeights(config) : 0; // of the edited layer
+  const parts: Part[] = [
+    { name: "program", bytes: PROGRAM_BYTES[backend.name], held: "array", why: `Node with ${backend.name}` },
+    {
+      name: "value matrix",
+      bytes: 4 * valueWeights(config),
+      held: "tensor",
+      why: `layer ${layer}, float32`,
+    },
+    {
+      name: weights === "whole" ? "other layers" : "later layers",
+      bytes: size * (layers * layerWeights(config) + rest),
+      held: heldAs(input),
+      why: `${layers} of ${config.layers}, ${precision}`,
+    },
+    {
+      name: "output head",
+      bytes: size * headWeights(config),
+      held: heldAs(input),
+      why: `${config.vocabSize} rows, ${precision}`,
+    },
+    {
+      name: "edits",
+      bytes: matrixBytes(input, input.matrices(work.block).kept),
+      held: "tensor",
+      why: `${input.matrices(work.block).kept} value matrices for ${work.block} ${work.block === 1 ? "edit" : "edits"}`,
+    },
+    {
+      name: "results of the frozen part",
+      bytes: Math.min(input.cacheBytes === null ? STORE_BYTES : CACHED_STORE_BYTES, cutBytes(input)),
+      held: "array",
+      why: `of ${work.frozen.tokens} tokens; the least recently used are dropped`,
+    },
+  ];
+  // XNNPACK packs a right operand once and keeps it as long as the tensor lives (tensor/wasm-kernels.ts).
+  if (backend.name === "wasm" && precision === "float32") {
+    const bytes = 4 * (after * layerWeights(config) + headWeights(config));
+    parts.push({ name: "packed copies", bytes, held: "tensor", why: "that wasm keeps for gradients" });
+  }
+  return parts.filter(({ bytes }) => bytes > 0);
+}
+
+function frozenPhase(input: PlanInput): Phase {
+  const { config, weights, work } = input;
+  const { hiddenSize: D, intermediateSize: M } = config;
+  const together = passTokens(input);
+  const parts: Part[] = [
+    {
+      name: "one layer over a batch",
+      bytes: 4 * frozenNumbers(config, work.frozen),
+      held: "tensor",
+      why: `${work.frozen.batch} tokens at once`,
+    },
+    { name: "streams of a pass", bytes: 4 * D * together, held: "tensor", why: `${together} tokens` },
+    // As they are read back, and cut into sequences.
+    { name: "results of a batch", bytes: 2 * 4 * (D + M) * work.frozen.batch, held: "array", why: "read back" },
+    ...unpacked(input),
+  ];
+  if (weights === "streamed") {
+    const bytes = 4 * layerWeights(config);
+    parts.unshift(
+      { name: "a layer being read", bytes, held: "tensor", why: "one at a time, float32" },
+      { name: "arrays it is read into", bytes, held: "array", why: "until they are collected" },
+    );
+  }
+  return { name: "frozen pass", parts };
+}
+
+function stepPhase(input: PlanInput): Phase {
+  const { config, layer, work } = input;
+  const { stepping } = input.matrices(work.block);
+  return {
+    name: "step of an edit",
+    parts: [
+      { name: "matrices of an edit", bytes: matrixBytes(input, stepping), held: "tensor", why: `${stepping} at once` },
+      {
+        name: "activations and gradients",
+        bytes: 4 * stepNumbers(config, layer, work.edit),
+        held: "tensor",
+        why: `${work.edit.sequences} sequences of up to ${work.edit.longest} tokens, ${work.edit.targets} targets`,
+      },
+      ...unpacked(input),
+    ],
+  };
+}
+
+function matrixPhase(input: PlanInput): Phase {
+  const { working } = input.matrices(input.work.block);
+  const bytes = matrixBytes(input, working);
+  return {
+    name: "moving and merging",
+    parts: [{ name: "matrices of an edit", bytes, held: "tensor", why: `${working} at once` }],
+  };
+}
+
+function scorePhase(input: PlanInput): Phase {
+  const { config, work } = input;
+  const { kept, reading } = input.matrices(work.block);
+  return {
+    name: "scoring",
+    parts: [
+      {
+        name: "matrices read",
+        bytes: matrixBytes(input, reading),
+        held: "tensor" as const,
+        why: `${reading} beside the edits`,
+      },
+      {
+        name: "a batch of probes",
+        bytes: 4 * scoreNumbers(config, work.score, kept + reading),
+        held: "tensor" as const,
+        why: `${work.score.padded} tokens, ${work.score.answers} of answers`,
+      },
+      ...unpacked(input),
+    ].filter(({ bytes }) => bytes > 0),
+  };
+}
+
+/** The largest matrix of weights, where a product makes copies of it. */
+function unpacked({ config, backend, precision }: PlanInput): Part[] {
+  const { hiddenSize: D, intermediateSize: M, vocabSize: V } = config;
+  const largest = 4 * D * Math.max(M, Math.min(V, HEAD_SHARD_BYTES / (4 * D)));
+  const parts: Part[] = [];
+  if (precision === "bf16")
+    parts.push({ name: "a matrix unpacked", bytes: largest, held: "tensor", why: "bf16 to float32" });
+  if (backend.name === "wasm") {
+    parts.push({ name: "a matrix turned", bytes: 2 * largest, held: "tensor", why: "transposed and packed by wasm" });
+  }
+  return parts;
+}
+
+/** The cuts of every sequence, what the cache keeps of them, and the streams that a killed pass goes on from. */
+function diskOf(input: PlanInput): MemoryPlan["disk"] {
+  const { config, cacheBytes } = input;
+  if (cacheBytes === null) return { cuts: 0, kept: 0, streams: 0 };
+  const cuts = cutBytes(input);
+  return { cuts, kept: Math.min(cuts, cacheBytes), streams: 4 * config.hiddenSize * passTokens(input) };
+}
+
+/** Tokens, padding included, that go through the frozen layers in one pass. */
+function passTokens({ config, work, cacheBytes }: PlanInput): number {
+  const ahead = cacheBytes === null ? 0 : PASS_BYTES / (4 * config.hiddenSize);
+  return Math.ceil(Math.min(work.frozen.pass + ahead, work.frozen.padded));
+}
+
+function cutBytes({ config, work }: PlanInput): number {
+  return 4 * (config.hiddenSize + config.intermediateSize) * work.frozen.tokens;
+}
+
+function matrixBytes({ config }: PlanInput, count: number): number {
+  return 4 * valueWeights(config) * count;
+}
+
+/** TensorFlow has bf16 tensors; elsewhere the bits stay outside the backend (tensor/bf16.ts). */
+function heldAs({ precision, backend }: PlanInput): Part["held"] {
+  return precision === "bf16" && backend.name !== "tensorflow" ? "array" : "tensor";
+}

@@ -1,0 +1,106 @@
+import { type EditRows, editRows, sequencesOfRows } from "../edit/rows.js";
+import { encodeProbe, SCORE_BATCH_TOKENS } from "../eval/score.js";
+import { batchesOf, frozenBatches } from "../model/frozen.js";
+import type { ForcedSequence } from "../model/prompt.js";
+import { blocksOf } from "./blocks.js";
+import { probesOf, type RunPlan, requestOf } from "./plan.js";
+import { RECORDS_TOGETHER } from "./runner.js";
+
+/** The sizes of a run that decide how much memory it takes, each the largest of the run. In tokens unless said. */
+export interface Workload {
+  records: number;
+  /** Edits of one block. */
+  block: number;
+  /** One edit: its sequences, the last of them the irrelevant prompt, each padded to the longest. */
+  edit: { sequences: number; longest: number; targets: number; targetsOfOne: number };
+  /** One batch of scoring, padding included, and the tokens of its answers. */
+  score: { padded: number; longest: number; answers: number; sequences: number; answersOfOne: number };
+  /** The frozen part: one batch, what goes through the layers together, and all of it, padding included; `tokens` without. */
+  frozen: { batch: number; longest: number; pass: number; padded: number; tokens: number };
+}
+
+/** What `measureWork` reads of a run; of the model, which need not be loaded, only its tokenizer. */
+export type WorkSource = Pick<RunPlan, "dataset" | "irrelevant" | "T" | "templates"> & {
+  method: Pick<RunPlan["method"], "style">;
+  model: Pick<RunPlan["model"], "tokenizer">;
+};
+
+/**
+ * Tokenizes everything that a run will need, for its sizes alone.
+ * @throws {RefusedInput} for a text that cannot be used
+ */
+export function measureWork(source: WorkSource): Workload {
+  const { records } = source.dataset;
+  const { templates, method, model } = source;
+  const edits = records.map((record) =>
+    editRows(model.tokenizer, requestOf(record, source.irrelevant), { templates, style: method.style }),
+  );
+  const probes = records.map((record) => probesOf(record).map((probe) => encodeProbe(model, probe, method.style)));
+  const groups = Array.from({ length: Math.ceil(records.length / RECORDS_TOGETHER) }, (_, i) => {
+    const [start, end] = [i * RECORDS_TOGETHER, (i + 1) * RECORDS_TOGETHER];
+    return { edits: edits.slice(start, end), probes: probes.slice(start, end).flat() };
+  });
+  return {
+    records: records.length,
+    block: largest(blocksOf(records.length, source.T).map(({ start, end }) => end - start)),
+    edit: workOfEdits(edits),
+    score: workOfScores(groups.map((group) => group.probes)),
+    frozen: workOfFrozen(
+      groups.flatMap((group) => [group.edits.flatMap(sequencesOfRows), group.probes.map(({ ids }) => ids)]),
+    ),
+  };
+}
+
+function workOfEdits(edits: readonly EditRows[]): Workload["edit"] {
+  const targets = edits.map(({ templates }) => templates.map(({ ids, promptTokens }) => ids.length - promptTokens));
+  return {
+    sequences: largest(edits.map((rows) => sequencesOfRows(rows).length)),
+    longest: largest(edits.flatMap(sequencesOfRows).map((ids) => ids.length)),
+    targets: largest(targets.map(sum)),
+    targetsOfOne: largest(targets.flat()),
+  };
+}
+
+function workOfScores(groups: readonly (readonly ForcedSequence[])[]): Workload["score"] {
+  const batches = groups.flatMap((group) =>
+    [
+      ...batchesOf(
+        group.map(({ ids }) => ids),
+        SCORE_BATCH_TOKENS,
+      ),
+    ].map(([start, end]) => group.slice(start, end)),
+  );
+  const answers = batches.map((batch) => batch.map(({ ids, promptTokens }) => ids.length - promptTokens));
+  return {
+    padded: largest(batches.map((batch) => paddedTokens(batch.map(({ ids }) => ids)))),
+    longest: largest(batches.flat().map(({ ids }) => ids.length)),
+    answers: largest(answers.map(sum)),
+    sequences: largest(batches.map((batch) => batch.length)),
+    answersOfOne: largest(answers.flat()),
+  };
+}
+
+function workOfFrozen(groups: readonly (readonly number[][])[]): Workload["frozen"] {
+  const batches = groups.map(frozenBatches);
+  const padded = batches.map((own) => own.map(paddedTokens));
+  const lengths = groups.flat().map((ids) => ids.length);
+  return {
+    batch: largest(padded.flat()),
+    longest: largest(lengths),
+    pass: largest(padded.map(sum)),
+    padded: sum(padded.flat()),
+    tokens: sum(lengths),
+  };
+}
+
+function paddedTokens(sequences: readonly { readonly length: number }[]): number {
+  return sequences.length * largest(sequences.map(({ length }) => length));
+}
+
+function largest(numbers: readonly number[]): number {
+  return numbers.reduce((a, b) => Math.max(a, b), 0);
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((a, b) => a + b, 0);
+}
