@@ -2,6 +2,7 @@ import { arch, availableParallelism, cpus, platform } from "node:os";
 import { z } from "zod";
 import { readJsonFile } from "../core/files.js";
 import type { BackendReport } from "../tensor/backend.js";
+import { mathText } from "../tensor/native-math.js";
 import { tf } from "../tensor/tf.js";
 import { projectFile } from "./inputs.js";
 
@@ -10,7 +11,7 @@ export interface Environment {
   wiseLab: string;
   node: string;
   tensorflowJs: string;
-  /** What computed: name, version, device and number of threads. */
+  /** What computed: name, version, device, number of threads, and what was set of the ways to make products. */
   backend: string;
   platform: string;
   processor: string;
@@ -39,7 +40,7 @@ export async function environmentOf(backend: BackendReport): Promise<Environment
     wiseLab: version,
     node: process.version,
     tensorflowJs: tf.version.tfjs,
-    backend: `${backend.name} ${backend.version} ${backend.device}, ${threads}`,
+    backend: `${backend.name} ${backend.version} ${backend.device}, ${threads}${mathText(backend)}`,
     platform: `${platform()} ${arch()}`,
     processor: `${cpus()[0]?.model.trim() || "unknown"}, ${availableParallelism()} cores`,
   };

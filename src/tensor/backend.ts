@@ -5,13 +5,22 @@ import util from "node:util";
 import type { BackendWasm } from "@tensorflow/tfjs-backend-wasm";
 import { nearest, RefusedInput } from "../core/errors.js";
 import { BACKENDS, type BackendName } from "./names.js";
+import {
+  mathText,
+  type NativeMath,
+  type NativeMathOptions,
+  nativeMath,
+  PLAIN_MATH,
+  requireFastMath,
+  setNativeMath,
+} from "./native-math.js";
 import { tf } from "./tf.js";
 import { mendWasm } from "./wasm-kernels.js";
 
 export { BACKENDS, type BackendName } from "./names.js";
 
 /** What computes, as it is shown to the user and recorded with results. */
-export interface BackendReport {
+export interface BackendReport extends NativeMath {
   name: BackendName;
   /** Of libtensorflow for `tensorflow`, of TensorFlow.js for the others. */
   version: string;
@@ -27,23 +36,28 @@ const backends = {
   tensorflow: { title: "native TensorFlow", start: startTensorflow, remedy: "npm run native" },
   wasm: { title: "TensorFlow.js on WebAssembly", start: startWasm, remedy: "npm install" },
   cpu: { title: "TensorFlow.js in plain JavaScript", start: startCpu, remedy: "npm install" },
-} satisfies Record<BackendName, { title: string; start: () => Promise<Started>; remedy: string }>;
+} satisfies Record<
+  BackendName,
+  { title: string; start: (options: NativeMathOptions) => Promise<Started>; remedy: string }
+>;
 
 /**
  * Chooses what computes: the one asked for, else the one named by WISE_LAB_BACKEND, else the first of
- * tensorflow, wasm, cpu that starts. Asking again is free, and asking for another switches.
+ * tensorflow, wasm, cpu that starts. Asking again is free, and asking for another switches. Fast math asks for tensorflow.
  *
  * @throws {RefusedInput} when the one asked for is unknown or does not start here; it names the command that brings it.
+ *   When fast math is asked of another backend, or after TensorFlow was loaded without it.
  */
-export async function selectBackend(requested?: BackendName): Promise<BackendReport> {
+export async function selectBackend(requested?: BackendName, options: NativeMathOptions = {}): Promise<BackendReport> {
   tf.enableProdMode(); // no advice on stdout to install tfjs-node; nothing but such lines depends on it
   const wish = requested ?? (process.env.WISE_LAB_BACKEND || undefined);
-  if (wish !== undefined) return startRequested(wish, requested ? "--backend" : "WISE_LAB_BACKEND");
+  if (wish !== undefined) return startRequested(wish, { where: requested ? "--backend" : "WISE_LAB_BACKEND", options });
+  if (options.fastMath) return startRequested("tensorflow", { where: "--fast-math", options });
 
   const steppedDown: string[] = [];
   for (const name of BACKENDS) {
     try {
-      return await start(name, steppedDown);
+      return await start(name, { steppedDown, options });
     } catch (error) {
       steppedDown.push(`${name}: ${firstLine(error)}, try ${backends[name].remedy}`);
     }
@@ -56,7 +70,10 @@ export async function selectBackend(requested?: BackendName): Promise<BackendRep
   });
 }
 
-async function startRequested(wish: string, where: string): Promise<BackendReport> {
+async function startRequested(
+  wish: string,
+  { where, options }: { where: string; options: NativeMathOptions },
+): Promise<BackendReport> {
   const name = BACKENDS.find((known) => known === wish);
   if (!name) {
     const meant = nearest(wish, BACKENDS);
@@ -66,8 +83,9 @@ async function startRequested(wish: string, where: string): Promise<BackendRepor
       expected: `one of ${BACKENDS.join(", ")}`,
     });
   }
+  if (options.fastMath) requireFastMath(name);
   try {
-    return await start(name, []);
+    return await start(name, { steppedDown: [], options });
   } catch (error) {
     throw new RefusedInput(`the backend ${name} does not start here`, {
       where,
@@ -79,10 +97,14 @@ async function startRequested(wish: string, where: string): Promise<BackendRepor
   }
 }
 
-async function start(name: BackendName, steppedDown: readonly string[]): Promise<BackendReport> {
-  const started = await backends[name].start();
+async function start(
+  name: BackendName,
+  { steppedDown, options }: { steppedDown: readonly string[]; options: NativeMathOptions },
+): Promise<BackendReport> {
+  const started = await backends[name].start(options);
   const threads = `${started.threads} thread${started.threads === 1 ? "" : "s"}`;
-  const chosen = `${name}: ${backends[name].title} ${started.version}, ${started.device.toUpperCase()}, ${threads}`;
+  const { version, device } = started;
+  const chosen = `${name}: ${backends[name].title} ${version}, ${device.toUpperCase()}, ${threads}${mathText(started)}`;
   return { name, ...started, detail: [chosen, ...steppedDown].join("; not ") };
 }
 
@@ -92,15 +114,16 @@ interface NativeBackend {
   isUsingGpuDevice: boolean;
 }
 
-async function startTensorflow(): Promise<Started> {
+async function startTensorflow(options: NativeMathOptions): Promise<Started> {
   process.env.TF_CPP_MIN_LOG_LEVEL ??= "2"; // errors only; read when the library loads
+  setNativeMath(options);
   restoreLegacyUtil();
   loadNativeBinding();
   await use("tensorflow");
   const { binding, isUsingGpuDevice } = tf.backend() as unknown as NativeBackend;
   const device = isUsingGpuDevice ? "gpu" : "cpu";
   const threads = Number(process.env.TF_NUM_INTRAOP_THREADS) || availableParallelism(); // as TensorFlow chooses them
-  return { version: binding.TF_Version, device, threads };
+  return { version: binding.TF_Version, device, threads, ...nativeMath() };
 }
 
 /** Loading registers the backend with the one TensorFlow.js. */
@@ -129,12 +152,12 @@ async function startWasm(): Promise<Started> {
   }
   await use("wasm");
   mendWasm(tf.backend() as BackendWasm);
-  return { version: tf.version_core, device: "cpu", threads: 1 };
+  return { version: tf.version_core, device: "cpu", threads: 1, ...PLAIN_MATH };
 }
 
 async function startCpu(): Promise<Started> {
   await use("cpu");
-  return { version: tf.version_core, device: "cpu", threads: 1 };
+  return { version: tf.version_core, device: "cpu", threads: 1, ...PLAIN_MATH };
 }
 
 async function use(name: BackendName): Promise<void> {

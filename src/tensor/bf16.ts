@@ -97,7 +97,7 @@ const TF_BFLOAT16 = 14; // in TensorFlow's C API; the binding does not name it
 
 /**
  * TensorFlow has bf16 tensors, TensorFlow.js has none: this one is known to the binding alone, which gives it to Cast.
- * Shifting packed int32 pairs into place with LeftShift, BitwiseAnd and Bitcast takes 17 times as long (measured).
+ * Shifting packed int32 pairs into place with LeftShift, BitwiseAnd and Bitcast takes 4 to 17 times as long (measured).
  */
 function storeNative(bits: Uint16Array, shape: [number, number]): Store {
   const backend = tf.backend() as unknown as NativeBackend;

@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { RefusedInput } from "../../src/core/errors.js";
-import { BACKENDS, type BackendName, selectBackend } from "../../src/tensor/backend.js";
+import { BACKENDS, type BackendName, type BackendReport, selectBackend } from "../../src/tensor/backend.js";
 import { measureMatmul } from "../../src/tensor/gflops.js";
 import { tf } from "../../src/tensor/tf.js";
 import { available, requires } from "../support/requires.js";
@@ -62,6 +62,28 @@ describe("selectBackend", () => {
     expect({ stdout, stderr, status }).toEqual({ stdout: "", stderr: "", status: 0 });
   });
 
+  it.each(["wasm", "cpu"] as const)("refuses fast math on %s, before it starts", async (name) => {
+    await selectBackend(name === "cpu" ? "wasm" : "cpu");
+    const standing = tf.getBackend();
+    const refused = selectBackend(name, { fastMath: true });
+    await expect(refused).rejects.toThrow(RefusedInput);
+    await expect(refused).rejects.toThrow(/only native TensorFlow has fast math/);
+    await expect(refused).rejects.toMatchObject({ where: "--fast-math", found: `the backend ${name}` });
+    vi.stubEnv("WISE_LAB_BACKEND", name);
+    await expect(selectBackend(undefined, { fastMath: true })).rejects.toThrow(/only native TensorFlow/);
+    expect(tf.getBackend()).toBe(standing);
+  });
+
+  it("says of wasm and cpu that TensorFlow's settings are not theirs", async () => {
+    vi.stubEnv("TF_ENABLE_ONEDNN_OPTS", "1");
+    vi.stubEnv("ONEDNN_DEFAULT_FPMATH_MODE", "BF16");
+    for (const name of ["wasm", "cpu"] as const) {
+      const report = await selectBackend(name);
+      expect(report).toMatchObject({ fastMath: false, oneDnn: "default" });
+      expect(report.detail).not.toMatch(/oneDNN|fast math/);
+    }
+  });
+
   it("leaves TensorFlow.js usable before anything is chosen", () => {
     expect(runBuilt("console.log(tf.scalar(2).add(1).dataSync()[0])")).toMatchObject({ stdout: "3\n", status: 0 });
   });
@@ -73,9 +95,76 @@ describe("selectBackend", () => {
   });
 });
 
+describe.runIf(requires("native"))("products of native TensorFlow", () => {
+  const unset = { TF_ENABLE_ONEDNN_OPTS: undefined, ONEDNN_DEFAULT_FPMATH_MODE: undefined };
+
+  /** What a fresh process reports, and what oneDNN says of the products that it made there. */
+  function reported(options: string, environment: NodeJS.ProcessEnv = {}) {
+    const script = `
+      const report = await selectBackend("tensorflow", ${options});
+      tf.ones([64, 64]).matMul(tf.ones([64, 64])).dataSync();
+      console.log(JSON.stringify(report));`;
+    const { stdout, stderr } = runBuilt(script, { ...unset, ...environment, ONEDNN_VERBOSE: "1" });
+    const lines = stdout.split("\n");
+    const [report] = lines.filter((line) => line.startsWith("{"));
+    if (report === undefined) throw new Error(stderr);
+    const products = lines.filter((line) => /exec,cpu,matmul/.test(line));
+    return { ...(JSON.parse(report) as BackendReport), products };
+  }
+
+  it("are left to TensorFlow by default, and the line says nothing of them", () => {
+    const report = reported("{}");
+    expect(report).toMatchObject({ fastMath: false, oneDnn: "default" });
+    expect(report.detail).not.toMatch(/oneDNN|fast math/);
+  });
+
+  it("are oneDNN's where they are large, in float32", () => {
+    const report = reported("{ largeProducts: true }");
+    expect(report).toMatchObject({ fastMath: false, oneDnn: "on", detail: expect.stringMatching(/, oneDNN on$/) });
+    expect(report.products).toHaveLength(1);
+    expect(report.products[0]).not.toContain("fpmath");
+  });
+
+  it("are what the user's own environment says before largeProducts", () => {
+    const report = reported("{ largeProducts: true }", { TF_ENABLE_ONEDNN_OPTS: "0" });
+    expect(report).toMatchObject({ oneDnn: "off", products: [], detail: expect.stringMatching(/, oneDNN off$/) });
+  });
+
+  it("may be of bf16 numbers with fast math, which reaches oneDNN and is reported", () => {
+    const report = reported("{ fastMath: true }", { TF_ENABLE_ONEDNN_OPTS: "0" });
+    expect(report).toMatchObject({
+      fastMath: true,
+      oneDnn: "on",
+      detail: expect.stringMatching(/, oneDNN on, fast math$/),
+    });
+    expect(report.products).toEqual([expect.stringContaining("attr-fpmath:bf16")]);
+  });
+
+  it.each([
+    ["DNNL_DEFAULT_FPMATH_MODE", "any", true],
+    ["ONEDNN_DEFAULT_FPMATH_MODE", "STRICT", false],
+  ])("are reported as oneDNN takes %s=%s of the user's own", (name, value, fastMath) => {
+    const report = reported("{}", { [name]: value, TF_ENABLE_ONEDNN_OPTS: "true" });
+    expect(report).toMatchObject({ fastMath, oneDnn: "on" });
+    expect(report.products[0]?.includes("fpmath")).toBe(fastMath);
+  });
+
+  it("cannot become fast once TensorFlow is loaded", () => {
+    const { stdout } = runBuilt(`
+      await selectBackend("tensorflow");
+      await selectBackend("tensorflow", { fastMath: true }).catch((error) => console.log(error.name, error.message));
+      console.log((await selectBackend("tensorflow", { largeProducts: true })).oneDnn);`);
+    expect(stdout).toMatch(/RefusedInput TensorFlow was loaded without fast math/);
+    expect(stdout).toMatch(/^default$/m);
+  });
+});
+
 /** Runs a script against the compiled code in a process of its own, where nothing has been loaded yet. */
-function runBuilt(script: string) {
+function runBuilt(script: string, environment: NodeJS.ProcessEnv = {}) {
   const built = (name: string) => JSON.stringify(join(repository, "dist/tensor", name));
   const imports = `import { selectBackend } from ${built("backend.js")}; import { tf } from ${built("tf.js")};`;
-  return spawnSync(process.execPath, ["--input-type=module", "-e", imports + script], { encoding: "utf8" });
+  return spawnSync(process.execPath, ["--input-type=module", "-e", imports + script], {
+    encoding: "utf8",
+    env: { ...process.env, ...environment },
+  });
 }

@@ -1,0 +1,80 @@
+import { RefusedInput } from "../core/errors.js";
+import type { BackendName } from "./names.js";
+import { tf } from "./tf.js";
+
+/*
+ * How native TensorFlow makes products is told by variables of the environment that its library reads when it loads. They
+ * are also where it stands afterwards, so that what a user sets himself is seen and recorded like what is asked for here.
+ */
+
+/** What is asked of native TensorFlow before its library loads; later it cannot be changed. */
+export interface NativeMathOptions {
+  /**
+   * Lets oneDNN make float32 products of numbers rounded to bf16, which is faster on processors that can (AMX, AVX-512
+   * BF16), gives other numbers there, and changes nothing elsewhere. Only on `tensorflow`.
+   */
+  fastMath?: boolean;
+  /**
+   * Takes oneDNN's kernels unless TF_ENABLE_ONEDNN_OPTS says otherwise. Without AVX-512 TensorFlow leaves them off, though
+   * large products are several times faster with them. They keep all memory that they once took.
+   */
+  largeProducts?: boolean;
+}
+
+/** What native TensorFlow makes products with. */
+export interface NativeMath {
+  fastMath: boolean;
+  /** oneDNN's kernels: "default" is TensorFlow's own choice by the processor. */
+  oneDnn: "on" | "off" | "default";
+}
+
+/** What holds where TensorFlow's library does not compute. */
+export const PLAIN_MATH: NativeMath = { fastMath: false, oneDnn: "default" };
+
+/** To be called before the library loads; does nothing once it is. */
+export function setNativeMath({ fastMath, largeProducts }: NativeMathOptions): void {
+  if (nativeIsLoaded()) return;
+  if (fastMath && !nativeMath().fastMath) process.env.ONEDNN_DEFAULT_FPMATH_MODE = "BF16";
+  if (fastMath) process.env.TF_ENABLE_ONEDNN_OPTS = "1";
+  else if (largeProducts) process.env.TF_ENABLE_ONEDNN_OPTS ??= "1";
+}
+
+/** As the environment has it. */
+export function nativeMath(): NativeMath {
+  // Every mode but "strict" allows less than float32; any case is read, and DNNL_ is the older name.
+  const mode = process.env.ONEDNN_DEFAULT_FPMATH_MODE ?? process.env.DNNL_DEFAULT_FPMATH_MODE ?? "";
+  const kernels = process.env.TF_ENABLE_ONEDNN_OPTS ?? "";
+  return {
+    fastMath: /^(bf16|f16|tf32|any)$/i.test(mode),
+    oneDnn: /^(1|true)$/i.test(kernels) ? "on" : /^(0|false)$/i.test(kernels) ? "off" : "default",
+  };
+}
+
+/** What was not left to TensorFlow, as it goes on after the threads: ", oneDNN on, fast math", or "". */
+export function mathText({ oneDnn, fastMath }: NativeMath): string {
+  return (oneDnn === "default" ? "" : `, oneDNN ${oneDnn}`) + (fastMath ? ", fast math" : "");
+}
+
+/** @throws {RefusedInput} when a backend was asked for that has no fast math, or TensorFlow was loaded without it */
+export function requireFastMath(backend: BackendName): void {
+  if (backend !== "tensorflow") {
+    throw new RefusedInput("only native TensorFlow has fast math", {
+      where: "--fast-math",
+      found: `the backend ${backend}`,
+      expected: "the backend tensorflow",
+      hint: "--backend tensorflow",
+    });
+  }
+  if (nativeIsLoaded() && !nativeMath().fastMath) {
+    throw new RefusedInput("TensorFlow was loaded without fast math", {
+      where: "--fast-math",
+      found: "TensorFlow in this process, computing in float32",
+      expected: "fast math from the start: it is read when the library loads",
+      hint: "start again, or restart the notebook's kernel, and ask for fast math first",
+    });
+  }
+}
+
+function nativeIsLoaded(): boolean {
+  return tf.findBackend("tensorflow") != null;
+}
