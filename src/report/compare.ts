@@ -71,7 +71,7 @@ const MAY_BE_UNKNOWN: readonly string[] = ["chatTemplate"];
  * Sets a published row beside a run of one's own. They are comparable when model, method, record file (by sha256),
  * number of records, T, time of scoring, token rule, locality rule, and whatever the publication states of template and
  * options, agree. A score is inside when its printed value, as far as rounding goes, lies in the 95% bootstrap interval
- * over the run's records. Seed and backend are not compared: the interval is there for them.
+ * over the run's records. Seed, backend and precision are not compared: the interval is there for them.
  */
 export function compareWithPublished(
   row: PublishedRow,

@@ -79,7 +79,7 @@ export function caption(runs: readonly ScoredRun[]): string {
     every(templateText),
     `${every((p) => p.method)} on ${every((p) => `${p.model} (sha256 ${p.modelSha256.slice(0, 8)})`)}`,
     `seed ${every((p) => p.seed)}`,
-    `computed with ${every((p) => p.backend)}`,
+    `computed with ${every((p) => (p.precision === "float32" ? p.backend : `${p.backend}, ${p.precision}`))}`,
     "[95% bootstrap interval over records]",
   ];
   const methods = [...new Set(runs.map((run) => run.protocol.method))];

@@ -7,6 +7,7 @@ import { sha256File, sha256Json } from "../core/hash.js";
 import type { EditTrace } from "../edit/trace.js";
 import { hashRun } from "../run/folder.js";
 import type { Lab } from "../run/lab.js";
+import { precisionOf } from "../run/plan.js";
 import type { RunSummary } from "../run/summary.js";
 import type { ScoredRun } from "../run/types.js";
 import type { Figure } from "./figure.js";
@@ -79,6 +80,7 @@ function editSource({ trace, lab: { model, method, backend } }: NonNullable<Figu
     modelSha256: model.sha256,
     seed: method.seed,
     backend: `${backend.name} ${backend.version} ${backend.device}`,
+    precision: precisionOf(model, backend),
     sha256: sha256Json(steps),
   };
 }

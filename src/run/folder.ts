@@ -35,11 +35,13 @@ export const RERUN_FILES = ["edits", "scores", "steps", "tokens"] as const;
 type RerunFile = (typeof RERUN_FILES)[number];
 export type LineFile = RerunFile | "timings";
 
-/** A protocol in a file that this project wrote. */
-export const protocolSchema = z.custom<Protocol>(
-  (value) => typeof value === "object" && value !== null && "T" in value,
-  "the protocol of a run",
-);
+/** A protocol in a file that this project wrote. Before precisions had names, all was float32. */
+export const protocolSchema = z
+  .custom<Omit<Protocol, "precision"> & Partial<Pick<Protocol, "precision">>>(
+    (value) => typeof value === "object" && value !== null && "T" in value,
+    "the protocol of a run",
+  )
+  .transform((protocol): Protocol => ({ ...protocol, precision: protocol.precision ?? "float32" }));
 
 const configSchema = z.object({
   format: z.literal(FORMAT),

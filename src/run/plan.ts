@@ -24,9 +24,9 @@ export interface RunPlan {
   frozen: FrozenPart;
 }
 
-/** What decides a run's protocol: its plan, and of the model only its name and sha256, which need no loaded weights. */
+/** What decides a run's protocol: its plan, and of the model only what needs no loaded weights. */
 export type ProtocolSource = Omit<RunPlan, "model" | "templates" | "frozen"> & {
-  model: Pick<LlamaModel, "name" | "sha256">;
+  model: Pick<LlamaModel, "name" | "sha256" | "precision">;
 };
 
 /** What every number of the run stands under. */
@@ -49,7 +49,14 @@ export function protocolOf(plan: ProtocolSource): Protocol {
     modelSha256: plan.model.sha256,
     seed: plan.method.seed,
     backend: `${plan.backend.name} ${plan.backend.version} ${plan.backend.device}`,
+    precision: precisionOf(plan.model, plan.backend),
   };
+}
+
+/** What numbers are made of; see `Protocol.precision`. */
+export function precisionOf(model: Pick<LlamaModel, "precision">, backend: Pick<BackendReport, "fastMath">): string {
+  const weights = model.precision === "bf16" ? "bf16 weights" : "float32";
+  return backend.fastMath ? `${weights}, bf16 products` : weights;
 }
 
 /** The edit of a record. */

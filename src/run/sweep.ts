@@ -159,7 +159,7 @@ async function identify(folder: string) {
   const checkpoint = await openCheckpoint(folder);
   try {
     const { name, config } = checkpoint;
-    return { config, model: { name, sha256: await checkpoint.sha256() } };
+    return { config, model: { name, sha256: await checkpoint.sha256(), precision: "float32" as const } };
   } finally {
     await checkpoint.close();
   }

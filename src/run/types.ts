@@ -28,6 +28,11 @@ export interface Protocol {
   modelSha256: string;
   seed: number;
   backend: string;
+  /**
+   * What numbers are made of: "float32", or "bf16 weights" (rounded to bf16 where the model's files hold more); with
+   * ", bf16 products" where the backend's fast math was on.
+   */
+  precision: string;
 }
 
 /** The scores of a record as they would be had its edit been given `steps` steps and no more. */

@@ -23,6 +23,7 @@ export const sampleProtocol: Protocol = {
   modelSha256: "1".repeat(64),
   seed: 7,
   backend: "cpu",
+  precision: "float32",
 };
 
 /** An invented run: quality falls as more edits share a block. */

@@ -129,6 +129,7 @@ describe("summaryFrame", () => {
     ["modelSha256", { modelSha256: "f".repeat(64) }],
     ["seed", { seed: 8 }],
     ["backend", { backend: "wasm" }],
+    ["precision", { precision: "bf16 weights" }],
     ["options.act_ratio", { options: { ...run.protocol.options, act_ratio: 0.88 } }],
     ["options.merge_alg", { options: { ...run.protocol.options, merge_alg: "ties" } }],
   ])("refuses runs that differ in %s, and names it", (field, difference) => {

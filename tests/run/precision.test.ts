@@ -1,0 +1,60 @@
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { caption } from "../../src/report/protocols.js";
+import { readRun } from "../../src/run/folder.js";
+import { openLab } from "../../src/run/lab.js";
+import { precisionOf } from "../../src/run/plan.js";
+import { readStudy } from "../../src/run/study.js";
+import { refusal, temporaryFolder } from "../model/support.js";
+import { sampleRun } from "../report/sample.js";
+import { openQuickLab, QUICK, TINY_MODEL, TINY_RECORDS } from "./support.js";
+
+test.each([
+  ["float32", false, "float32"],
+  ["bf16", false, "bf16 weights"],
+  ["float32", true, "float32, bf16 products"],
+  ["bf16", true, "bf16 weights, bf16 products"],
+] as const)("weights %s with fast math %s are %s", (precision, fastMath, text) => {
+  expect(precisionOf({ precision }, { fastMath })).toBe(text);
+});
+
+test("a run records its precision, and does not go on in another", async () => {
+  const request = { data: TINY_RECORDS, T: 1, limit: 1, out: join(await temporaryFolder(), "run") };
+  const lab = await openLab({ model: TINY_MODEL, hparams: { set: QUICK }, precision: "bf16" });
+  const { protocol } = await lab.run(request);
+  lab.close();
+  expect(protocol.precision).toBe("bf16 weights");
+  const other = await openQuickLab();
+  const error = await refusal(() => other.run(request));
+  other.close();
+  expect(error).toMatchObject({ found: 'precision: "float32"', expected: 'precision: "bf16 weights"' });
+});
+
+test("a run from before there were precisions is of float32, and goes on as such", async () => {
+  const out = join(await temporaryFolder(), "run");
+  const lab = await openQuickLab();
+  const made = await lab.run({ T: 1, limit: 2, out });
+  const file = join(out, "run.json");
+  const text = await readFile(file, "utf8");
+  const older = text.replace(/,\s*"precision":\s*"float32"/, "");
+  expect(older).not.toBe(text);
+  await writeFile(file, older);
+
+  expect((await readRun(out)).protocol).toEqual(made.protocol);
+  expect((await lab.run({ T: 1, limit: 2, out })).scores).toEqual(made.scores);
+  lab.close();
+  expect(await readFile(file, "utf8")).toBe(older);
+});
+
+test("the study that comes with the project is of float32", async () => {
+  const study = await readStudy();
+  expect(new Set(study.map(({ protocol }) => protocol.precision))).toEqual(new Set(["float32"]));
+  expect(caption(study)).not.toContain("float32");
+});
+
+test("a caption names any other precision", () => {
+  const packed = sampleRun({ precision: "bf16 weights" });
+  expect(caption([packed])).toContain("computed with cpu, bf16 weights;");
+  expect(caption([sampleRun(), packed])).toContain("computed with cpu or cpu, bf16 weights;");
+});
