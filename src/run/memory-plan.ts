@@ -54,6 +54,9 @@ export interface MemoryPlan {
 /** Node, its libraries and code, and arrays that wait to be collected: resident before a model of any size is (measured). */
 const PROGRAM_BYTES = { tensorflow: 500e6, wasm: 300e6, cpu: 250e6 };
 
+/** On wasm a clone is a copy, and what a gradient needs is kept as clones: so many times as much as elsewhere (measured). */
+const WASM_COPIES = 1.4;
+
 /** Bytes of cuts that a store holds in memory where there is no cache on disk (model/cut-store.ts). */
 const STORE_BYTES = 1024 ** 3;
 
@@ -117,11 +120,9 @@ function alwaysHeld(input: PlanInput): Part[] {
       why: `of ${work.frozen.tokens} tokens; the least recently used are dropped`,
     },
   ];
-  // XNNPACK packs a right operand once and keeps it as long as the tensor lives (tensor/wasm-kernels.ts).
-  if (backend.name === "wasm" && precision === "float32") {
-    const bytes = 4 * (after * layerWeights(config) + headWeights(config));
-    parts.push({ name: "packed copies", bytes, held: "tensor", why: "that wasm keeps for gradients" });
-  }
+  // They go when the next ones are made: by then the largest matrix and a shard of the head may stand beside each other.
+  const waiting = 4 * valueWeights(config) + Math.min(HEAD_SHARD_BYTES, 4 * headWeights(config));
+  parts.push({ name: "arrays read from files", bytes: waiting, held: "array", why: "until they are collected" });
   return parts.filter(({ bytes }) => bytes > 0);
 }
 
@@ -143,24 +144,27 @@ function frozenPhase(input: PlanInput): Phase {
   ];
   if (weights === "streamed") {
     const bytes = 4 * layerWeights(config);
-    parts.unshift(
-      { name: "a layer being read", bytes, held: "tensor", why: "one at a time, float32" },
-      { name: "arrays it is read into", bytes, held: "array", why: "until they are collected" },
-    );
+    parts.unshift({ name: "a layer being read", bytes, held: "tensor", why: "one at a time, float32" });
   }
   return { name: "frozen pass", parts };
 }
 
 function stepPhase(input: PlanInput): Phase {
-  const { config, layer, work } = input;
+  const { config, layer, backend, precision, work } = input;
   const { stepping } = input.matrices(work.block);
+  const parts: Part[] = [];
+  if (backend.name === "wasm" && precision === "float32") {
+    const weights = (config.layers - 1 - layer) * layerWeights(config) + headWeights(config);
+    parts.push({ name: "copies of weights", bytes: 2 * 4 * weights, held: "tensor", why: "for the gradient, by wasm" });
+  }
   return {
     name: "step of an edit",
     parts: [
+      ...parts,
       { name: "matrices of an edit", bytes: matrixBytes(input, stepping), held: "tensor", why: `${stepping} at once` },
       {
         name: "activations and gradients",
-        bytes: 4 * stepNumbers(config, layer, work.edit),
+        bytes: 4 * stepNumbers(config, layer, work.edit) * (backend.name === "wasm" ? WASM_COPIES : 1),
         held: "tensor",
         why: `${work.edit.sequences} sequences of up to ${work.edit.longest} tokens, ${work.edit.targets} targets`,
       },
@@ -179,8 +183,9 @@ function matrixPhase(input: PlanInput): Phase {
 }
 
 function scorePhase(input: PlanInput): Phase {
-  const { config, work } = input;
-  const { kept, reading } = input.matrices(work.block);
+  const { config, work, backend } = input;
+  const { kept, reading: own } = input.matrices(work.block);
+  const reading = backend.name === "wasm" ? own + kept : own; // an overlay holds clones of what is kept
   return {
     name: "scoring",
     parts: [
@@ -192,7 +197,7 @@ function scorePhase(input: PlanInput): Phase {
       },
       {
         name: "a batch of probes",
-        bytes: 4 * scoreNumbers(config, work.score, kept + reading),
+        bytes: 4 * scoreNumbers(config, work.score, kept + own),
         held: "tensor" as const,
         why: `${work.score.padded} tokens, ${work.score.answers} of answers`,
       },
