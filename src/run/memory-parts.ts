@@ -52,12 +52,22 @@ export function stepNumbers(config: LlamaConfig, layer: number, edit: Workload["
   return value + between + (after > 0 ? last : 0) + 11 * edit.targets * config.vocabSize;
 }
 
-/** One batch of scoring under a number of memories. */
-export function scoreNumbers(config: LlamaConfig, score: Workload["score"], memories: number): number {
+/** One batch of scoring, under each of a number of memories in turn. */
+export function scoreNumbers(
+  config: LlamaConfig,
+  layer: number,
+  { score, memories }: { score: Workload["score"]; memories: number },
+): number {
   const { D, M, Q, KV, H } = widths(config);
   const { padded, longest, answers } = score;
+  const after = config.layers - 1 - layer;
   const asked = score.sequences * score.answersOfOne;
   const last = padded * (3 * D + 5 * KV) + asked * (5 * M + 5 * D + 5 * Q + 4 * H * longest);
-  const running = Math.max(layerNumbers(config, padded, longest), last, 2 * answers * config.vocabSize);
-  return padded * (M + (6 + memories) * D) + running;
+  const running = Math.max(
+    7 * padded * D, // routing distances
+    after > 1 ? layerNumbers(config, padded, longest) : 0,
+    after > 0 ? last : 0,
+    2 * answers * config.vocabSize,
+  );
+  return padded * (M + (5.5 + memories) * D) + running; // inputs and outputs of the value matrix
 }

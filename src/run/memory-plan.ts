@@ -183,7 +183,7 @@ function matrixPhase(input: PlanInput): Phase {
 }
 
 function scorePhase(input: PlanInput): Phase {
-  const { config, work, backend } = input;
+  const { config, layer, work, backend } = input;
   const { kept, reading: own } = input.matrices(work.block);
   const reading = backend.name === "wasm" ? own + kept : own; // an overlay holds clones of what is kept
   return {
@@ -197,7 +197,7 @@ function scorePhase(input: PlanInput): Phase {
       },
       {
         name: "a batch of probes",
-        bytes: 4 * scoreNumbers(config, work.score, kept + own),
+        bytes: 4 * scoreNumbers(config, layer, { score: work.score, memories: kept + own }),
         held: "tensor" as const,
         why: `${work.score.padded} tokens, ${work.score.answers} of answers`,
       },

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, it, onTestFinished } from "vitest";
+import { afterAll, beforeAll, expect, it } from "vitest";
 import { createRng } from "../../../src/core/rng.js";
 import type { EditSession } from "../../../src/edit/contract.js";
 import { wiseMatrices } from "../../../src/edit/wise/matrices.js";
@@ -6,8 +6,8 @@ import type { WiseOptions } from "../../../src/edit/wise/options.js";
 import { startWise } from "../../../src/edit/wise/wise.js";
 import { type LlamaModel, loadModel } from "../../../src/model/model.js";
 import { selectBackend } from "../../../src/tensor/backend.js";
-import { tf } from "../../../src/tensor/tf.js";
 import { TINY_MODEL } from "../../run/support.js";
+import { countBuffers } from "../../support/buffers.js";
 import { facts, settingOf, tinyOptions } from "../support.js";
 
 let model: LlamaModel;
@@ -17,38 +17,11 @@ beforeAll(async () => {
 });
 afterAll(() => model.dispose());
 
-/** Counts buffers of tensors as large as a value matrix: those alive now, and the most since it was asked last. */
+/** Counts tensors as large as a value matrix. */
 function countMatrices() {
-  const { hiddenSize, intermediateSize } = model.config;
-  const engine = tf.engine() as unknown as {
-    state: { tensorInfo: WeakMap<object, unknown> };
-    trackTensor(tensor: tf.Tensor, backend: unknown): void;
-    removeDataId(dataId: object, backend: unknown): void;
-  };
-  const { trackTensor, removeDataId } = engine;
-  const alive = new Set<object>();
-  let most = 0;
-  engine.trackTensor = (tensor, backend) => {
-    const isNew = !engine.state.tensorInfo.has(tensor.dataId);
-    if (isNew && tensor.size === hiddenSize * intermediateSize) alive.add(tensor.dataId);
-    most = Math.max(most, alive.size);
-    trackTensor.call(engine, tensor, backend);
-  };
-  engine.removeDataId = (dataId, backend) => {
-    alive.delete(dataId);
-    removeDataId.call(engine, dataId, backend);
-  };
-  onTestFinished(() => {
-    Object.assign(engine, { trackTensor, removeDataId });
-  });
-  return {
-    now: () => alive.size,
-    most() {
-      const found = most;
-      most = alive.size;
-      return found;
-    },
-  };
+  const size = model.config.hiddenSize * model.config.intermediateSize;
+  const { now, most } = countBuffers((tensor) => tensor.size === size);
+  return { now: () => now() / (4 * size), most: () => most() / (4 * size) };
 }
 
 interface Measured {

@@ -1,0 +1,240 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { beforeAll, describe, expect, it, onTestFinished } from "vitest";
+import { RefusedInput } from "../../src/core/errors.js";
+import { loadIrrelevant, loadRecords } from "../../src/data/load.js";
+import { foreseenTemplates } from "../../src/edit/templates.js";
+import { wiseMatrices } from "../../src/edit/wise/matrices.js";
+import { parseLlamaConfig } from "../../src/model/config.js";
+import { standInFor } from "../../src/model/stand-in/known.js";
+import { loadTokenizer } from "../../src/model/tokenizer.js";
+import { chooseWeights, type Machine, readMachine, renderPlan, requireFits } from "../../src/run/memory-fit.js";
+import { type MemoryPlan, type PlanInput, planMemory } from "../../src/run/memory-plan.js";
+import { measureWork, type Workload } from "../../src/run/workload.js";
+import { repository } from "../support/shared.js";
+
+const llama8b = parseLlamaConfig(standInFor("llama-3-8b", {}).config, "llama-3-8b");
+const lab = join(repository, "data/lab-llama");
+
+/** About what LLaMA-3's own tokenizer makes of a zsRE record. */
+const work: Workload = {
+  records: 1000,
+  block: 1,
+  edit: { sequences: 12, longest: 40, targets: 55, targetsOfOne: 5 },
+  score: { padded: 1600, longest: 50, answers: 120, sequences: 32, answersOfOne: 8 },
+  frozen: { batch: 4080, longest: 50, pass: 4800, padded: 700_000, tokens: 600_000 },
+};
+
+const input: PlanInput = {
+  config: llama8b,
+  layer: 29,
+  weights: "streamed",
+  precision: "float32",
+  backend: { name: "tensorflow", device: "cpu" },
+  work,
+  matrices: (block) => wiseMatrices({ saveFreq: 500, mergeFreq: 1000, retrieve: true, mergeAlg: "ties" }, block),
+  cacheBytes: 20e9,
+};
+
+const machine = (gigabytes: number, more: Partial<Machine> = {}): Machine => ({
+  memory: { bytes: gigabytes * 1e9, setBy: "free memory of the machine" },
+  tensors: null,
+  disk: { bytes: 100e9, setBy: "free space of the disk at /" },
+  ...more,
+});
+
+const part = (plan: MemoryPlan, name: string) =>
+  [...plan.always, ...plan.phases.flatMap(({ parts }) => parts)].find((found) => found.name === name)?.bytes ?? 0;
+
+function refusal(work: () => void): RefusedInput {
+  try {
+    work();
+  } catch (error) {
+    if (error instanceof RefusedInput) return error;
+    throw error;
+  }
+  throw new Error("it fits");
+}
+
+describe("the plan of LLaMA-3-8B", () => {
+  it("streamed: holds the value matrix, two layers and the head, within the 10 GB of this project's goal", () => {
+    const plan = planMemory(input);
+    expect(part(plan, "value matrix")).toBe(4 * 4096 * 14336);
+    expect(part(plan, "later layers")).toBe(2 * 4 * (2 * 4096 * 5120 + 3 * 4096 * 14336 + 2 * 4096));
+    expect(part(plan, "output head")).toBe(4 * 4096 * 128257);
+    expect(part(plan, "edits")).toBe(4 * 4096 * 14336);
+    expect(plan.memory).toBeGreaterThan(6e9);
+    expect(plan.memory).toBeLessThan(10e9);
+    expect(plan.tensors).toBeLessThan(plan.memory);
+  });
+
+  it("whole: holds all but the embedding", () => {
+    const plan = planMemory({ ...input, weights: "whole", cacheBytes: null });
+    const weights = part(plan, "value matrix") + part(plan, "other layers") + part(plan, "output head");
+    expect(weights).toBe(4 * (8_030_261_248 - 4096 * 128256)); // the model's published size, without its embedding
+    expect(part(plan, "a layer being read")).toBe(0);
+    expect(plan.disk).toEqual({ cuts: 0, kept: 0, streams: 0 });
+  });
+
+  it("bf16: holds half of all but the value matrix, and one matrix unpacked", () => {
+    const [float32, bf16] = [planMemory(input), planMemory({ ...input, precision: "bf16" })];
+    expect(part(bf16, "later layers")).toBe(part(float32, "later layers") / 2);
+    expect(part(bf16, "value matrix")).toBe(part(float32, "value matrix"));
+    expect(part(bf16, "a matrix unpacked")).toBe(256 * 1024 ** 2);
+    expect(bf16.memory).toBeLessThan(float32.memory);
+  });
+
+  it("grows with the shards that a block leaves, and with what merging them takes", () => {
+    const block = (size: number) => planMemory({ ...input, work: { ...work, block: size } });
+    expect(block(499).memory).toBe(block(1).memory);
+    expect(part(block(500), "edits")).toBe(2 * part(block(1), "edits"));
+    expect(block(1000).phases[2]?.parts[0]?.bytes).toBeGreaterThan(2 * part(block(500), "edits"));
+    expect(block(5000).memory).toBeGreaterThan(block(1000).memory);
+  });
+
+  it("on a graphics card, tensors are no memory of the machine", () => {
+    const gpu = planMemory({ ...input, backend: { name: "tensorflow", device: "gpu" } });
+    expect(gpu.memory).toBeLessThan(2e9);
+    expect(gpu.tensors).toBe(planMemory(input).tensors);
+    expect(renderPlan(gpu, machine(16))).toContain("on the graphics card, not checked");
+  });
+
+  it("foresees what the cache on disk takes, up to its limit", () => {
+    const bytes = 600_000 * (4096 + 14336) * 4;
+    const { disk } = planMemory(input);
+    expect(disk.cuts).toBe(bytes);
+    expect(disk.kept).toBe(20e9);
+    expect(disk.streams).toBe(4 * 4096 * (4800 + 32768));
+  });
+});
+
+describe("a plan that does not fit", () => {
+  it("is refused with every part, what there is, and the settings that fit, each with what it takes", () => {
+    const plan = planMemory({ ...input, weights: "whole", cacheBytes: 20e9 });
+    const error = refusal(() => requireFits(plan, machine(16)));
+    for (const { name } of [...plan.always, ...plan.crowded.parts]) expect(error.message).toContain(name);
+    expect(error.found).toBe(`${(plan.memory / 1e9).toFixed(1)} GB of memory`);
+    expect(error.expected).toBe("at most 16.0 GB: free memory of the machine");
+    const streamed = planMemory({ ...plan.input, weights: "streamed" });
+    expect(error.hint).toBe(`--weights streamed (${(streamed.memory / 1e9).toFixed(1)} GB)`);
+    expect(() => requireFits(streamed, machine(16))).not.toThrow();
+  });
+
+  it("is offered several settings together where one alone does not help", () => {
+    const whole = planMemory({ ...input, weights: "whole" });
+    const goal = planMemory({ ...input, precision: "bf16" }).memory;
+    expect(refusal(() => requireFits(whole, machine(goal / 1e9 + 0.1))).hint).toBe(
+      `--weights streamed --precision bf16 (${(goal / 1e9).toFixed(1)} GB)`,
+    );
+  });
+
+  it("is offered shorter blocks, the longest that fit", () => {
+    const long = planMemory({ ...input, work: { ...work, block: 8000 } });
+    const short = planMemory({ ...input, work: { ...work, block: 2000 } });
+    expect(short.memory).toBeLessThan(long.memory);
+    expect(refusal(() => requireFits(long, machine(short.memory / 1e9 + 0.01))).hint).toContain(
+      `--T 2000 (${(short.memory / 1e9).toFixed(1)} GB)`,
+    );
+  });
+
+  it("says how much is needed at least where nothing helps", () => {
+    const error = refusal(() => requireFits(planMemory(input), machine(2)));
+    const least = planMemory({ ...input, precision: "bf16" }).memory;
+    expect(error.hint).toContain(`none of this fits, ${(least / 1e9).toFixed(1)} GB are needed at least`);
+    expect(error.hint).toContain("--precision bf16");
+  });
+
+  it("is held against the heap of wasm, and offered the native backend", () => {
+    const wasm = planMemory({ ...input, backend: { name: "wasm", device: "cpu" } });
+    const heap = { bytes: 3.5 * 2 ** 30, setBy: "the heap of WebAssembly" };
+    const error = refusal(() => requireFits(wasm, machine(64, { tensors: heap })));
+    expect(error.found).toMatch(/ GB of tensors$/);
+    expect(error.expected).toBe("at most 3.8 GB: the heap of WebAssembly");
+    expect(error.hint).toContain("--backend tensorflow (npm run native) (");
+  });
+
+  it("is refused for its cache, with the size that the disk has room for", () => {
+    const disk = { bytes: 8e9, setBy: "free space of the disk at /" };
+    const error = refusal(() => requireFits(planMemory(input), machine(64, { disk })));
+    expect(error.found).toBe("20.0 GB for results of the frozen part, 0.6 GB for a pass on its way");
+    expect(error.hint).toBe("--cache-size 7GB, or --cache FOLDER on another disk");
+  });
+});
+
+describe("where the weights go when nobody says", () => {
+  it("is into memory with room to spare, else through it", () => {
+    const whole = planMemory({ ...input, weights: "whole" }).memory / 1e9;
+    expect(chooseWeights(input, machine(whole * 1.3))).toBe("whole");
+    expect(chooseWeights(input, machine(whole * 1.1))).toBe("streamed");
+    const heap = { bytes: 3.5 * 2 ** 30, setBy: "the heap of WebAssembly" };
+    const wasm: PlanInput = { ...input, backend: { name: "wasm", device: "cpu" } };
+    expect(chooseWeights(wasm, machine(500, { tensors: heap }))).toBe("streamed");
+  });
+});
+
+describe("the sizes of a run", () => {
+  let source: Parameters<typeof measureWork>[0];
+  beforeAll(async () => {
+    const config = parseLlamaConfig(standInFor("llama-3-8b", {}).config, "llama-3-8b");
+    const tokenizer = await loadTokenizer(lab, { ...config, vocabSize: 1024 });
+    source = {
+      dataset: await loadRecords(join(repository, "data/lab/edits.json"), { limit: 20 }),
+      irrelevant: await loadIrrelevant(join(repository, "data/lab/irrelevant.json")),
+      T: 8,
+      templates: foreseenTemplates({ tokenizer, config: { ...config, vocabSize: 1024 } }),
+      method: { style: { chatTemplate: false, doubleBos: false } },
+      model: { tokenizer },
+    };
+  });
+
+  it("are those of its largest block, edit and batch", () => {
+    const sizes = measureWork(source);
+    expect(sizes.records).toBe(20);
+    expect(sizes.block).toBe(8);
+    expect(measureWork({ ...source, T: "all" }).block).toBe(20);
+    expect(sizes.edit.sequences).toBe(12);
+    expect(sizes.edit.targets).toBeLessThanOrEqual(11 * sizes.edit.targetsOfOne);
+    expect(sizes.score.padded).toBeLessThanOrEqual(2048);
+    expect(sizes.frozen.batch).toBeLessThanOrEqual(4096);
+    expect(sizes.frozen.padded).toBeGreaterThan(sizes.frozen.tokens);
+    expect(sizes.frozen.pass).toBeLessThan(sizes.frozen.padded);
+  });
+
+  it("need no model: its templates are foreseen, eleven of them", () => {
+    expect(source.templates).toHaveLength(11);
+    expect(source.templates.every((template) => template.endsWith("{}"))).toBe(true);
+    const short = measureWork({ ...source, templates: ["{}"] });
+    expect(short.edit.sequences).toBe(2);
+    expect(short.edit.longest).toBeLessThan(measureWork(source).edit.longest);
+  });
+});
+
+describe("what is printed", () => {
+  it("is one line for what always stays, one for each phase, and the sum against what there is", () => {
+    const lines = renderPlan(planMemory(input), machine(24)).split("\n");
+    expect(lines[0]).toBe("memory plan, weights streamed, float32, T = 1, tensorflow on CPU:");
+    expect(lines.slice(1).map((line) => line.slice(2, 22).trim())).toEqual([
+      "always",
+      "frozen pass",
+      "step of an edit",
+      "moving and merging",
+      "scoring",
+      "at most",
+      "on disk",
+    ]);
+    expect(lines.at(-2)).toMatch(/\d\.\d GB {2}in memory, of 24\.0 GB: free memory of the machine$/);
+    expect(lines.at(-1)).toContain("of 44.2 GB, the rest computed again when needed");
+  });
+
+  it("counts what a cache folder holds already as room for it", async () => {
+    const folder = await mkdtemp(join(tmpdir(), "wise-lab-plan-"));
+    onTestFinished(() => rm(folder, { recursive: true }));
+    const empty = await readMachine({ name: "wasm" }, folder);
+    expect(empty.tensors?.setBy).toBe("the heap of WebAssembly");
+    await writeFile(join(folder, "entry"), new Uint8Array(3e8));
+    const { disk } = await readMachine({ name: "tensorflow" }, folder);
+    expect(disk?.setBy).toMatch(/, and 0\.3 GB that the cache holds$/);
+    expect(Math.abs((disk?.bytes ?? 0) - (empty.disk?.bytes ?? 0))).toBeLessThan(3e9); // others write meanwhile
+  });
+});
