@@ -158,12 +158,18 @@ function requireDisk({ disk, input }: MemoryPlan, { disk: free }: Machine): void
   });
 }
 
+/** What is less is nothing in gigabytes of one decimal, and left out of the lines. */
+const SHOWN_BYTES = 0.05e9;
+
 /** The plan in a few lines, for the user to read before the run starts. */
 export function renderPlan(plan: MemoryPlan, { memory, tensors, disk }: Machine): string {
-  const rows = [{ name: "always", parts: plan.always }, ...plan.phases].map(({ name, parts }): [string, string] => [
-    name,
-    `${total(parts)}  ${parts.map((part) => `${part.name} ${giga(part.bytes)}`).join(", ")}`,
-  ]);
+  const rows = [{ name: "always", parts: plan.always }, ...plan.phases].map(({ name, parts }): [string, string] => {
+    const shown = parts.filter(({ bytes }) => bytes >= SHOWN_BYTES);
+    return [
+      name,
+      [total(parts), shown.map((part) => `${part.name} ${giga(part.bytes)}`).join(", ")].join("  ").trimEnd(),
+    ];
+  });
   rows.push(["at most", `${giga(plan.memory)}  in memory, of ${giga(memory.bytes)}: ${memory.setBy}`]);
   if (tensors !== null) {
     rows.push(["", `${giga(plan.tensors)}  of it in tensors, of ${giga(tensors.bytes)}: ${tensors.setBy}`]);
