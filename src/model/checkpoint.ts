@@ -20,6 +20,8 @@ export interface Checkpoint {
   readonly shapes: ReadonlyMap<string, readonly number[]>;
   /** Reads weights by their name in the files, as float32. @throws {RefusedInput} for a NaN or an infinity among them */
   read(name: string, options?: { rows?: RowRange | undefined }): Promise<Float32Array>;
+  /** Whether a tensor is stored as bf16. */
+  isBf16(name: string): boolean;
   /** Reads weights as bf16 bits: as they stand in a bf16 file, else rounded to the nearest. @throws as `read` */
   readBf16(name: string, options?: { rows?: RowRange | undefined }): Promise<Uint16Array>;
   /** SHA-256 over the sorted names and SHA-256s of the files that decide what the model computes. */
@@ -122,6 +124,7 @@ function checkpointOf(opened: {
     config,
     shapes,
     read: async (name, options = {}) => fileOf(name).read(name, { ...options, finite: true }),
+    isBf16: (name) => fileOf(name).tensors.get(name)?.dtype === "BF16",
     readBf16: async (name, options = {}) => fileOf(name).readBf16(name, { ...options, finite: true }),
     sha256: () => {
       const weights = files.map((file) => basename(file.path));
