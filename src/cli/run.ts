@@ -1,13 +1,14 @@
+import type { FrozenProgress } from "../model/frozen.js";
 import { formatDuration } from "../notebook/progress.js";
 import { renderSummary } from "../report/format.js";
 import { parseT } from "../run/blocks.js";
 import { loadRunInputs, openLab } from "../run/lab.js";
 import type { RunProgress } from "../run/runner.js";
 import type { When } from "../run/types.js";
-import type { BackendName } from "../tensor/backend.js";
+import { type MachineArguments, machineOptions } from "./machine.js";
 
 /** Options of `wise-lab run`, as the command line gives them. */
-export interface RunArguments {
+export interface RunArguments extends MachineArguments {
   T: string;
   model?: string;
   data?: string;
@@ -22,25 +23,28 @@ export interface RunArguments {
   scoreSteps?: number[];
   saveEdits?: boolean;
   keepEvery?: number;
-  backend?: BackendName;
 }
 
 /** `wise-lab run`. Prints a progress line and the table. @returns the exit status */
 export async function runCommand(options: RunArguments, signal: AbortSignal): Promise<number> {
-  await loadRunInputs(options); // refused before the model is loaded
+  const planFor = await loadRunInputs(options); // refused before the model is loaded
   const T = parseT(options.T);
+  const line = createProgressLine();
   const lab = await openLab({
     model: options.model,
-    backend: options.backend,
     method: options.method,
     hparams: { file: options.hparams, preset: options.preset, set: options.set },
+    ...machineOptions(options),
+    planFor,
     signal,
+    onNotice: (notice) => console.error(notice),
+    onFrozen: (progress) => line.show(frozenText(progress), false),
   });
   try {
+    line.clear();
     console.error(lab.backend.detail);
     for (const key of lab.method.ignored) console.error(`no effect here: ${key}`);
     const out = options.out ?? `runs/${lab.model.name}-${lab.method.name}-T${T}-${options.when}`;
-    const line = createProgressLine();
     const result = await lab.run({
       data: options.data,
       irrelevant: options.irrelevant,
@@ -65,7 +69,7 @@ export async function runCommand(options: RunArguments, signal: AbortSignal): Pr
 }
 
 /** One line that is written over: on a terminal at every step, elsewhere once in a while; the last one always. */
-export function createProgressLine(): { show(text: string, isLast: boolean): void; end(): void } {
+export function createProgressLine(): { show(text: string, isLast: boolean): void; clear(): void; end(): void } {
   const terminal = process.stderr.isTTY;
   const interval = terminal ? 100 : 10_000; // milliseconds
   let last = Number.NEGATIVE_INFINITY;
@@ -76,10 +80,18 @@ export function createProgressLine(): { show(text: string, isLast: boolean): voi
       last = now;
       process.stderr.write(terminal ? `\r${text}\x1b[K` : `${text}\n`);
     },
+    /** Takes it away on a terminal, before other lines are written. */
+    clear() {
+      if (terminal) process.stderr.write("\r\x1b[K");
+    },
     end() {
       if (terminal) process.stderr.write("\n");
     },
   };
+}
+
+function frozenText({ layer, layers, batch, batches }: FrozenProgress): string {
+  return `frozen part: layer ${layer + 1}/${layers}  batch ${batch}/${batches}`;
 }
 
 function progressText({ block, blocks, edited, scored, records, seconds, secondsLeft }: RunProgress): string {

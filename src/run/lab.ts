@@ -1,6 +1,6 @@
 import { requireWritableFolder } from "../core/files.js";
 import { createRng } from "../core/rng.js";
-import { irrelevantPrompt, loadRecords, wrapsAround } from "../data/load.js";
+import { type IrrelevantList, irrelevantPrompt, loadRecords, wrapsAround } from "../data/load.js";
 import { worldOf } from "../data/world/store.js";
 import type { EditOptions, EditSession, EditSetting, OptionSource, PreparedMethod } from "../edit/contract.js";
 import { untouched } from "../edit/overlay.js";
@@ -11,30 +11,32 @@ import { type Answer, ask } from "../eval/ask.js";
 import { type Probe, scoreProbes } from "../eval/score.js";
 import type { ProbeScore } from "../eval/types.js";
 import { openCheckpoint } from "../model/checkpoint.js";
+import type { LlamaConfig } from "../model/config.js";
 import { type CutStore, createCutStore } from "../model/cut-store.js";
-import { type LlamaModel, loadModel, type Residence } from "../model/model.js";
-import type { WeightPrecision } from "../model/weights.js";
+import { type LlamaModel, loadModel } from "../model/model.js";
+import { loadTokenizer } from "../model/tokenizer.js";
 import { type BackendName, type BackendReport, selectBackend } from "../tensor/backend.js";
 import { parseT } from "./blocks.js";
 import { type FrozenPartOptions, openFrozenPart } from "./frozen-part.js";
 import { DEFAULT_MODEL, DEFAULT_RECORDS, findIrrelevant, irrelevantByHand, withDefaultPreset } from "./inputs.js";
 import type { RunPlan } from "./plan.js";
-import { type RunProgress, runProtocol } from "./runner.js";
+import { RECORDS_TOGETHER, type RunProgress, runProtocol } from "./runner.js";
+import { type PlannedWork, settleMemory, type WeightOptions } from "./settle.js";
 import type { RunResult, When } from "./types.js";
 import { requireOneWorld } from "./world.js";
 
 /** What a lab is opened with. Everything has a default: the model, records and hyperparameters of the project. */
-export interface LabOptions extends FrozenPartOptions {
+export interface LabOptions extends WeightOptions, FrozenPartOptions {
   /** Folder of a Hugging Face LLaMA. */
   model?: string | undefined;
   backend?: BackendName | undefined;
   method?: string | undefined;
   /** Hyperparameters: a YAML file or preset, and "key=value" settings over it. */
   hparams?: OptionSource | undefined;
-  /** Where the weights are: all in memory, or streamed through it; "auto", the default, is the first that fits. */
-  weights?: Residence | "auto" | undefined;
-  /** How matrices are held; "float32" by default. */
-  precision?: WeightPrecision | undefined;
+  /** Products of numbers rounded to bf16 where the processor is faster with them; only native TensorFlow has them. */
+  fastMath?: boolean | undefined;
+  /** The run that is to come, for the memory plan; edits by hand when left out. */
+  planFor?: PlannedWork | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -101,32 +103,49 @@ const ANSWER_TOKENS = 12; // the longest answers of zsRE, with room to see the m
 
 /** Loads a model and prepares a method on it. @throws {RefusedInput} for a model, method or option that cannot be used */
 export async function openLab(options: LabOptions = {}): Promise<Lab> {
-  const backend = await selectBackend(options.backend);
   const folder = options.model ?? DEFAULT_MODEL;
   const { config, close } = await openCheckpoint(folder);
   await close();
+  const backend = await backendFor(config, options);
   const source = withDefaultPreset(options.hparams ?? {}, config);
   const method = await methodNamed(options.method ?? "wise").prepare(source, { layers: config.layers });
   const irrelevant = await irrelevantByHand(folder);
   await worldOf(irrelevant); // refuses a list that has changed
-  // Gigabytes, for some: after everything that can be refused without them.
-  const residence = options.weights === "streamed" ? "streamed" : "whole";
-  const { layer } = method;
-  const model = await loadModel(folder, { residence, editLayer: layer, precision: options.precision });
+  const tokenizer = await loadTokenizer(folder, config);
+  const work = options.planFor ?? (await workByHand(irrelevant));
+  const { input } = await settleMemory({ config, tokenizer, backend, method }, work, options);
+  const { layer, precision, weights: residence } = input;
+  const model = await loadModel(folder, { residence, precision, editLayer: layer }); // gigabytes, for some
   try {
     const frozen = await openFrozenPart(model, { layer, backend }, options);
     const cuts = createCutStore(model, layer, frozen);
     const templates = await makeContextTemplates(model, { cuts, signal: options.signal });
-    return createLab({ model, backend, method, templates, irrelevant, frozen }, cuts);
+    return createLab({ model, backend, method, templates, irrelevant, frozen }, cuts, options);
   } catch (error) {
     model.dispose();
     throw error;
   }
 }
 
+/** From this hidden size on oneDNN's kernels gain more time than they take to set up (measured). */
+const LARGE_PRODUCTS = 1024;
+
+/** The backend that is asked for, set up for products of a model's size. */
+export function backendFor(
+  { hiddenSize }: LlamaConfig,
+  { backend, fastMath = false }: Pick<LabOptions, "backend" | "fastMath">,
+): Promise<BackendReport> {
+  return selectBackend(backend, { fastMath, largeProducts: hiddenSize >= LARGE_PRODUCTS });
+}
+
+/** Edits by hand are planned as a few records of the project's own, one at a time. */
+async function workByHand(irrelevant: IrrelevantList): Promise<PlannedWork> {
+  return { dataset: await loadRecords(DEFAULT_RECORDS, { limit: RECORDS_TOGETHER }), irrelevant, T: 1 };
+}
+
 type LabParts = Pick<RunPlan, "model" | "backend" | "method" | "templates" | "irrelevant" | "frozen">;
 
-function createLab(parts: LabParts, cuts: CutStore): Lab {
+function createLab(parts: LabParts, cuts: CutStore, options: LabOptions): Lab {
   const { model, method, templates } = parts;
   const setting: EditSetting = { model, cuts, templates, rng: createRng(method.seed) };
   const reading = { model, cuts, style: method.style };
@@ -175,7 +194,7 @@ function createLab(parts: LabParts, cuts: CutStore): Lab {
       session = restored.session;
       edits = restored.edits;
     },
-    run: (request) => runRequest(parts, request),
+    run: (request) => runRequest(parts, request, options),
     close() {
       rollback();
       model.dispose();
@@ -183,12 +202,24 @@ function createLab(parts: LabParts, cuts: CutStore): Lab {
   };
 }
 
-async function runRequest(parts: LabParts, request: RunRequest): Promise<RunResult> {
+async function runRequest(parts: LabParts, request: RunRequest, options: LabOptions): Promise<RunResult> {
   const { notices, ...inputs } = await loadRunInputs({ ...request, model: parts.model.folder });
   for (const notice of notices) request.onNotice?.(notice);
+  await settleRun(parts, inputs, options);
   const plan: RunPlan = { ...parts, ...inputs, when: request.when ?? "after-all" };
   const { out = null, scoreSteps, saveEdits, keepEvery, signal, onProgress, onNotice } = request;
   return runProtocol(plan, { folder: out, scoreSteps, saveEdits, keepEvery, signal, onProgress, onNotice });
+}
+
+/** Plans the memory of a run with a model that is loaded: its templates are known now, and its records may be others. */
+async function settleRun({ model, backend, method, templates }: LabParts, work: PlannedWork, options: LabOptions) {
+  const { config, tokenizer, precision, residence: weights } = model;
+  const { cache, cacheBytes } = options;
+  await settleMemory(
+    { config, tokenizer, backend, method },
+    { ...work, templates },
+    { weights, precision, cache, cacheBytes },
+  );
 }
 
 /** What a run reads besides the model, and what to tell the user about it. */

@@ -81,8 +81,14 @@ export function probesOf(record: EditRecord): Probe[] {
   ];
 }
 
+/** What decides the token sequences of a run; of the model, which need not be loaded, its sizes and tokenizer. */
+export type TextSource = Pick<RunPlan, "dataset" | "irrelevant" | "templates"> & {
+  method: Pick<PreparedMethod, "style">;
+  model: Pick<LlamaModel, "config" | "tokenizer">;
+};
+
 /** Every token sequence that the edit of a record needs. */
-export function editSequencesOf(record: EditRecord, plan: RunPlan): number[][] {
+export function editSequencesOf(record: EditRecord, plan: TextSource): number[][] {
   const { model, method, templates } = plan;
   return sequencesOfRows(
     editRows(model.tokenizer, requestOf(record, plan.irrelevant), { templates, style: method.style }),
@@ -90,7 +96,7 @@ export function editSequencesOf(record: EditRecord, plan: RunPlan): number[][] {
 }
 
 /** Every token sequence that the scores of a record need. */
-export function probeSequencesOf(record: EditRecord, { model, method }: RunPlan): number[][] {
+export function probeSequencesOf(record: EditRecord, { model, method }: TextSource): number[][] {
   return probesOf(record).map((probe) => encodeProbe(model, probe, method.style).ids);
 }
 
@@ -123,7 +129,7 @@ export function checkScoreSteps(plan: Pick<RunPlan, "T" | "dataset">, steps: rea
  * Tokenizes everything the run will need, before anything expensive starts.
  * @throws {RefusedInput} naming the record whose text does not fit the model
  */
-export function checkTexts(plan: RunPlan): void {
+export function checkTexts(plan: TextSource): void {
   const limit = plan.model.config.maxPositions;
   for (const record of plan.dataset.records) {
     const where = `${plan.dataset.path}, record ${record.index + 1} (index ${record.index})`;
@@ -137,7 +143,7 @@ export function checkTexts(plan: RunPlan): void {
   }
 }
 
-function sequencesInPlace(record: EditRecord, plan: RunPlan, where: string): number[][] {
+function sequencesInPlace(record: EditRecord, plan: TextSource, where: string): number[][] {
   try {
     return [...editSequencesOf(record, plan), ...probeSequencesOf(record, plan)];
   } catch (cause) {

@@ -6,12 +6,14 @@ import { requireWritableFolder } from "../core/files.js";
 import { canonicalJson } from "../core/hash.js";
 import { methodNamed } from "../edit/registry.js";
 import { openCheckpoint } from "../model/checkpoint.js";
-import { type BackendName, selectBackend } from "../tensor/backend.js";
+import type { WeightPrecision } from "../model/weights.js";
+import type { BackendName } from "../tensor/backend.js";
 import { parseT } from "./blocks.js";
 import { countLines, isFinished, readRun, readRunConfig } from "./folder.js";
 import { DEFAULT_MODEL, projectFile, withDefaultPreset } from "./inputs.js";
-import { loadRunInputs } from "./lab.js";
+import { backendFor, loadRunInputs } from "./lab.js";
 import { checkScoreSteps, protocolOf } from "./plan.js";
+import type { WeightOptions } from "./settle.js";
 import type { Protocol, RunResult, When } from "./types.js";
 
 /** One run of a sweep. */
@@ -37,6 +39,13 @@ export interface SweepRun {
   /** T = 1: score each record also after these numbers of steps of its edit. */
   scoreSteps?: readonly number[] | undefined;
   backend?: BackendName | undefined;
+  fastMath?: boolean | undefined;
+  weights?: WeightOptions["weights"];
+  precision?: WeightOptions["precision"];
+  /** Folder that keeps the frozen part between runs; false for none. */
+  cache?: string | false | undefined;
+  /** Gigabytes that it may take. */
+  cacheSize?: number | undefined;
 }
 
 /** Where a sweep stands; edits and scores of all points together. */
@@ -123,7 +132,7 @@ async function checkPoints(
   refuseTwins(points, ({ name }) => name);
   const Ts = points.map(({ T }) => parseT(T));
   const { notices, ...inputs } = await loadRunInputs({ ...shared, T: Ts[0] ?? 1 });
-  const { config, model } = await identify(shared.model ?? DEFAULT_MODEL);
+  const { config, model } = await identify(shared.model ?? DEFAULT_MODEL, shared.precision ?? "float32");
   const { hparams: file, preset, set = [], scoreSteps = [] } = shared;
   for (const T of Ts) checkScoreSteps({ T, dataset: inputs.dataset }, scoreSteps);
   const methods = await Promise.all(
@@ -132,7 +141,7 @@ async function checkPoints(
       return methodNamed(shared.method ?? "wise").prepare(source, { layers: config.layers });
     }),
   );
-  const backend = await selectBackend(shared.backend);
+  const backend = await backendFor(config, shared);
   await requireWritableFolder(out);
   const ignored = new Set(methods.flatMap((method) => method.ignored.map((key) => `no effect here: ${key}`)));
   const jobs = points.map((point, i): Job => {
@@ -155,11 +164,11 @@ async function holds({ folder }: Job, scoreSteps: readonly number[]): Promise<bo
 }
 
 /** A model as protocols name it; no weights are loaded. */
-async function identify(folder: string) {
+async function identify(folder: string, precision: WeightPrecision) {
   const checkpoint = await openCheckpoint(folder);
   try {
     const { name, config } = checkpoint;
-    return { config, model: { name, sha256: await checkpoint.sha256(), precision: "float32" as const } };
+    return { config, model: { name, sha256: await checkpoint.sha256(), precision } };
   } finally {
     await checkpoint.close();
   }
@@ -183,13 +192,14 @@ function refuseTwins<P extends { name: string }>(points: readonly P[], key: (poi
 
 /** The command line of a point. */
 function runArguments(point: SweepPoint, shared: SweepRun, out: string): string[] {
-  const { set = [], scoreSteps = [], ...single } = shared;
+  const { set = [], scoreSteps = [], fastMath, cache, cacheSize, ...single } = shared;
   const steps = scoreSteps.length === 0 ? undefined : scoreSteps.join(",");
-  const named = Object.entries({ T: point.T, ...single, "score-steps": steps, out }).filter(
-    ([, value]) => value !== undefined,
-  );
+  const folder = cache === false ? undefined : cache;
+  const valued = { T: point.T, ...single, "score-steps": steps, cache: folder, "cache-size": cacheSize, out };
+  const named = Object.entries(valued).filter(([, value]) => value !== undefined);
   const settings = [...set, ...point.set].map((setting) => ["set", setting] as const);
-  return ["run", ...[...named, ...settings].map(([name, value]) => `--${name}=${value}`)];
+  const switches = [...(fastMath ? ["--fast-math"] : []), ...(cache === false ? ["--no-cache"] : [])];
+  return ["run", ...[...named, ...settings].map(([name, value]) => `--${name}=${value}`), ...switches];
 }
 
 const LAST_CHARACTERS = 2000; // of what a failed process said: its error, not its progress before

@@ -4,7 +4,7 @@ import { DENSE_MERGES, type WiseOptions } from "./options.js";
 /** At a step: the side memory so far, the mask as it was drawn and as a tensor, the gradient. */
 const OF_A_STEP = 4;
 /** Those that moving the side memory makes on its way (step.ts, `descend`), the moved one among them. */
-const OF_A_DESCENT = 7;
+const OF_A_DESCENT = 3;
 /** At a merge: W and the result, the result as a tensor; the side memory and the mask of the edit that ends; a new side memory. */
 const OF_A_MERGE = 7;
 /** Of Merge, which merges for the reading alone: the merged memory and an empty side memory. */

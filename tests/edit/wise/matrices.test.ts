@@ -76,7 +76,7 @@ it("merging takes more matrices the more shards there are, and twice as many whe
   const options = await tinyOptions("save_freq=500", "merge_freq=10000");
   const at = (block: number, mergeAlg: WiseOptions["mergeAlg"] = "ties") =>
     wiseMatrices({ ...options, mergeAlg }, block);
-  expect(at(499)).toEqual({ kept: 1, stepping: 4, reading: 0, working: 11 });
+  expect(at(499)).toEqual({ kept: 1, stepping: 4, reading: 0, working: 7 });
   expect(at(9999)).toEqual({ kept: 20, stepping: 4, reading: 0, working: 20 });
   expect(at(10000).working).toBe(7 + 2 * 20 + 2);
   expect(at(10000, "linear").working).toBe(7 + 20);

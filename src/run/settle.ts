@@ -1,0 +1,62 @@
+import type { PreparedMethod } from "../edit/contract.js";
+import { foreseenTemplates } from "../edit/templates.js";
+import type { LlamaConfig } from "../model/config.js";
+import type { Residence } from "../model/model.js";
+import type { Tokenizer } from "../model/tokenizer.js";
+import type { WeightPrecision } from "../model/weights.js";
+import type { BackendReport } from "../tensor/backend.js";
+import { cacheFolder, DEFAULT_CACHE_BYTES, type FrozenPartOptions } from "./frozen-part.js";
+import { chooseWeights, readMachine, renderPlan, requireFits } from "./memory-fit.js";
+import { type MemoryPlan, planMemory } from "./memory-plan.js";
+import { checkTexts, type RunPlan } from "./plan.js";
+import { measureWork } from "./workload.js";
+
+/** What decides where a model's weights are and how they are held. */
+export interface WeightOptions extends Pick<FrozenPartOptions, "cache" | "cacheBytes" | "onNotice"> {
+  /** All weights in memory, or streamed through it; "auto", the default, is the first that leaves room. */
+  weights?: Residence | "auto" | undefined;
+  /** How matrices are held; "float32" by default. */
+  precision?: WeightPrecision | undefined;
+}
+
+/** What is known of a model before its weights are read. */
+export interface UnloadedModel {
+  config: LlamaConfig;
+  tokenizer: Tokenizer;
+  backend: BackendReport;
+  method: PreparedMethod;
+}
+
+/** What shall be done with a model. */
+export type PlannedWork = Pick<RunPlan, "dataset" | "irrelevant" | "T">;
+
+/**
+ * Checks the texts of work with a model and plans its memory, shows the plan, and refuses what cannot fit: before the weights are read.
+ * @param templates the context templates, once the model has written them
+ * @throws {RefusedInput} naming the record whose text does not fit; with the bytes of every part and the settings that would fit
+ */
+export async function settleMemory(
+  { config, tokenizer, backend, method }: UnloadedModel,
+  { templates = foreseenTemplates({ tokenizer, config }), ...work }: PlannedWork & { templates?: readonly string[] },
+  options: WeightOptions,
+): Promise<MemoryPlan> {
+  const { weights = "auto", precision = "float32", cacheBytes = DEFAULT_CACHE_BYTES, onNotice } = options;
+  const texts = { ...work, templates, method, model: { config, tokenizer } };
+  checkTexts(texts);
+  const input = {
+    config,
+    layer: method.layer,
+    precision,
+    backend,
+    work: measureWork(texts),
+    matrices: method.matrices,
+    cacheBytes: null,
+  };
+  const residence = weights === "auto" ? chooseWeights(input, await readMachine(backend, null)) : weights;
+  const folder = cacheFolder(options.cache, residence);
+  const plan = planMemory({ ...input, weights: residence, cacheBytes: folder === null ? null : cacheBytes });
+  const machine = await readMachine(backend, folder);
+  onNotice?.(renderPlan(plan, machine));
+  requireFits(plan, machine);
+  return plan;
+}
