@@ -59,7 +59,15 @@ function withRunOptions(command: Command): Command {
     .option("--hparams <file>", "hyperparameters, a YAML file of the released form")
     .option("--preset <name>", "hyperparameters that come with the project (data/hparams)")
     .option("--set <key=value>", "one hyperparameter, over the file; may be repeated", collect)
-    .addOption(backendOption());
+    .addOption(backendOption())
+    .option("--fast-math", "products of numbers rounded to bf16, where the processor is faster with them; native only")
+    .addOption(
+      new Option("--weights <where>", "in memory whole, or streamed through it").choices(["auto", "whole", "streamed"]),
+    )
+    .addOption(new Option("--precision <precision>", "of the weights in memory").choices(["float32", "bf16"]))
+    .option("--cache <folder>", "keeps the frozen part of a model between runs; the user's cache folder by default")
+    .option("--no-cache", "computes it again in every run")
+    .option("--cache-size <gigabytes>", "that the cache may take; 20 by default", number);
 }
 
 withRunOptions(
@@ -300,6 +308,7 @@ program
   .option("--data <file>", "records, of which the first is edited; the project's own by default")
   .option("--steps <number>", "steps of each edit", wholeNumber, 10)
   .option("--rounds <number>", "edits of each kind that are measured, in turns", wholeNumber, 3)
+  .addOption(new Option("--weights <where>", "where the cut has its weights").choices(["whole", "streamed"]))
   .option("--save", "write the table that comes with the project (data/bench)")
   .option("--json", "as data")
   .addOption(backendOption())
