@@ -2,6 +2,7 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { sequencesOfRows } from "../edit/rows.js";
+import type { Residence } from "../model/model.js";
 import type { BackendName } from "../tensor/names.js";
 import { alike, type Computed, type Differences, differencesOf } from "./compare.js";
 import { type BenchProcess, startReference, startWorker } from "./process.js";
@@ -54,6 +55,8 @@ export interface ShapeResult {
   modelSha256: string;
   /** Random weights, one token per byte of which every fourth is kept. */
   standIn: boolean;
+  /** Where the cut has its weights. */
+  residence: Residence;
   layer: number;
   layers: number;
   /** Rows of an edit with the irrelevant prompt, their tokens without padding, and tokens of the probes of a record. */
@@ -215,6 +218,7 @@ async function resultOf({ model, cut, contestants, computed }: Outcome): Promise
     model: model.shape.standIn ?? "lab-llama",
     modelSha256: cut.modelSha256,
     standIn: model.standIn,
+    residence: model.shape.residence,
     layer: model.options.layer,
     layers: model.layers,
     rows: sequences.length,

@@ -59,7 +59,7 @@ function startProcess(
     said = (said + text).slice(-LAST_CHARACTERS);
   };
   child.stderr.setEncoding("utf8").on("data", complain);
-  child.stdin.on("error", () => {}); // it has ended, and "close" tells why
+  child.stdin.on("error", () => {}); // it reads no more: "close" tells why
   child.on("error", ({ message }) => complain(message));
   createInterface({ input: child.stdout }).on("line", (line) => {
     if (line.startsWith("{")) hear(line); // libraries may print other things

@@ -44,7 +44,7 @@ function benchRow(shape: ShapeResult, measured: Measured): BenchRow {
   const times = (side: Side) => {
     const other = shape.sides.find((candidate) => candidate.side === side);
     if (other === undefined || other === measured || !shape.alike) return null;
-    return `${shown(median(other.edit) / edit)} times`;
+    return shown(median(other.edit) / edit);
   };
   return {
     model: shape.shape,
@@ -56,8 +56,8 @@ function benchRow(shape: ShapeResult, measured: Measured): BenchRow {
     "s/step": shown((edit - (frozen ?? 0)) / shape.steps),
     "s/scored record": shown(median(measured.score)),
     "peak memory, GB": shown(measured.peakBytes / 1e9),
-    "edit faster than (a)": times("whole"),
-    "edit faster than (c)": times("reference"),
+    "times faster than (a)": times("whole"),
+    "times faster than (c)": times("reference"),
   };
 }
 
@@ -69,9 +69,9 @@ export function benchNotes(report: BenchReport): string[] {
     ...runsOnNotes(shapes),
     ...shapes.map(shapeNote),
     ...shapes.flatMap(differenceNotes),
-    `Seconds are medians over ${report.rounds} rounds, in which the sides, each a process of its own, take turns. A step of (b) includes drawing the mask, the record's scores are of ${probesText(shapes)} before and after the edit.`,
+    `Seconds are medians over ${report.rounds} rounds, in which (a), (b) and (c), each a process of its own, take turns. The frozen part of (b) is that of one edit alone, without the cache on disk; its steps include drawing the mask. A scored record is ${probesText(shapes)}, before and after the edit.`,
     ...report.skipped,
-    shapes.some(({ sides }) => sides.some(({ device }) => device === "gpu")) ? "GPU: used." : "GPU: not tried.",
+    gpuNote(shapes),
   ];
 }
 
@@ -84,8 +84,9 @@ function shapeNote(shape: ShapeResult): string {
   const weights = shape.standIn
     ? `random weights in the shapes of ${shape.model}, whose tokenizer makes a token of every byte: every fourth is kept, as many as the real one makes`
     : shape.model;
-  const rows = `${shape.rows} rows, ${shape.tokens} tokens an edit`;
-  return `${shape.shape}: ${weights} (sha256 ${shape.modelSha256.slice(0, 12)}), edited at layer ${shape.layer} of ${shape.layers}; ${rows}.`;
+  const where = shape.residence === "whole" ? "in memory" : "streamed from the checkpoint before the edit layer";
+  const edit = `edited at layer ${shape.layer} of ${shape.layers}, ${shape.rows} rows of ${shape.tokens} tokens in all`;
+  return `${shape.shape}: ${weights} (sha256 ${shape.modelSha256.slice(0, 12)}); ${edit}; weights of (b) ${where}.`;
 }
 
 function differenceNotes(shape: ShapeResult): string[] {
@@ -99,6 +100,12 @@ function differenceNotes(shape: ShapeResult): string[] {
       `${shape.shape}, ${ROW_LETTERS[side].slice(0, 3)} against (b) after the first steps, largest relative difference: ${found}; losses to the last step ${end}.${verdict}`,
     ];
   });
+}
+
+function gpuNote(shapes: readonly ShapeResult[]): string {
+  const onGpu = shapes.flatMap(({ sides }) => sides.filter(({ device }) => device === "gpu").map(({ side }) => side));
+  const letters = [...new Set(onGpu)].map((side) => ROW_LETTERS[side].slice(0, 3));
+  return letters.length === 0 ? "GPU: not tried." : `GPU: used by ${letters.join(" and ")}.`;
 }
 
 function probesText(shapes: readonly ShapeResult[]): string {

@@ -1,5 +1,6 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { createInterface } from "node:readline";
+import { LabFailure, RefusedInput } from "../core/errors.js";
 import { loadModel } from "../model/model.js";
 import { selectBackend } from "../tensor/backend.js";
 import { openCut } from "./cut.js";
@@ -54,7 +55,8 @@ async function serve(): Promise<void> {
       const made = await open(question);
       contestant = made.contestant;
       say(made.opened);
-    } else if (contestant !== undefined) {
+    } else {
+      if (contestant === undefined) throw new LabFailure("nothing was opened yet");
       say(await answer(question, contestant));
     }
   }
@@ -64,4 +66,10 @@ function say(reply: object): void {
   process.stdout.write(`${JSON.stringify(reply)}\n`);
 }
 
-await serve();
+try {
+  await serve();
+} catch (error) {
+  const expected = error instanceof RefusedInput || error instanceof LabFailure;
+  console.error(expected ? error.message : error);
+  process.exit(1); // stdin is still open
+}

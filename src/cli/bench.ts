@@ -9,6 +9,7 @@ import { RefusedInput } from "../core/errors.js";
 import { readJsonFile, requireWritableFolder, writeFileAtomic } from "../core/files.js";
 import { loadRecords } from "../data/load.js";
 import type { EditRecord } from "../data/records.js";
+import type { Residence } from "../model/model.js";
 import { toMarkdown, toText } from "../report/format.js";
 import { frameOf } from "../report/tables.js";
 import { DEFAULT_MODEL, DEFAULT_RECORDS, findIrrelevant, projectFile } from "../run/inputs.js";
@@ -24,6 +25,7 @@ export interface BenchArguments {
   data?: string;
   steps: number;
   rounds: number;
+  weights?: Residence;
   save?: boolean;
   json?: boolean;
   backend?: BackendName;
@@ -43,7 +45,8 @@ export async function benchCommand(options: BenchArguments, signal: AbortSignal)
   const line = createProgressLine();
   const onProgress = (text: string) => line.show(text, true);
   for (const name of options.only ?? (Object.keys(SHAPES) as ShapeName[])) {
-    const shape: BenchShape = SHAPES[name];
+    const { residence } = SHAPES[name];
+    const shape: BenchShape = { ...SHAPES[name], residence: options.weights ?? residence };
     const folder = await folderOf(shape, options, { signal, onProgress, skipped });
     if (folder === null) continue;
     const sides = shape.sides.filter((side) => side !== "reference" || missing === null);
@@ -52,8 +55,11 @@ export async function benchCommand(options: BenchArguments, signal: AbortSignal)
     shapes.push(await benchShape(model, fact, { steps, rounds, sides, backend, signal, onProgress }));
   }
   line.end();
-  await show(await reportOf({ shapes, skipped }, options), options);
-  return shapes.every(({ alike }) => alike) ? 0 : 1;
+  const report = await reportOf({ shapes, skipped }, options);
+  console.log(options.json ? JSON.stringify(report, null, 2) : benchText(report));
+  if (!shapes.every(({ alike }) => alike)) return 1;
+  if (options.save) await save(report);
+  return 0;
 }
 
 /** The first record of a file, with its first probe of each kind. */
@@ -94,9 +100,10 @@ async function folderOf(shape: BenchShape, options: BenchArguments, finding: Fin
 async function reportOf(made: Pick<BenchReport, "shapes" | "skipped">, options: BenchArguments): Promise<BenchReport> {
   const { version } = (await readJsonFile(projectFile("package.json"))) as { version: string };
   const only = options.only ? ` --only ${options.only.join(",")}` : "";
+  const weights = options.weights ? ` --weights ${options.weights}` : "";
   return {
     date: new Date().toISOString().slice(0, 10),
-    command: `npm run bench --${only} --steps ${options.steps} --rounds ${options.rounds}`,
+    command: `npm run bench --${only} --steps ${options.steps} --rounds ${options.rounds}${weights}`,
     machine: {
       processor: cpus()[0]?.model.trim() || "unknown processor",
       cores: availableParallelism(),
@@ -111,17 +118,24 @@ async function reportOf(made: Pick<BenchReport, "shapes" | "skipped">, options: 
   };
 }
 
-async function show(report: BenchReport, { json, save }: BenchArguments): Promise<void> {
-  const frame = report.shapes.length === 0 ? null : frameOf(benchRows(report), "the benchmark");
-  const notes = benchNotes(report);
-  if (json) console.log(JSON.stringify(report, null, 2));
-  else console.log([...(frame === null ? [] : [toText(frame)]), ...notes].join("\n"));
-  if (!save || frame === null) return;
-  const files = { [`${report.date}.json`]: `${JSON.stringify(report, null, 2)}\n`, "latest.md": markdown() };
-  for (const [name, text] of Object.entries(files)) await writeFileAtomic(join(SAVE_FOLDER, name), text);
+async function save(report: BenchReport): Promise<void> {
+  await writeFileAtomic(join(SAVE_FOLDER, `${report.date}.json`), `${JSON.stringify(report, null, 2)}\n`);
+  await writeFileAtomic(join(SAVE_FOLDER, "latest.md"), benchMarkdown(report));
   console.error(`saved: ${SAVE_FOLDER}`);
+}
 
-  function markdown(): string {
-    return `${toMarkdown(frame as NonNullable<typeof frame>)}\n${notes.map((note) => `- ${note}\n`).join("")}`;
-  }
+/** A report as a terminal shows it. */
+export function benchText(report: BenchReport): string {
+  return [...tableOf(report, toText), ...benchNotes(report)].join("\n");
+}
+
+/** A report as Markdown: its table, and what was measured how. */
+export function benchMarkdown(report: BenchReport): string {
+  return [...tableOf(report, toMarkdown), ...benchNotes(report).map((note) => `- ${note}`), ""].join("\n");
+}
+
+/** No table where nothing was measured. */
+function tableOf(report: BenchReport, render: (frame: ReturnType<typeof frameOf>) => string): string[] {
+  const rows = benchRows(report);
+  return rows.length === 0 ? [] : [render(frameOf(rows, "the benchmark"))];
 }

@@ -1,0 +1,25 @@
+import { join } from "node:path";
+import type { Fact } from "../../src/bench/protocol.js";
+import { type BenchModel, SHAPES } from "../../src/bench/shapes.js";
+import { goldenRecords, tinyOptions } from "../edit/support.js";
+import { golden } from "../support/shared.js";
+
+/** A golden checkpoint to be measured. */
+export async function tinyBench(name: "tiny-llama3" | "tiny-llama3-tied", ...set: string[]): Promise<BenchModel> {
+  const options = await tinyOptions("mask_ratio=0.5", ...set);
+  return { shape: SHAPES.lab, folder: join(golden, name), standIn: false, layers: 4, options };
+}
+
+/** A golden record with its three probes. */
+export function tinyFact(index = 0): Fact {
+  const record = goldenRecords.records[index] as (typeof goldenRecords.records)[number];
+  const { src, rephrase, alt, loc, loc_ans } = record;
+  return {
+    request: { record: index, prompt: src, target: alt, irrelevant: goldenRecords.irrelevant[index] as string },
+    probes: [
+      { kind: "rewrite", prompt: src, answer: alt },
+      { kind: "rephrase", prompt: rephrase, answer: alt },
+      { kind: "locality", prompt: loc, answer: loc_ans },
+    ],
+  };
+}
