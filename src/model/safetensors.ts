@@ -38,8 +38,11 @@ export interface SafetensorsFile {
   close(): Promise<void>;
 }
 
-/** One read from disk: large enough that calls cost nothing, small enough to stay in the processor's cache. */
+/** One read from disk that is converted: large enough that calls cost nothing, small enough to stay in the processor's cache. */
 const CHUNK_BYTES = 1 << 20;
+
+/** One read from disk that is kept as it is. */
+const RAW_CHUNK_BYTES = 1 << 24;
 
 /** What people download by mistake in place of a safetensors file, by its first bytes. */
 const FOREIGN_FILES = [
@@ -233,7 +236,7 @@ async function readInto(
 ): Promise<void> {
   let done = 0;
   while (done < target.length) {
-    const length = Math.min(target.length - done, CHUNK_BYTES);
+    const length = Math.min(target.length - done, RAW_CHUNK_BYTES);
     const { bytesRead } = await handle.read(target, done, length, position + done);
     if (bytesRead === 0) {
       throw new RefusedInput("a file became shorter while it was read", {

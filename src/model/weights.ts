@@ -24,6 +24,8 @@ export interface WeightReader {
 /** Bytes of one row shard of the output head as float32: what stands twice in memory while it is read. */
 export const HEAD_SHARD_BYTES = 256 * 1024 ** 2;
 
+const NORMS: readonly LayerTensor[] = ["inputNorm", "postNorm"];
+
 interface ReaderSetting {
   precision: WeightPrecision;
   /** bf16 matrices stay packed, for weights that are kept; otherwise they are unpacked at once, to be used and dropped. */
@@ -58,20 +60,16 @@ export function weightReader(checkpoint: Checkpoint, setting: ReaderSetting): We
 
   return {
     async layer(index, given = {}) {
-      const names = layerTensorNames(index);
-      const own = (key: Exclude<LayerTensor, "inputNorm" | "postNorm">) =>
-        given[key] ?? matrix(names[key], { packed: setting.packed });
-      return {
-        inputNorm: given.inputNorm ?? (await vector(names.inputNorm)),
-        q: await own("q"),
-        k: await own("k"),
-        v: await own("v"),
-        o: await own("o"),
-        postNorm: given.postNorm ?? (await vector(names.postNorm)),
-        gate: await own("gate"),
-        up: await own("up"),
-        down: await own("down"),
+      const made: Partial<Record<LayerTensor, Weight | tf.Tensor1D>> = { ...given };
+      const read = async ([key, name]: [LayerTensor, string]) => {
+        made[key] ??= NORMS.includes(key) ? await vector(name) : await matrix(name, { packed: setting.packed });
       };
+      // All at once: the disk reads one matrix while another is widened. None is left behind reading when one fails.
+      const all = await Promise.allSettled(
+        (Object.entries(layerTensorNames(index)) as [LayerTensor, string][]).map(read),
+      );
+      for (const one of all) if (one.status === "rejected") throw one.reason;
+      return made as LlamaLayer;
     },
     valueMatrix: async (index) => (await matrix(layerTensorNames(index).down, { packed: false })) as tf.Tensor2D,
     async output() {
