@@ -1,8 +1,9 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { LabFailure, RefusedInput } from "../core/errors.js";
+import { backendFor } from "../model/backend.js";
+import { openCheckpoint } from "../model/checkpoint.js";
 import { loadModel } from "../model/model.js";
-import { selectBackend } from "../tensor/backend.js";
 import { openCut } from "./cut.js";
 import type { OpenCut, Opened, OpenedCut, OpenWhole, Question } from "./protocol.js";
 import { type Contestant, openWhole } from "./whole.js";
@@ -14,7 +15,9 @@ import { type Contestant, openWhole } from "./whole.js";
 
 async function open(question: OpenCut | OpenWhole): Promise<{ contestant: Contestant; opened: Opened | OpenedCut }> {
   const { options, side } = question;
-  const { detail, device } = await selectBackend(question.backend);
+  const { config, close } = await openCheckpoint(question.model);
+  await close();
+  const { detail, device } = await backendFor(config, question);
   const runsOn = detail.split("; not ")[0] as string;
   const residence = side === "cut" ? question.residence : "whole";
   const model = await loadModel(question.model, { residence, editLayer: options.layer });

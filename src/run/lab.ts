@@ -10,12 +10,12 @@ import type { EditTrace } from "../edit/trace.js";
 import { type Answer, ask } from "../eval/ask.js";
 import { type Probe, scoreProbes } from "../eval/score.js";
 import type { ProbeScore } from "../eval/types.js";
+import { backendFor } from "../model/backend.js";
 import { openCheckpoint } from "../model/checkpoint.js";
-import type { LlamaConfig } from "../model/config.js";
 import { type CutStore, createCutStore } from "../model/cut-store.js";
 import { type LlamaModel, loadModel } from "../model/model.js";
 import { loadTokenizer } from "../model/tokenizer.js";
-import { type BackendName, type BackendReport, selectBackend } from "../tensor/backend.js";
+import type { BackendName, BackendReport } from "../tensor/backend.js";
 import { parseT } from "./blocks.js";
 import { type FrozenPartOptions, openFrozenPart } from "./frozen-part.js";
 import { DEFAULT_MODEL, DEFAULT_RECORDS, findIrrelevant, irrelevantByHand, withDefaultPreset } from "./inputs.js";
@@ -125,17 +125,6 @@ export async function openLab(options: LabOptions = {}): Promise<Lab> {
     model.dispose();
     throw error;
   }
-}
-
-/** From this hidden size on oneDNN's kernels gain more time than they take to set up (measured). */
-const LARGE_PRODUCTS = 1024;
-
-/** The backend that is asked for, set up for products of a model's size. */
-export function backendFor(
-  { hiddenSize }: LlamaConfig,
-  { backend, fastMath = false }: Pick<LabOptions, "backend" | "fastMath">,
-): Promise<BackendReport> {
-  return selectBackend(backend, { fastMath, largeProducts: hiddenSize >= LARGE_PRODUCTS });
 }
 
 /** Edits by hand are planned as a few records of the project's own, one at a time. */
