@@ -1,4 +1,5 @@
 import type { EditStep } from "../edit/trace.js";
+import type { FrozenProgress } from "../model/frozen.js";
 import type { RunProgress } from "../run/runner.js";
 import { type Progress, progress } from "./progress.js";
 
@@ -10,6 +11,21 @@ export function followRun(label: string): { onProgress(at: RunProgress): void; f
       line ??= progress(label, records);
       // Blocks are scored after their edits: the slower of the two counts says how far the run is.
       line.update(Math.min(edited, scored), `block ${block + 1}/${blocks}, edited ${edited}, scored ${scored}`);
+    },
+    finish: () => line?.finish(),
+  };
+}
+
+/**
+ * Shows the passes through the frozen part of a model, which take minutes at full size, as one progress line: pass
+ * `onFrozen` to `openLab`, and call `finish` when the work is over.
+ */
+export function followFrozen(): { onFrozen(at: FrozenProgress): void; finish(): void } {
+  let line: Progress | null = null;
+  return {
+    onFrozen({ layer, layers, batch, batches }) {
+      line ??= progress("frozen part", layers);
+      line.update(layer + 1, `batch ${batch}/${batches}`);
     },
     finish: () => line?.finish(),
   };
