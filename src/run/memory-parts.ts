@@ -49,7 +49,7 @@ export function stepNumbers(config: LlamaConfig, layer: number, edit: Workload["
   const asked = (edit.sequences - 1) * edit.targetsOfOne; // the last layer runs the targets' rows; the others give keys and values
   const last = rows * (10 * D + 13.5 * KV) + asked * (11 * M + 27 * D + 13.5 * Q + 7 * H * T);
   const value = rows * (M + 15 * D); // inputs and outputs of the value matrix, and the routing distances
-  return value + between + (after > 0 ? last : 0) + 11 * edit.targets * config.vocabSize;
+  return value + between + (after > 0 ? last : 0) + 7 * edit.targets * config.vocabSize;
 }
 
 /** One batch of scoring, under each of a number of memories in turn. */
