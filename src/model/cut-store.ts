@@ -14,14 +14,14 @@ export interface CutStoreOptions {
   /** Bytes of cuts to hold; least recently used dropped first. What one call asks for is always returned. */
   bytes?: number | undefined;
   /**
-   * Groups of sequences that always run through the frozen part as one: whenever one of a group is missing, all of it is
-   * computed. Batching decides the last bits of a float, so the cuts of a group are the same bits whoever asks first,
-   * whatever was dropped, and in whichever process. A sequence that stands in several groups belongs to the first.
+   * Groups of sequences that run through the frozen part in batches of their own: whenever one of a batch is missing, all
+   * of it is computed. Batching decides the last bits of a float, so the cuts of a group are the same bits whoever asks
+   * first, whatever was dropped, and in whichever process. A sequence that stands in several groups belongs to the first.
    */
   together?: Iterable<Sequences> | undefined;
-  /** Where cuts are kept between processes. With one, a pass also computes what later groups will ask for. */
+  /** Where cuts are kept between processes. With one, a pass also computes the rest of its groups and what later ones will ask for. */
   cache?: CutCache | null | undefined;
-  /** Tokens of later groups that a pass takes along, so that one reading of the layers serves many. */
+  /** Tokens that a pass takes along beyond what is asked for, so that one reading of the layers serves many. */
   ahead?: number | undefined;
   onProgress?: ((progress: FrozenProgress) => void) | undefined;
 }
@@ -56,18 +56,17 @@ export function createCutStore(model: LlamaModel, layer: number, options: CutSto
     return alone.length === 0 ? found : found.add({ batches: frozenBatches(alone), place: null });
   }
 
-  /** Batches of the groups that follow, up to a number of tokens, that the cache does not hold. */
-  async function following(needed: ReadonlySet<Group>): Promise<Sequences[]> {
+  /** Batches of the needed groups and of those that follow, up to a number of tokens, that the cache does not hold. */
+  async function alongWith(absent: readonly Sequences[], needed: ReadonlySet<Group>): Promise<Sequences[]> {
     const places = [...needed].map(({ place }) => place).filter((place) => place !== null);
     const taken: Sequences[] = [];
     if (cache === null || places.length === 0) return taken;
+    const candidates = [...needed, ...groups.slice(Math.max(...places) + 1)].flatMap(({ batches }) => batches);
     let tokens = 0;
-    for (const group of groups.slice(Math.max(...places) + 1)) {
-      for (const batch of group.batches) {
-        tokens += batch.flat().length;
-        if (tokens > ahead) return taken;
-        if (!(await cache.has(batch))) taken.push(batch);
-      }
+    for (const batch of candidates.filter((one) => !absent.includes(one))) {
+      tokens += batch.flat().length;
+      if (tokens > ahead) break;
+      if (!(await cache.has(batch))) taken.push(batch);
     }
     return taken;
   }
@@ -110,7 +109,7 @@ export function createCutStore(model: LlamaModel, layer: number, options: CutSto
       const needed = groupsWith(missing);
       const absent = await fromCache(needed, (tokens) => missing.has(keyOf(tokens)), take);
       if (absent.length > 0) {
-        const batches = [...absent, ...(await following(needed))];
+        const batches = [...absent, ...(await alongWith(absent, needed))];
         await frozenPass(model, batches, {
           layer,
           keeper: cache ?? undefined,

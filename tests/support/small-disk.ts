@@ -3,16 +3,16 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-/** A disk of 128 kB; `release` takes it away with all that is on it. */
+/** A disk of few bytes; `release` takes it away with all that is on it. */
 export interface SmallDisk {
   path: string;
   release(): void;
 }
 
 /** Mounts a small disk. Needs Linux and root. */
-export function mountSmallDisk(): SmallDisk {
+export function mountSmallDisk(kilobytes = 128): SmallDisk {
   const path = mkdtempSync(join(tmpdir(), "wise-lab-disk-"));
-  execFileSync("mount", ["-t", "tmpfs", "-o", "size=128k", "tmpfs", path], { stdio: "ignore" });
+  execFileSync("mount", ["-t", "tmpfs", "-o", `size=${kilobytes}k`, "tmpfs", path], { stdio: "ignore" });
   return {
     path,
     release() {
