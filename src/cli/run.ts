@@ -45,6 +45,7 @@ export async function runCommand(options: RunArguments, signal: AbortSignal): Pr
     console.error(lab.backend.detail);
     for (const key of lab.method.ignored) console.error(`no effect here: ${key}`);
     const out = options.out ?? `runs/${lab.model.name}-${lab.method.name}-T${T}-${options.when}`;
+    let at = "";
     const result = await lab.run({
       data: options.data,
       irrelevant: options.irrelevant,
@@ -56,7 +57,11 @@ export async function runCommand(options: RunArguments, signal: AbortSignal): Pr
       saveEdits: options.saveEdits,
       keepEvery: options.keepEvery,
       signal,
-      onProgress: (progress) => line.show(progressText(progress), progress.scored === progress.records),
+      onProgress: (progress) => {
+        at = progressText(progress);
+        line.show(at, progress.scored === progress.records);
+      },
+      onStep: ({ step }) => line.show(`${at}  step ${step + 1}`.trimStart(), false),
       onNotice: (notice) => console.error(notice),
     });
     line.end();

@@ -6,7 +6,7 @@ import type { EditOptions, EditSession, EditSetting, OptionSource, PreparedMetho
 import { untouched } from "../edit/overlay.js";
 import { methodNamed } from "../edit/registry.js";
 import { makeContextTemplates } from "../edit/templates.js";
-import type { EditTrace } from "../edit/trace.js";
+import type { EditStep, EditTrace } from "../edit/trace.js";
 import { type Answer, ask } from "../eval/ask.js";
 import { type Probe, scoreProbes } from "../eval/score.js";
 import type { ProbeScore } from "../eval/types.js";
@@ -67,6 +67,7 @@ export interface RunRequest {
   keepEvery?: number | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: RunProgress) => void) | undefined;
+  onStep?: ((step: EditStep) => void) | undefined;
   /** Told what was chosen where nothing was named. */
   onNotice?: ((line: string) => void) | undefined;
 }
@@ -196,8 +197,8 @@ async function runRequest(parts: LabParts, request: RunRequest, options: LabOpti
   for (const notice of notices) request.onNotice?.(notice);
   await settleRun(parts, inputs, options);
   const plan: RunPlan = { ...parts, ...inputs, when: request.when ?? "after-all" };
-  const { out = null, scoreSteps, saveEdits, keepEvery, signal, onProgress, onNotice } = request;
-  return runProtocol(plan, { folder: out, scoreSteps, saveEdits, keepEvery, signal, onProgress, onNotice });
+  const { out = null, ...rest } = request;
+  return runProtocol(plan, { folder: out, ...rest });
 }
 
 /** Plans the memory of a run with a model that is loaded: its templates are known now, and its records may be others. */

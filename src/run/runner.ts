@@ -3,6 +3,7 @@ import { createRng } from "../core/rng.js";
 import type { EditRecord } from "../data/records.js";
 import type { EditSession, EditSetting } from "../edit/contract.js";
 import type { Overlay } from "../edit/overlay.js";
+import type { EditStep } from "../edit/trace.js";
 import { type Probe, scoreProbes } from "../eval/score.js";
 import type { ProbeScore, RecordScore } from "../eval/types.js";
 import { createCutStore } from "../model/cut-store.js";
@@ -48,6 +49,8 @@ export interface RunOptions {
   keepEvery?: number | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: RunProgress) => void) | undefined;
+  /** Told of every step of every edit: at full size a step takes seconds. */
+  onStep?: ((step: EditStep) => void) | undefined;
   onNotice?: ((line: string) => void) | undefined;
 }
 
@@ -108,6 +111,7 @@ async function runBlocks(
     pace: createPace(records.length, blocks.length, output.start, options.onProgress),
     keepEvery: 1000 * (options.keepEvery ?? KEEP_EVERY_SECONDS),
     signal: options.signal,
+    onStep: options.onStep,
   };
   for (const block of blocks.slice(output.start.block)) await runBlock(block, work);
 }
@@ -131,6 +135,7 @@ interface Work {
   /** Milliseconds. */
   keepEvery: number;
   signal: AbortSignal | undefined;
+  onStep: RunOptions["onStep"];
 }
 
 /** A block as it is being made. */
@@ -181,13 +186,14 @@ function createKeeper(block: Block, session: EditSession, { output, keepEvery }:
 }
 
 async function editRecord(record: EditRecord, { block, session }: OpenBlock, work: Work): Promise<void> {
-  const { plan, config, output, signal } = work;
+  const { plan, config, output, signal, onStep } = work;
   const read = async (steps: number, overlay: Overlay) => {
     const [score] = await scoresUnder(overlay, [record], { block, work });
     output.stepScore({ steps, ...(score as RecordScore) });
   };
   const request = requestOf(record, plan.irrelevant);
-  output.edit(await session.edit(request, { signal, checkpoints: { steps: config.scoreSteps, read } }));
+  const checkpoints = { steps: config.scoreSteps, read };
+  output.edit(await session.edit(request, { signal, checkpoints, ...(onStep && { onStep }) }));
   work.pace.edited(block.index);
 }
 
