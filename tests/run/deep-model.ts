@@ -34,10 +34,7 @@ export async function writeDeepModel(parent: string): Promise<DeepModel> {
   return { folder, hparams };
 }
 
-/** Bytes of a stream of many tokens; those of the context templates have few. */
-const LARGE_STREAM_BYTES = 100_000;
-
-/** For every large stream in a cache folder, the layer that takes it next. */
+/** For every stream in a cache folder, the layer that takes it next. */
 export async function layersOfStreams(cache: string): Promise<number[]> {
   const layers: number[] = [];
   for (const name of await readdir(cache).catch(() => [])) {
@@ -45,7 +42,7 @@ export async function layersOfStreams(cache: string): Promise<number[]> {
     try {
       const file = await openSafetensors(join(cache, name));
       const [next] = new Int32Array((await file.readRaw("next")).buffer);
-      if ((file.tensors.get("x")?.bytes ?? 0) >= LARGE_STREAM_BYTES) layers.push(next as number);
+      layers.push(next as number);
       await file.close();
     } catch (error) {
       if (!(error instanceof RefusedInput)) throw error; // a pass took it away meanwhile
@@ -54,7 +51,10 @@ export async function layersOfStreams(cache: string): Promise<number[]> {
   return layers;
 }
 
-/** Waits until a pass over so many batches has let all of them through a number of layers. Fails when the process ends before. */
+/**
+ * Waits until a pass over so many batches has let all of them through a number of layers. Those for the context templates
+ * have one batch each.
+ */
 export async function untilPassIsAt(
   child: ChildProcess,
   cache: string,

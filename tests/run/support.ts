@@ -92,11 +92,17 @@ export interface Ended {
   stderr: string;
 }
 
+/** The command that starts the built command line. */
+export const WISE_LAB = [process.execPath, join(repository, "dist/cli.js")] as const;
+
 /** The built command line as a process of its own. */
 export function startWiseLab(...args: string[]): { child: ChildProcess; ended: Promise<Ended> } {
-  const child = spawn(process.execPath, [join(repository, "dist/cli.js"), ...args], {
-    stdio: ["ignore", "pipe", "pipe"],
-  });
+  return startProgram(...WISE_LAB, ...args);
+}
+
+/** Any program as a process of its own. */
+export function startProgram(program: string, ...args: string[]): { child: ChildProcess; ended: Promise<Ended> } {
+  const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
   const output = { stdout: "", stderr: "" };
   for (const name of ["stdout", "stderr"] as const) {
     child[name].setEncoding("utf8").on("data", (text: string) => {
