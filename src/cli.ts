@@ -5,7 +5,7 @@ import type { BenchArguments } from "./cli/bench.js";
 import type { CheckpointArguments } from "./cli/checkpoint.js";
 import type { TrainArguments } from "./cli/lab.js";
 import type { NumStepsArguments } from "./cli/numSteps.js";
-import { collect, number, numbers, oneOf, seconds, seed, wholeNumber, wholeNumbers } from "./cli/parse.js";
+import { collect, number, numbers, oneOf, positive, seconds, seed, wholeNumber, wholeNumbers } from "./cli/parse.js";
 import type { RunArguments } from "./cli/run.js";
 import type { StudyArguments } from "./cli/study.js";
 import type { SweepArguments } from "./cli/sweep.js";
@@ -67,7 +67,7 @@ function withRunOptions(command: Command): Command {
     .addOption(new Option("--precision <precision>", "of the weights in memory").choices(["float32", "bf16"]))
     .option("--cache <folder>", "keeps the frozen part of a model between runs; the user's cache folder by default")
     .option("--no-cache", "computes it again in every run")
-    .option("--cache-size <gigabytes>", "that the cache may take; 20 by default", number);
+    .option("--cache-size <gigabytes>", "that the cache may take; 20 by default", positive);
 }
 
 withRunOptions(

@@ -26,6 +26,12 @@ export function numbers(text: string): number[] {
   throw new InvalidArgumentError("numbers from 0 are expected, as 0.5,0.7.");
 }
 
+export function positive(text: string): number {
+  const value = number(text);
+  if (value > 0) return value;
+  throw new InvalidArgumentError("a number above 0 is expected.");
+}
+
 export function seconds(text: string): number {
   if (/^\d+(\.\d+)?$/.test(text)) return Number(text);
   throw new InvalidArgumentError("a number of seconds from 0 is expected.");
