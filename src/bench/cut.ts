@@ -34,7 +34,7 @@ export async function openCut(
   });
   let setting = startSetting();
   let session: WiseSession | null = null;
-  await writeFile(mask, Uint8Array.from(drawMask(setting, options, 0)));
+  await writeFile(mask, drawMask(setting, options, 0));
 
   return {
     rows: {

@@ -32,7 +32,7 @@ export async function openWhole(
   { rows, mask: file }: { rows: TokenRows; mask: string },
 ): Promise<Contestant> {
   const main = model.valueMatrix(options.layer);
-  const mask = tf.tensor2d(Float32Array.from(await readFile(file)), main.shape);
+  const mask = tf.tensor2d(new Uint8Array(await readFile(file)), main.shape, "bool");
   let side: tf.Tensor2D = tf.zerosLike(main);
   let minAct = Number.NaN;
 

@@ -70,7 +70,7 @@ export async function compareScenario(golden: GoldenFolder, name: string, model:
   try {
     await compareGradient(comparison, setting);
     const masks = await readMasks(comparison);
-    const session = startWise(setting, options, (shard) => masks[shard] as Float32Array);
+    const session = startWise(setting, options, (shard) => masks[shard] as Uint8Array);
     try {
       for (const edit of wanted.edits) await compareEdit(comparison, session, edit);
       await compareMemories(comparison, await session.snapshot());
@@ -123,10 +123,10 @@ function optionsOf({ layer, options }: GoldenWise): WiseOptions {
 }
 
 /** The masks that the reference drew, one per shard that was begun. */
-async function readMasks({ file, wanted, options }: Comparison): Promise<Float32Array[]> {
-  const masks: Float32Array[] = [];
+async function readMasks({ file, wanted, options }: Comparison): Promise<Uint8Array[]> {
+  const masks: Uint8Array[] = [];
   for (let shard = 0; shard * options.saveFreq < wanted.edits.length; shard++) {
-    masks.push(Float32Array.from(await file.readRaw(`mask.${shard}`)));
+    masks.push(await file.readRaw(`mask.${shard}`));
   }
   return masks;
 }

@@ -21,8 +21,9 @@ export function countBuffers(counts: (tensor: tf.Tensor) => boolean = () => true
   let most = 0;
   engine.trackTensor = (tensor, backend) => {
     if (!engine.state.tensorInfo.has(tensor.dataId) && counts(tensor)) {
-      alive.set(tensor.dataId, 4 * tensor.size);
-      bytes += 4 * tensor.size;
+      const own = tensor.size * tf.util.bytesPerElement(tensor.dtype);
+      alive.set(tensor.dataId, own);
+      bytes += own;
       most = Math.max(most, bytes);
     }
     trackTensor.call(engine, tensor, backend);

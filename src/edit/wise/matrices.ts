@@ -1,8 +1,8 @@
 import type { MatrixCount } from "../contract.js";
 import { DENSE_MERGES, type WiseOptions } from "./options.js";
 
-/** At a step: the side memory so far, the mask as it was drawn and as a tensor, the gradient. */
-const OF_A_STEP = 4;
+/** At a step: the side memory so far, the gradient; the mask as it was drawn and as a tensor, of one byte an entry. */
+const OF_A_STEP = 2.5;
 /** Those that moving the side memory makes on its way (step.ts, `descend`), the moved one among them. */
 const OF_A_DESCENT = 3;
 /** At a merge: W and the result, the result as a tensor; the side memory and the mask of the edit that ends; a new side memory. */

@@ -187,7 +187,7 @@ function replayTerms(replay: ReplayPair, delta: tf.Tensor2D, options: WiseOption
 
 /**
  * Plain SGD on W' = W + delta, then the clamp of each entry to W +/- norm_constraint:
- * delta - lr (mask * gradient + wd W'), with wd on all entries, masked or not, as released.
+ * delta - lr (mask * gradient + wd W'), with wd on all entries, masked or not, as released. mask is of dtype bool.
  */
 export function descend(
   delta: tf.Tensor2D,
@@ -197,7 +197,7 @@ export function descend(
 ): tf.Tensor2D {
   const { lr, weightDecay, normConstraint } = setting.options;
   return tf.tidy(() => {
-    let direction: tf.Tensor2D = tf.mul(mask, gradient);
+    let direction = inPlaceOf(mask.toFloat(), (share) => tf.mul(share, gradient));
     if (weightDecay !== 0) {
       const decay = inPlaceOf(tf.add(setting.main, delta), (edited) => tf.mul(edited, weightDecay));
       direction = inPlaceOf(direction, (masked) => tf.add(masked, decay));
