@@ -143,6 +143,17 @@ export function checkTexts(plan: TextSource): void {
   }
 }
 
+/** The same work without the records that do not fit the model. */
+export function fittingWork<S extends TextSource>(source: S): S {
+  const { dataset, model } = source;
+  const records = dataset.records.filter((record) =>
+    [...editSequencesOf(record, source), ...probeSequencesOf(record, source)].every(
+      (ids) => ids.length <= model.config.maxPositions,
+    ),
+  );
+  return { ...source, dataset: { ...dataset, records } };
+}
+
 function sequencesInPlace(record: EditRecord, plan: TextSource, where: string): number[][] {
   try {
     return [...editSequencesOf(record, plan), ...probeSequencesOf(record, plan)];

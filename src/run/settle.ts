@@ -8,7 +8,7 @@ import type { BackendReport } from "../tensor/backend.js";
 import { cacheFolder, DEFAULT_CACHE_BYTES, type FrozenPartOptions } from "./frozen-part.js";
 import { chooseWeights, readMachine, renderPlan, requireFits } from "./memory-fit.js";
 import { type MemoryPlan, planMemory } from "./memory-plan.js";
-import { checkTexts, type RunPlan } from "./plan.js";
+import { checkTexts, fittingWork, type RunPlan } from "./plan.js";
 import { measureWork } from "./workload.js";
 
 /** What decides where a model's weights are and how they are held. */
@@ -37,18 +37,19 @@ export type PlannedWork = Pick<RunPlan, "dataset" | "irrelevant" | "T">;
  */
 export async function settleMemory(
   { config, tokenizer, backend, method }: UnloadedModel,
-  { templates = foreseenTemplates({ tokenizer, config }), ...work }: PlannedWork & { templates?: readonly string[] },
+  { templates, ...work }: PlannedWork & { templates?: readonly string[] },
   options: WeightOptions,
 ): Promise<MemoryPlan> {
   const { weights = "auto", precision = "float32", cacheBytes = DEFAULT_CACHE_BYTES, onNotice } = options;
-  const texts = { ...work, templates, method, model: { config, tokenizer } };
-  checkTexts(texts);
+  const model = { config, tokenizer };
+  const texts = { ...work, templates: templates ?? foreseenTemplates(model), method, model };
+  if (templates !== undefined) checkTexts(texts); // foreseen ones may be longer than those that come
   const input = {
     config,
     layer: method.layer,
     precision,
     backend,
-    work: measureWork(texts),
+    work: measureWork(fittingWork(texts)),
     matrices: method.matrices,
     cacheBytes: null,
   };
