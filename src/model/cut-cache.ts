@@ -7,6 +7,7 @@ import { sha256Bytes } from "../core/hash.js";
 import type { Cut, Sequences } from "./cut.js";
 import { type Numbers, type Part, readSealed, type SealedLayout, sealedLayout, writeSealed } from "./cut-cache-file.js";
 import { type EntryKind, entryName, makeRoom, megabytes, writeFailure } from "./cut-cache-room.js";
+import type { StreamKeeper } from "./frozen.js";
 
 /** Everything besides the tokens that decides the bits of a cut. */
 export interface CutKey {
@@ -20,9 +21,9 @@ export interface CutKey {
  * Cuts on disk, one file per batch: batching decides the last bits of a float, so a batch is what is computed, kept and
  * found again. Nothing read is trusted: every file is compared with what was asked for and its numbers with their
  * sha256. Any number of processes may share the folder: files appear whole, and one that another process took away is
- * only not there.
+ * only not there. Streams count as used space and stay for a week; a damaged one is none.
  */
-export interface CutCache {
+export interface CutCache extends StreamKeeper {
   readonly folder: string;
   readonly limitBytes: number;
   /** Whether the cuts of a batch are there (not whether they are whole). Counts as use. */
@@ -39,15 +40,6 @@ export interface CutCache {
    * @throws {LabFailure} when they cannot be written, with the bytes needed and free; nothing half written stays
    */
   write(batch: Sequences, cuts: readonly Cut[]): Promise<void>;
-  /**
-   * The stream of a batch on its way through the layers: `next` is the layer that takes it, `x` is row-major [N, D],
-   * padding included.
-   * @returns null as `read`
-   */
-  readStream(batch: Sequences): Promise<{ next: number; x: Float32Array } | null>;
-  /** Keeps a stream in place of the one before. It counts as used space, and stays for a week. @throws as `write` */
-  writeStream(batch: Sequences, stream: { next: number; x: Float32Array }): Promise<void>;
-  removeStream(batch: Sequences): Promise<void>;
 }
 
 export interface CutCacheOptions {

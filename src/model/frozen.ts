@@ -13,8 +13,9 @@ import type { LlamaModel } from "./model.js";
 
 /** Where streams are kept between layers. */
 export interface StreamKeeper {
-  /** The stream that was kept for a batch, and the layer that takes it next; null when there is none. */
+  /** The stream that was kept for a batch, row-major [N, D] with padding, and the layer that takes it next; null for none. */
   readStream(batch: Sequences): Promise<{ next: number; x: Float32Array } | null>;
+  /** Keeps a stream in place of the one before. @throws {LabFailure} when it cannot be written */
   writeStream(batch: Sequences, stream: { next: number; x: Float32Array }): Promise<void>;
   removeStream(batch: Sequences): Promise<void>;
 }

@@ -1,6 +1,6 @@
 import { truncateSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Interrupted } from "../../src/core/errors.js";
 import { sha256Bytes } from "../../src/core/hash.js";
 import type { Cut, Sequences } from "../../src/model/cut.js";
@@ -11,6 +11,7 @@ import { type LlamaModel, type LoadOptions, loadModel } from "../../src/model/mo
 import { selectBackend } from "../../src/tensor/backend.js";
 import { tf } from "../../src/tensor/tf.js";
 import { goldenRecords } from "../edit/support.js";
+import { layersRead } from "../support/layers-read.js";
 import { golden } from "../support/shared.js";
 import { expectTidy } from "../support/tensor-matcher.js";
 import { copyOfGolden, refusal, temporaryFolder } from "./support.js";
@@ -37,18 +38,6 @@ function cacheAt(folder: string, { config, sha256 }: LlamaModel, layer: number):
   const { hiddenSize, intermediateSize } = config;
   const key = { modelSha256: sha256, layer, computedWith: "this test" };
   return openCutCache(folder, { key, limitBytes: 1e9, hiddenSize, intermediateSize });
-}
-
-/** Every layer that is lent from now to the end of the test, in order. */
-function layersRead(model: LlamaModel): number[] {
-  const layers: number[] = [];
-  const { withLayer } = model;
-  const spy = vi.spyOn(model, "withLayer").mockImplementation((index, use) => {
-    layers.push(index);
-    return withLayer(index, use);
-  });
-  onTestFinished(() => spy.mockRestore());
-  return layers;
 }
 
 /** What tells cuts apart, to the last bit; comparing the numbers one by one takes seconds. */

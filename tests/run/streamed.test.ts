@@ -7,6 +7,7 @@ import { type Lab, type LabOptions, openLab, type RunRequest } from "../../src/r
 import type { RunResult } from "../../src/run/types.js";
 import { fact, largestDifference } from "../edit/support.js";
 import { copyOfGolden, refusal, temporaryFolder } from "../model/support.js";
+import { layersRead } from "../support/layers-read.js";
 import { golden } from "../support/shared.js";
 import { DEEP_LAYERS, layersOfStreams, untilPassIsAt, writeDeepModel } from "./deep-model.js";
 import { bytesOfRun, QUICK, startWiseLab, TINY_MODEL, TINY_RECORDS, wiseLab } from "./support.js";
@@ -23,18 +24,6 @@ async function openQuick(options: LabOptions = {}): Promise<Lab> {
   });
   onTestFinished(() => lab.close());
   return lab;
-}
-
-/** Every layer that is lent from now to the end of the test, in order. */
-function layersRead({ model }: Lab): number[] {
-  const layers: number[] = [];
-  const { withLayer } = model;
-  const spy = vi.spyOn(model, "withLayer").mockImplementation((index, use) => {
-    layers.push(index);
-    return withLayer(index, use);
-  });
-  onTestFinished(() => spy.mockRestore());
-  return layers;
 }
 
 /** What a run found, without what names seconds. */
@@ -118,13 +107,13 @@ describe("one reading of the layers", () => {
     const cache = join(await temporaryFolder(), "cache");
     const data = await twentyRecords();
     const first = await openQuick({ weights: "streamed", cache });
-    const once = layersRead(first);
+    const once = layersRead(first.model);
     const result = findings(await first.run({ ...request, data }));
     expect(once).toEqual([0, 1, 2]);
 
     const frozen = vi.fn();
     const second = await openQuick({ weights: "streamed", cache, onFrozen: frozen });
-    const never = layersRead(second);
+    const never = layersRead(second.model);
     expect(findings(await second.run({ ...request, data }))).toEqual(result);
     expect(never).toEqual([]);
     expect(frozen).not.toHaveBeenCalled(); // nor when the templates were made
@@ -254,7 +243,7 @@ test("a shard that becomes shorter during a pass ends the run, which goes on fro
 
   await cp(join(TINY_MODEL, "model-00002-of-00004.safetensors"), shard);
   const mended = await openQuick({ model, cache, weights: "streamed" });
-  const read = layersRead(mended);
+  const read = layersRead(mended.model);
   await mended.run({ ...request, out });
   expect(read).toEqual([1, 2]);
   await (await openQuick()).run({ ...request, out: straight });
