@@ -35,14 +35,15 @@ interface Group {
   place: number | null;
 }
 
-const DEFAULT_BYTES = 1024 ** 3; // a block of T=1000 on the lab model fits; larger models recompute
+/** Bytes of cuts that a store holds by default: a block of T=1000 on the lab model fits; larger models recompute. */
+export const STORE_BYTES = 1024 ** 3;
 
 /** Makes an empty store. */
 export function createCutStore(model: LlamaModel, layer: number, options: CutStoreOptions = {}): CutStore {
   const { together = [], cache = null, ahead = 0, onProgress } = options;
   const groups = groupsOf(together);
   const groupByKey = new Map(groups.flatMap((group) => group.batches.flat().map((tokens) => [keyOf(tokens), group])));
-  const memory = createMemory(options.bytes ?? DEFAULT_BYTES);
+  const memory = createMemory(options.bytes ?? STORE_BYTES);
 
   /** The groups of the missing sequences; those that stand in none make one of their own. */
   function groupsWith(missing: ReadonlyMap<string, Tokens>): Set<Group> {

@@ -37,7 +37,7 @@ export interface FrozenOptions {
 }
 
 // Tokens, padding included, that go through the frozen part together: bounds its memory.
-export const FROZEN_BATCH_TOKENS = 4096;
+const FROZEN_BATCH_TOKENS = 4096;
 
 /** Splits sequences, in order, into runs whose padded size stays within the batch limit. */
 export function* batchesOf(

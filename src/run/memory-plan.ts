@@ -1,5 +1,6 @@
 import type { MatrixCount } from "../edit/contract.js";
 import type { LlamaConfig } from "../model/config.js";
+import { STORE_BYTES } from "../model/cut-store.js";
 import type { Residence } from "../model/model.js";
 import { HEAD_SHARD_BYTES, type WeightPrecision } from "../model/weights.js";
 import type { BackendReport } from "../tensor/backend.js";
@@ -56,9 +57,6 @@ const PROGRAM_BYTES = { tensorflow: 500e6, wasm: 300e6, cpu: 250e6 };
 
 /** On wasm a clone is a copy, and what a gradient needs is kept as clones: so many times as much as elsewhere (measured). */
 const WASM_COPIES = 1.4;
-
-/** Bytes of cuts that a store holds in memory where there is no cache on disk (model/cut-store.ts). */
-const STORE_BYTES = 1024 ** 3;
 
 /** Adds up what a run will hold. Pure; an upper bound, within about half of what was measured. */
 export function planMemory(input: PlanInput): MemoryPlan {

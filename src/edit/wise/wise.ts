@@ -303,11 +303,7 @@ function requireFinite(report: StepReport, step: number): StepReport {
 }
 
 /** Each entry is 1 with probability mask_ratio; keyed by (seed, shard), never by what was drawn before. */
-export function drawMask(
-  setting: Pick<EditSetting, "model" | "rng">,
-  options: WiseOptions,
-  shard: number,
-): Uint8Array {
+export function drawMask(setting: Pick<EditSetting, "model" | "rng">, options: WiseOptions, shard: number): Uint8Array {
   const rng = setting.rng.fork("mask", shard);
   const size = setting.model.config.hiddenSize * setting.model.config.intermediateSize;
   const mask = new Uint8Array(size);
