@@ -75,7 +75,7 @@ class Reference:
     def distances(self):
         """Per token, how far the side memory moves the value matrix's output. [B, T]"""
         main, side = self.adapter.main_output, self.adapter.side_output
-        if self.options["activationOnDistance"]:
+        if self.options["distance_act"]:
             main, side = F.silu(main), F.silu(side)
         return torch.linalg.vector_norm(side - main, dim=-1)
 
@@ -85,14 +85,14 @@ class Reference:
         logits = self.model(input_ids=ids, attention_mask=real, use_cache=False).logits  # [R + 1, T, V]
         templates = logits[:-1, :-1]
         token_loss = F.cross_entropy(templates.flatten(0, 1), ids[:-1, 1:].flatten(), reduction="none")
-        counts = target.sum(1) + (1 if options["lossDividesByTargetsPlusOne"] else 0)
+        counts = target.sum(1) + (1 if options["label_mean_extra"] else 0)
         ft = ((token_loss.view_as(target) * target).sum(1) / counts).mean()
         activation = (self.distances() * real).sum(1) / real.sum(1)  # [R + 1]
         inside, outside = activation[:-1], activation[-1]
         act = (
-            positive_mean(outside - inside + options["gamma"])
-            + positive_mean((outside - options["alpha"]).reshape(1))
-            + positive_mean(options["beta"] - inside)
+            positive_mean(outside - inside + options["act_margin"][2])
+            + positive_mean((outside - options["act_margin"][0]).reshape(1))
+            + positive_mean(options["act_margin"][1] - inside)
         )
         return ft, act, inside.mean()
 
@@ -100,9 +100,9 @@ class Reference:
         """One step of SGD on W', then its clamp to W +/- norm_constraint."""
         options, side, main = self.options, self.adapter.side, self.adapter.original.weight
         with torch.no_grad():
-            side -= options["lr"] * (self.mask * side.grad + options["weightDecay"] * side)
-            if options["normConstraint"] is not None:
-                bound = options["normConstraint"]
+            side -= options["edit_lr"] * (self.mask * side.grad + options["weight_decay"] * side)
+            if options["norm_constraint"] is not None:
+                bound = options["norm_constraint"]
                 side.copy_(torch.clamp(side, min=main - bound, max=main + bound))
         side.grad = None
 
@@ -111,9 +111,9 @@ class Reference:
         self.adapter.reset()
         self.adapter.choose = side_only
         edit = self.rows["edit"]
-        ids, real = self.batch([row["ids"] for row in edit["templates"]] + [edit["irrelevant"]])
-        target = torch.zeros(len(edit["templates"]), ids.shape[1] - 1)  # [R, T - 1], 1 where a target token is predicted
-        for row, mask in zip(edit["templates"], target):
+        ids, real = self.batch([row["ids"] for row in edit])
+        target = torch.zeros(len(edit) - 1, ids.shape[1] - 1)  # [R, T - 1], 1 where a target token is predicted
+        for row, mask in zip(edit[:-1], target):
             mask[row["promptTokens"] - 1 : len(row["ids"]) - 1] = 1
         steps = []
         for _ in range(question["steps"]):
@@ -135,10 +135,10 @@ class Reference:
             distances = self.distances() * real
             lengths = real.sum(1)
             activation = distances.sum(1) / lengths
-            if self.options["longSequenceMax"]:
+            if self.options["long_sequence_max"]:
                 activation = torch.where(lengths > LONG_SEQUENCE, distances.max(1).values, activation)
             self.activation = activation
-            takes = activation >= self.min_act * self.options["actRatio"]
+            takes = activation >= self.min_act * self.options["act_ratio"]
             return torch.where(takes[:, None, None], side, main)
 
         return choose

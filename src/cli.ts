@@ -1,12 +1,25 @@
 #!/usr/bin/env node
 import { Command, Option } from "commander";
-import type { ActRatioArguments } from "./cli/actRatio.js";
 import type { BenchArguments } from "./cli/bench.js";
 import type { CheckpointArguments } from "./cli/checkpoint.js";
+import type { GoldenArguments } from "./cli/golden.js";
 import type { TrainArguments } from "./cli/lab.js";
 import type { NumStepsArguments } from "./cli/numSteps.js";
-import { collect, number, numbers, oneOf, positive, seconds, seed, wholeNumber, wholeNumbers } from "./cli/parse.js";
+import {
+  collect,
+  layers,
+  number,
+  numbers,
+  oneOf,
+  positive,
+  seconds,
+  seed,
+  wholeNumber,
+  wholeNumbers,
+} from "./cli/parse.js";
+import type { RouterArguments } from "./cli/router.js";
 import type { RunArguments } from "./cli/run.js";
+import type { StatsArguments } from "./cli/stats.js";
 import type { StudyArguments } from "./cli/study.js";
 import type { SweepArguments } from "./cli/sweep.js";
 import type { TableArguments } from "./cli/table.js";
@@ -19,11 +32,11 @@ import { BACKENDS, type BackendName } from "./tensor/names.js";
 /** The exit status of a process that SIGINT ended, by the shell's convention. */
 const INTERRUPTED = 130;
 
-/** Values of act_ratio in tables. */
-const RATIOS = [0, 0.2, 0.4, 0.6, 0.8, 1, 1.2, 1.4];
+/** Values of a router's option in tables. */
+const VALUES = [0, 0.2, 0.4, 0.6, 0.8, 1, 1.2, 1.4];
 
 const program = new Command("wise-lab")
-  .description("Rerun and explore lifelong knowledge-editing results: WISE with T-rollback on a LLaMA.")
+  .description("Rerun and explore lifelong knowledge-editing results: methods with T-rollback on a LLaMA.")
   .showHelpAfterError("(wise-lab COMMAND --help shows what is allowed)");
 
 const backendOption = () =>
@@ -114,6 +127,29 @@ program
   );
 
 program
+  .command("stats")
+  .description("covariances of the keys of value matrices, which some methods need; stopped, the same command goes on")
+  .option("--model <folder>", "a Hugging Face LLaMA folder; the project's own by default")
+  .option(
+    "--texts <file>",
+    "JSON list or lines of texts; what it was trained on by default, for the project's own model",
+  )
+  .requiredOption(
+    "--layers <layers>",
+    "layers from 0, as 5 or 4-8 or 4,6; each takes 8 bytes for each pair of keys",
+    layers,
+  )
+  .option("--samples <number>", "use the first texts only", wholeNumber)
+  .option("--dataset <name>", "what the texts are called; the file's name by default")
+  .option("--length <tokens>", "cut texts after so many; what the model takes at most by default", wholeNumber)
+  .option("--out <folder>", "folder of statistics; the user's own by default, where every method looks")
+  .option("--keep-every <seconds>", "of work between two safe points; 60 by default", seconds)
+  .addOption(backendOption())
+  .action((options: StatsArguments) =>
+    run(async (signal) => (await import("./cli/stats.js")).statsCommand(options, signal)),
+  );
+
+program
   .command("table")
   .description("runs as a table with its protocol: text, or files for a paper")
   .argument("<run...>", "run folders, folders of them, or summaries of runs")
@@ -123,7 +159,7 @@ program
       .default("methods"),
   )
   .addOption(new Option("--format <format>").choices(["text", "markdown", "csv", "latex"]).default("text"))
-  .option("--allow <field>", "runs may differ in it (T, when, model, options.retrieve, ...); may be repeated", collect)
+  .option("--allow <field>", "runs may differ in it (T, when, model, options.NAME, ...); may be repeated", collect)
   .option("--mark", "take runs that differ in other fields too, with a footnote each")
   .option("--out <file>", "write it there instead of printing it")
   .action((runs: string[], options: TableArguments) =>
@@ -150,33 +186,42 @@ program
 const explore = program.command("explore").description("what one setting does, from runs that record enough to tell");
 
 explore
-  .command("act-ratio")
-  .description("scores over act_ratio, the best value and the router's ROC: by arithmetic, nothing is run")
+  .command("router")
+  .alias("act-ratio")
+  .description(
+    "scores over the router's inference-only option, its best value and the ROC: by arithmetic, nothing is run",
+  )
   .argument("<run...>", "run folders, folders of them, or summaries of runs")
   .option("--from <number>", "smallest value looked at", number, 0)
   .option("--to <number>", "largest value looked at", number, 2)
   .option("--points <number>", "values looked at, evenly spaced", wholeNumber, 201)
-  .option("--at <numbers>", "values in the table, beside the run's own and the best", numbers, RATIOS)
+  .option("--at <numbers>", "values in the table, beside the run's own and the best", numbers, VALUES)
   .option("--figures <folder>", "folder for curves, activations and ROC of each run")
   .option("--csv <file>", "write the curves there")
-  .action((runs: string[], options: ActRatioArguments) =>
-    run(async () => (await import("./cli/actRatio.js")).actRatioCommand(runs, options)),
+  .action((runs: string[], options: RouterArguments) =>
+    run(async () => (await import("./cli/router.js")).routerCommand(runs, options)),
   );
 
 withRunOptions(
   explore
     .command("num-steps")
-    .description("scores over n_iter, and where early stopping cuts in: one run at T = 1, a run per value otherwise")
-    .requiredOption("--steps <numbers>", "values of n_iter, as 1,2,5,10,20", wholeNumbers)
+    .description(
+      "scores over the step limit, and where early stopping cuts in: one run at T = 1, a run per value otherwise",
+    )
+    .requiredOption("--steps <numbers>", "values of the step limit, as 1,2,5,10,20", wholeNumbers)
     .option("--T <number|all>", "edits between rollbacks", "1"),
 )
-  .option("--ratios <numbers>", "values of act_ratio to cross them with, at T = 1", numbers, RATIOS)
+  .option("--values <numbers>", "of the router's option, to cross them with at T = 1", numbers, VALUES)
+  .addOption(new Option("--ratios <numbers>", "earlier name of --values").argParser(numbers).hideHelp())
   .addOption(workersOption())
   .option("--out <folder>", "folder of the run folders, to continue from; runs/num-steps-T... by default")
   .option("--figures <folder>", "folder for the curve and, at T = 1, the heat map")
   .option("--csv <file>", "write the table there")
-  .action((options: NumStepsArguments) =>
-    run(async (signal) => (await import("./cli/numSteps.js")).numStepsCommand(options, signal)),
+  .action(({ ratios, ...options }: NumStepsArguments & { ratios?: number[] }) =>
+    run(async (signal) => {
+      const { numStepsCommand } = await import("./cli/numSteps.js");
+      return numStepsCommand({ ...options, values: ratios ?? options.values }, signal);
+    }),
   );
 
 /** A run that a sweep started ends with the sweep, also when that was killed: the channel to it is then gone. */
@@ -187,11 +232,24 @@ function endWithParent(): void {
 
 program
   .command("golden")
-  .description("compare tokenizer, forward pass, gradient, WISE and scoring with a folder of golden vectors")
-  .argument("<folder>")
+  .description("compare tokenizer, forward pass, editing methods and scoring with a folder of golden vectors")
+  .argument("<folder>", "scenarios: NAME.json with NAME.safetensors")
+  .option(
+    "--model <folder>",
+    'the checkpoint they were made on; by default the one that they name, here or in a folder "golden" beside',
+  )
   .addOption(backendOption())
-  .action((folder: string, options: { backend?: BackendName }) =>
+  .action((folder: string, options: GoldenArguments) =>
     run(async () => (await import("./cli/golden.js")).goldenCommand(folder, options)),
+  );
+
+program
+  .command("methods")
+  .description("the editing methods; with a name, its options and presets")
+  .argument("[name]")
+  .option("--markdown", "all of it, as the page data/methods.md")
+  .action((name: string | undefined, options: { markdown?: boolean }) =>
+    run(async () => (await import("./cli/methods.js")).methodsCommand(name, options)),
   );
 
 program

@@ -8,27 +8,26 @@ export { bootstrapInterval, type Interval, mean, pairedPermutationTest } from ".
 export { fetchData, locateData } from "./data/fetch.js";
 export { loadIrrelevant, loadRecords } from "./data/load.js";
 export type { Dataset, EditRecord } from "./data/records.js";
-export type { MemoryReading, Route } from "./edit/overlay.js";
+export { describeOptions } from "./edit/keys.js";
+export type { Reading } from "./edit/overlay.js";
 export { methods } from "./edit/registry.js";
 export type { EditStep, EditTrace } from "./edit/trace.js";
-export { describeWiseOptions, loadWiseOptions, presets, type WiseOptions } from "./edit/wise/hparams.js";
 export type { Answer } from "./eval/ask.js";
 export type { Probe, ProbeKind } from "./eval/score.js";
 export type { ProbeScore, RecordScore } from "./eval/types.js";
-export { atActRatio } from "./explore/actRatio.js";
-export type { BestRatio } from "./explore/bestRatio.js";
-export { type ActRatioExploration, exploreActRatio } from "./explore/exploreActRatio.js";
-export { actRatioFindings } from "./explore/findings.js";
+export { atInference } from "./explore/atInference.js";
+export type { BestValue } from "./explore/bestValue.js";
+export { exploreRouter, type RouterExploration } from "./explore/exploreRouter.js";
+export { routerFindings } from "./explore/findings.js";
 export { atSteps, exploreSteps, type StepsOptions, type StepsRequest } from "./explore/numSteps.js";
-export { evenRatios, type RatioPoint, ratioPoints } from "./explore/ratioScores.js";
 export { type RouterRoc, routerRoc } from "./explore/routerRoc.js";
+export { evenValues, type RouterPoint, routerPoints } from "./explore/routerScores.js";
 export type { FrozenProgress } from "./model/frozen.js";
 export { displayCase, displayCases } from "./notebook/cases.js";
 export { display, displayFigure, displayTable, interruptSignal, saveFigure } from "./notebook/display.js";
 export { followEdit, followFrozen, followRun } from "./notebook/follow.js";
 export { type Progress, progress } from "./notebook/progress.js";
 export { runGolden } from "./parity/golden.js";
-export { bestRatiosFrame, bestRatiosView, ratiosFrame, ratiosView, rocFrame } from "./report/actRatio.js";
 export { answerRows, probeRows } from "./report/answers.js";
 export { caseOf } from "./report/cases/case.js";
 export type { CaseFilter } from "./report/cases/page/filter.js";
@@ -48,10 +47,10 @@ export {
 } from "./report/compare.js";
 export { exportFigure, redrawFigures, renderFigure } from "./report/export.js";
 export type { Figure } from "./report/figure.js";
-export { actRatioCurves } from "./report/figures/actRatioCurves.js";
 export { gridHeatmap } from "./report/figures/gridHeatmap.js";
 export { lossCurve } from "./report/figures/lossCurve.js";
 export { publishedOverT } from "./report/figures/publishedOverT.js";
+export { routerCurves } from "./report/figures/routerCurves.js";
 export { routerRocCurve } from "./report/figures/routerRocCurve.js";
 export { routingDistances } from "./report/figures/routingDistances.js";
 export { routingHistogram } from "./report/figures/routingHistogram.js";
@@ -73,6 +72,7 @@ export {
   readPublished,
   sourcesFrame,
 } from "./report/published.js";
+export { bestValuesFrame, bestValuesView, rocFrame, routerFrame, routerView } from "./report/router.js";
 export type { FigureSource } from "./report/sources.js";
 export { recordOverSteps, stepsFindings, stepsFrame, stepsView } from "./report/steps.js";
 export { blocksFrame, casesFrame, summaryFrame } from "./report/tables.js";

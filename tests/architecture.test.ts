@@ -9,6 +9,7 @@ const LAYERS = [
   ["core"],
   ["tensor"],
   ["model", "data"],
+  ["stats"],
   ["edit"],
   ["eval"],
   ["run", "parity", "train", "bench"],

@@ -1,10 +1,9 @@
 import { z } from "zod";
 import type { EditRequest } from "../edit/contract.js";
-import type { EditRows } from "../edit/rows.js";
+import type { TokenRow } from "../edit/rows.js";
 import type { WiseOptions } from "../edit/wise/options.js";
 import type { Probe } from "../eval/score.js";
 import type { Residence } from "../model/model.js";
-import type { ForcedSequence } from "../model/prompt.js";
 import type { BackendName } from "../tensor/names.js";
 
 /*
@@ -21,8 +20,9 @@ export interface Fact {
 
 /** The same as token rows: what every contestant gets to see. */
 export interface TokenRows {
-  edit: EditRows;
-  probes: ForcedSequence[];
+  /** The template rows, then the irrelevant prompt. */
+  edit: TokenRow[];
+  probes: TokenRow[];
 }
 
 interface OpenBase {
@@ -61,7 +61,7 @@ export type Question =
   | { ask: "memory" };
 
 const ids = z.array(z.number().int());
-const forced = z.object({ ids, promptTokens: z.number().int() });
+const row = z.object({ ids, promptTokens: z.number().int() });
 
 /** Answers to "open". */
 export const openedSchema = z.object({
@@ -72,8 +72,8 @@ export const openedSchema = z.object({
 export const openedCutSchema = openedSchema.extend({
   modelSha256: z.string(),
   rows: z.object({
-    edit: z.object({ templates: z.array(forced), irrelevant: ids }),
-    probes: z.array(forced),
+    edit: z.array(row),
+    probes: z.array(row),
   }),
 });
 

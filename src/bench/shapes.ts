@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { loadWiseOptions } from "../edit/wise/hparams.js";
+import { prepareNamed } from "../edit/registry.js";
 import type { WiseOptions } from "../edit/wise/options.js";
 import { openCheckpoint } from "../model/checkpoint.js";
 import type { Residence } from "../model/model.js";
@@ -54,8 +54,8 @@ export async function benchModel(shape: BenchShape, folder: string): Promise<Ben
   const { hasChatTemplate } = await loadTokenizer(folder, config);
   // A stand-in has no chat template: plain prompts then, as a base model is asked.
   const set = [`layer=${shape.layer}`, ...(hasChatTemplate ? [] : ["use_chat_template=false"])];
-  const { options } = await loadWiseOptions({ preset: shape.preset, set, numLayers: config.layers });
-  return { shape, folder, standIn: await isStandIn(folder), layers: config.layers, options };
+  const { options } = await prepareNamed("wise", { preset: shape.preset, set }, config);
+  return { shape, folder, standIn: await isStandIn(folder), layers: config.layers, options: options as WiseOptions };
 }
 
 /**

@@ -1,10 +1,12 @@
 import { readFile } from "node:fs/promises";
+import { MAIN } from "../edit/overlay.js";
 import { sequencesOfRows } from "../edit/rows.js";
+import type { StepReport } from "../edit/steps.js";
 import type { WiseOptions } from "../edit/wise/options.js";
 import { createWiseOverlay } from "../edit/wise/routing.js";
-import { createProblem, descend, type EditProblem, runStep, type StepReport } from "../edit/wise/step.js";
+import { createProblem, descend, type EditProblem, runStep } from "../edit/wise/step.js";
 import { settled } from "../edit/wise/wise.js";
-import type { CutBatch, Spot } from "../model/cut.js";
+import { type CutBatch, type Spot, valueInput } from "../model/cut.js";
 import { headLogits, layerBeforeValue, layerForward, linear, positions } from "../model/llama.js";
 import type { LlamaModel } from "../model/model.js";
 import { tf } from "../tensor/tf.js";
@@ -31,7 +33,7 @@ export async function openWhole(
   options: WiseOptions,
   { rows, mask: file }: { rows: TokenRows; mask: string },
 ): Promise<Contestant> {
-  const main = model.valueMatrix(options.layer);
+  const main = model.matrix({ layer: options.layer, matrix: "down" });
   const mask = tf.tensor2d(new Uint8Array(await readFile(file)), main.shape, "bool");
   let side: tf.Tensor2D = tf.zerosLike(main);
   let minAct = Number.NaN;
@@ -60,38 +62,41 @@ export async function openWhole(
     const reports: StepReport[] = [];
     const stream = await embedRows(model, sequencesOfRows(rows.edit));
     for (let stop = false; !stop && reports.length < steps; ) {
-      const problem = wholeProblem(model, options, stream, rows.edit.templates);
+      const problem = wholeProblem(model, options, stream, rows.edit);
       stop = await step(problem, reports);
       problem.dispose();
     }
     stream.x.dispose();
-    minAct = (reports.at(-1) as StepReport).inScope;
-    const losses = reports.map(({ ft, act, loss }) => ({ ft, act, loss }));
-    return { seconds: (performance.now() - started) / 1000, frozen: null, losses };
+    minAct = reports.at(-1)?.numbers.in_scope as number;
+    return { seconds: (performance.now() - started) / 1000, frozen: null, losses: reports.map(lossesOf) };
   }
 
   async function score(): Promise<Scored> {
     const started = performance.now();
-    const before = await predict(model, options.layer, rows.probes, async (batch) => linear(batch.mlpIn, main));
-    const overlay = createWiseOverlay(options.layer, [{ name: "side", delta: side.clone(), minAct }], options);
+    const before = await predict(model, options.layer, rows.probes, async (batch) => linear(valueInput(batch), main));
+    const overlay = createWiseOverlay(model, [{ name: "side", delta: side.clone(), minAct }], options);
     const activations: number[] = [];
     const after = await predict(model, options.layer, rows.probes, async (batch) => {
-      const answer = await overlay.answer(model, batch);
-      activations.push(...answer.decisions.map(({ readings }) => readings[0]?.delta ?? Number.NaN));
-      const edited = answer.under("side");
-      const output = tf.tidy(() => {
-        const routed = answer.decisions.flatMap(({ route }) => Array(batch.at.length).fill(route === "side"));
-        return tf.where(tf.tensor2d(routed, [routed.length, 1], "bool"), edited, answer.main) as tf.Tensor2D;
+      const { decisions, dispose } = await overlay.route(batch);
+      dispose();
+      activations.push(...decisions.map(({ readings }) => readings[0]?.numbers.delta ?? Number.NaN));
+      return tf.tidy(() => {
+        const answered = decisions.flatMap(({ variant }) => Array(batch.at.length).fill(variant === MAIN ? 0 : 1));
+        const change = linear(valueInput(batch), side); // [N, D]
+        const routed = tf.mul(change, tf.tensor2d(answered, [answered.length, 1]));
+        return tf.add(linear(valueInput(batch), main), routed) as tf.Tensor2D;
       });
-      edited.dispose();
-      answer.dispose();
-      return output;
     });
     overlay.dispose();
     return { seconds: (performance.now() - started) / 1000, activations, before, after };
   }
 
   return { edit, score, delta: () => side.data<"float32">() };
+}
+
+/** The losses of a step that all sides compute. */
+export function lossesOf({ loss, terms }: Pick<StepReport, "loss" | "terms">): Edited["losses"][number] {
+  return { ft: terms.ft as number, act: terms.act as number, loss };
 }
 
 /** Embedded rows: the stream before the first layer, right-padded. */
@@ -113,20 +118,21 @@ function frozenPass(model: LlamaModel, { x: start, lengths }: EmbeddedRows, laye
   const made = tf.tidy(() => {
     const at = positions(model.config, T);
     let x = start;
-    for (let i = 0; i < layer; i++) x = layerForward(x, model.layer(i), model.config, at);
-    const { residual, mlpIn } = layerBeforeValue(x, model.layer(layer), model.config, at);
+    for (let i = 0; i < layer; i++) x = layerForward(x, model.layer(i), model.config, { at });
+    const { stream, mlpIn } = layerBeforeValue(x, model.layer(layer), model.config, { at });
     const shares = lengths.map((n) => Array.from({ length: T }, (_, t) => (t < n ? 1 / n : 0)));
-    return { residual, mlpIn, shares: tf.tensor2d(shares), ...at };
+    return { stream, mlpIn, shares: tf.tensor2d(shares), ...at };
   });
-  const { residual, mlpIn, shares, ...at } = made;
-  return { lengths, residual, mlpIn, shares, at, dispose: () => tf.dispose(made) };
+  const { stream, mlpIn, shares, ...at } = made;
+  const point = { layer, at: "mlpIn" } as const;
+  return { point, lengths, promptTokens: lengths, stream, mlpIn, shares, at, dispose: () => tf.dispose(made) };
 }
 
 /** The rest of the whole model: the layers after the edit layer and the head, all rows at every position. [N, V] */
 function allLogits(model: LlamaModel, batch: CutBatch, output: tf.Tensor2D, layer: number): tf.Tensor2D {
-  let x: tf.Tensor2D = tf.add(batch.residual, output);
+  let x: tf.Tensor2D = tf.add(batch.stream, output);
   for (let i = layer + 1; i < model.config.layers; i++) {
-    x = layerForward(x, model.layer(i), model.config, batch.at);
+    x = layerForward(x, model.layer(i), model.config, { at: batch.at });
   }
   return headLogits(x, model.output, model.config);
 }
@@ -136,10 +142,10 @@ function wholeProblem(
   model: LlamaModel,
   options: WiseOptions,
   stream: EmbeddedRows,
-  templates: TokenRows["edit"]["templates"],
+  rows: TokenRows["edit"],
 ): EditProblem {
   const batch = frozenPass(model, stream, options.layer);
-  const problem = createProblem(model, options, batch, templates);
+  const problem = createProblem(model, options, batch, rows);
   return {
     ...problem,
     logits: (edited) =>

@@ -20,7 +20,7 @@ async function open(question: OpenCut | OpenWhole): Promise<{ contestant: Contes
   const { detail, device } = await backendFor(config, question);
   const runsOn = detail.split("; not ")[0] as string;
   const residence = side === "cut" ? question.residence : "whole";
-  const model = await loadModel(question.model, { residence, editLayer: options.layer });
+  const model = await loadModel(question.model, { residence, cut: { layer: options.layer, at: "mlpIn" } });
   if (side === "whole") {
     return { contestant: await openWhole(model, options, question), opened: { runsOn, device } };
   }

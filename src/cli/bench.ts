@@ -72,7 +72,9 @@ async function factOf(data: string): Promise<Fact> {
   const chosen = kinds
     .map((kind) => probes.find((probe) => probe.kind === kind))
     .filter((probe) => probe !== undefined);
-  return { request: requestOf(record, list), probes: chosen };
+  const needs = { templates: null, irrelevant: true, subject: false, assets: [] };
+  const request = requestOf(record, { method: { needs }, irrelevant: list });
+  return { request, probes: chosen };
 }
 
 interface Finding {

@@ -1,5 +1,6 @@
 import { dirname, join } from "node:path";
 import { requireWritableFolder, writeFileAtomic } from "../core/files.js";
+import { methodNamed } from "../edit/registry.js";
 import { exploreSteps, type StepsRequest } from "../explore/numSteps.js";
 import { createRenderer, exportFigure } from "../report/export.js";
 import type { Figure } from "../report/figure.js";
@@ -14,8 +15,8 @@ import { showSweep } from "./sweep.js";
 
 /** Options of `wise-lab explore num-steps`, as the command line gives them. */
 export interface NumStepsArguments extends StepsRequest {
-  /** Values of act_ratio that the steps are crossed with, at T = 1. */
-  ratios: number[];
+  /** Values of the router's inference-only option that the steps are crossed with, at T = 1. */
+  values: number[];
   workers?: number;
   out?: string;
   figures?: string;
@@ -24,15 +25,15 @@ export interface NumStepsArguments extends StepsRequest {
 
 /** `wise-lab explore num-steps`. Prints a progress line, the tables and what they say. @returns the exit status */
 export async function numStepsCommand(options: NumStepsArguments, signal: AbortSignal): Promise<number> {
-  const { ratios, workers, out = `runs/num-steps-T${options.T}`, figures, csv, ...request } = options;
+  const { values, workers, out = `runs/num-steps-T${options.T}`, figures, csv, ...request } = options;
   for (const folder of [figures, csv && dirname(csv)]) if (folder) await requireWritableFolder(folder);
   const runs = await showSweep((shown) => exploreSteps(request, { out, workers, signal, ...shown }));
   const frame = stepsFrame(runs);
   console.log(toText(stepsView(frame)));
   for (const line of stepsFindings(frame)) console.log(line);
-  const grid = gridAcross(runs, ratios);
+  const grid = gridAcross(runs, values);
   if (grid !== null) {
-    console.log(`\nAvg over act_ratio, by arithmetic from the same edits:\n\n${toText(gridView(grid))}`);
+    console.log(`\nAvg over ${grid.x.title}, by arithmetic from the same edits:\n\n${toText(gridView(grid))}`);
     console.log(`best: ${bestText(grid)}`);
   }
   console.log(`\n${caption(runs)}\nrun folders: ${out}`);
@@ -41,16 +42,18 @@ export async function numStepsCommand(options: NumStepsArguments, signal: AbortS
   return 0;
 }
 
-/** At T = 1 the last run is the pass that the others come from. */
-function gridAcross(runs: readonly RunResult[], ratios: readonly number[]): Grid | null {
+/** At T = 1 the last run is the pass that the others come from; a method without a router has nothing to cross with. */
+function gridAcross(runs: readonly RunResult[], values: readonly number[]): Grid | null {
   const pass = runs.at(-1) as RunResult;
-  return pass.protocol.T === 1 ? gridOf(pass, { ratios, steps: runs.map(stepsOf) }) : null;
+  const { T, method } = pass.protocol;
+  if (T !== 1 || methodNamed(method).router?.inference === undefined) return null;
+  return gridOf(pass, { values, steps: runs.map(stepsOf) });
 }
 
 function bestText(grid: Grid): string {
   const [first, ...equal] = bestCells(grid) as [Place, ...Place[]];
   const others = equal.length === 0 ? "" : ` and ${equal.length} equal cells`;
-  const at = `n_iter ${grid.y.values[first.y]}, act_ratio ${grid.x.values[first.x]}${others}`;
+  const at = `${grid.y.title} ${grid.y.values[first.y]}, ${grid.x.title} ${grid.x.values[first.x]}${others}`;
   return `${at}; the best of many on the same records, so a little too good`;
 }
 

@@ -2,6 +2,9 @@ import { InvalidArgumentError } from "commander";
 
 /* Words of the command line as values. Each refuses what it cannot read, with what is expected. */
 
+/** No model has more; a mistyped range shall not fill the memory. */
+const MOST_LAYERS = 1000;
+
 /** Values of an option that may be repeated. */
 export const collect = (value: string, before: string[] = []) => [...before, value];
 
@@ -24,6 +27,16 @@ export function numbers(text: string): number[] {
   const values = text.split(",").map((part) => (part.trim() === "" ? Number.NaN : Number(part)));
   if (values.every((value) => Number.isFinite(value) && value >= 0)) return values;
   throw new InvalidArgumentError("numbers from 0 are expected, as 0.5,0.7.");
+}
+
+/** Layers, counted from 0: single ones and ranges, as 4-8 or 4,6. */
+export function layers(text: string): number[] {
+  return text.split(",").flatMap((part) => {
+    const [, first, last = first] = /^ *(\d+)(?: *- *(\d+))? *$/.exec(part) ?? [];
+    const count = Number(last) - Number(first) + 1;
+    if (count > 0 && count <= MOST_LAYERS) return Array.from({ length: count }, (_, i) => Number(first) + i);
+    throw new InvalidArgumentError("layers from 0 are expected, as 5 or 4-8 or 4,6.");
+  });
 }
 
 export function positive(text: string): number {

@@ -2,7 +2,7 @@ import type { FrozenProgress } from "../model/frozen.js";
 import { formatDuration } from "../notebook/progress.js";
 import { renderSummary } from "../report/format.js";
 import { parseT } from "../run/blocks.js";
-import { loadRunInputs, openLab } from "../run/lab.js";
+import { openLab } from "../run/lab.js";
 import type { RunProgress } from "../run/runner.js";
 import type { When } from "../run/types.js";
 import { type MachineArguments, machineOptions } from "./machine.js";
@@ -27,7 +27,6 @@ export interface RunArguments extends MachineArguments {
 
 /** `wise-lab run`. Prints a progress line and the table. @returns the exit status */
 export async function runCommand(options: RunArguments, signal: AbortSignal): Promise<number> {
-  const planFor = await loadRunInputs(options); // refused before the model is loaded
   const T = parseT(options.T);
   const line = createProgressLine();
   const lab = await openLab({
@@ -35,7 +34,7 @@ export async function runCommand(options: RunArguments, signal: AbortSignal): Pr
     method: options.method,
     hparams: { file: options.hparams, preset: options.preset, set: options.set },
     ...machineOptions(options),
-    planFor,
+    planFor: options,
     signal,
     onNotice: (notice) => console.error(notice),
     onFrozen: (progress) => line.show(frozenText(progress), false),

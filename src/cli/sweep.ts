@@ -88,7 +88,7 @@ function refuseRepeatedKeys(axes: readonly Axis[], set: readonly string[]): void
 
 /**
  * Every T with every combination of values, the last axis fastest. A point is named after what makes it, in characters
- * that file names may have: "T10,n_iter=20,act_margin=0.5-4-2".
+ * that file names may have: "T10,steps=20,margins=0.5-4-2".
  */
 function gridPoints(Ts: readonly string[], axes: readonly Axis[]): SweepPoint[] {
   let settings: string[][] = [[]];

@@ -5,7 +5,7 @@ import { requireWritableFolder, writeFileAtomic } from "../core/files.js";
 import { renderSummary, toCsv, toMarkdown, toText } from "../report/format.js";
 import { summaryLatex, toLatex } from "../report/latex.js";
 import { readRunsAt } from "../report/measured.js";
-import { caption, rowFields } from "../report/protocols.js";
+import { caption, fieldNames, rowFields } from "../report/protocols.js";
 import { blocksFrame, casesFrame, frameOf, rowsOf, summaryFrame } from "../report/tables.js";
 import type { RunSummary } from "../run/summary.js";
 import type { RunResult } from "../run/types.js";
@@ -44,10 +44,7 @@ function methodsTable(runs: readonly ShownRun[], { format, allow: more = [], mar
 }
 
 function requireField(field: string, runs: readonly ShownRun[]): void {
-  const known = runs.flatMap(({ protocol: { options, ...plain } }) => [
-    ...Object.keys(plain),
-    ...Object.keys(options).map((name) => `options.${name}`),
-  ]);
+  const known = runs.flatMap(({ protocol }) => fieldNames(protocol));
   if (known.includes(field)) return;
   const near = nearest(field, known);
   throw new RefusedInput("no run has such a field", {

@@ -8,6 +8,13 @@ export function sha256Bytes(bytes: Uint8Array | string): string {
   return createHash("sha256").update(bytes).digest("hex");
 }
 
+/** SHA-256 of bytes that come in parts, in lower-case hex. */
+export function sha256Chunks(chunks: Iterable<Uint8Array>): string {
+  const hash = createHash("sha256");
+  for (const chunk of chunks) hash.update(chunk);
+  return hash.digest("hex");
+}
+
 /**
  * SHA-256 of a file, in lower-case hex; the file is streamed, never held whole.
  * @throws {RefusedInput} when it cannot be read.

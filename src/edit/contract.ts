@@ -1,9 +1,22 @@
+import type { z } from "zod";
 import type { Rng } from "../core/rng.js";
+import type { LlamaConfig } from "../model/config.js";
 import type { CutStore } from "../model/cut-store.js";
 import type { LlamaModel } from "../model/model.js";
+import type { CutPoint, Site } from "../model/patch.js";
 import type { PromptStyle } from "../model/prompt.js";
-import type { MemoryReading, Overlay, Route } from "./overlay.js";
+import type { Tokenizer } from "../model/tokenizer.js";
+import type { Overlay, Reading } from "./overlay.js";
+import type { TokenRow } from "./rows.js";
+import type { EditState } from "./state.js";
+import type { TemplateRecipe } from "./templates.js";
 import type { EditStep, EditTrace } from "./trace.js";
+
+/*
+ * What an editing method is. A method is a folder with one `EditMethod` and one line in the registry; nothing outside
+ * the folder knows its options or variants by name. Invariant: the model at the end equals the model at the beginning,
+ * and an edit is a value beside it.
+ */
 
 /** One fact to write: after the edit, `prompt` shall be answered by `target`. */
 export interface EditRequest {
@@ -11,22 +24,57 @@ export interface EditRequest {
   record: number;
   prompt: string;
   target: string;
-  /** An unrelated text whose answer must not change; methods with a router train on it. */
-  irrelevant: string;
+  /** What the fact is about, as it stands in the prompt; null where the method does not need it. */
+  subject: string | null;
+  /** An unrelated text whose answer must not change; null where the method does not need it. */
+  irrelevant: string | null;
+}
+
+/** What a method needs beside prompt and target: nothing else is made, planned for or part of the protocol. */
+export interface Needs {
+  /** Prompt prefixes that the model itself writes, in this way; null for none. */
+  templates: TemplateRecipe | null;
+  irrelevant: boolean;
+  subject: boolean;
+  /** Side data, such as statistics of the model. */
+  assets: readonly AssetNeed[];
+}
+
+/** The model that side data belongs to. */
+export type AssetOwner = Pick<LlamaModel, "name" | "folder" | "config" | "sha256">;
+
+/** Side data of a method, before it is opened. */
+export interface AssetNeed {
+  /** As protocols name it, e.g. "covariance layers.5.down". */
+  name: string;
+  /**
+   * Finds, checks and opens it.
+   * @throws {RefusedInput} when it is not there (with the command that makes it), or belongs to another model
+   */
+  open(owner: AssetOwner): Promise<Asset>;
+}
+
+/** Opened side data: one value for all blocks of a run. */
+export interface Asset {
+  sha256: string;
+  value: unknown;
 }
 
 /** What an edit method works with. Everything is handed in; a method keeps no state of its own outside a session. */
 export interface EditSetting {
   model: LlamaModel;
+  /** Cuts at the method's cut point. */
   cuts: CutStore;
-  /** Prompt prefixes, each with one "{}"; see `makeContextTemplates`. */
+  /** Prompt prefixes, each with one "{}"; "{}" alone where the method needs none. */
   templates: readonly string[];
   rng: Rng;
+  /** Side data by name. */
+  assets: ReadonlyMap<string, Asset>;
 }
 
-export interface EditOptions {
+export interface EditControl {
   signal?: AbortSignal | undefined;
-  onStep?: (step: EditStep) => void;
+  onStep?: ((step: EditStep) => void) | undefined;
   checkpoints?: EditCheckpoints | undefined;
 }
 
@@ -41,22 +89,22 @@ export interface EditCheckpoints {
 /** Edits made one after another on an untouched model. */
 export interface EditSession {
   /**
-   * Makes one edit. The model stays as it was.
-   * @throws {Interrupted} when the signal is aborted; the session is then as before this edit
+   * Makes edits: of one request, or of all requests of a block where the method takes a block at once.
+   * The model stays as it was.
+   * @returns one trace per request
+   * @throws {Interrupted} when the signal is aborted; the session is then as before these edits
    */
-  edit(request: EditRequest, options?: EditOptions): Promise<EditTrace>;
+  edit(requests: readonly EditRequest[], control?: EditControl): Promise<EditTrace[]>;
   /** The edits so far, for reading. Reading changes nothing. The caller disposes it. */
   overlay(): Promise<Overlay>;
-  /** Writes the edits so far to one safetensors file that the method's `restore` continues from exactly. */
-  save(path: string): Promise<void>;
-  /** sha256 of the edits so far, with model and options: equal for equal edits, wherever they were made. */
-  hash(): Promise<string>;
+  /** The edits so far as plain values, from which `start` goes on exactly. */
+  state(): Promise<EditState>;
   /** Drops the edits: the rollback. */
   dispose(): void;
 }
 
-/** Numbers of float32 arrays of the value matrix' size, [D, M]: tensors and plain arrays alike. */
-export interface MatrixCount {
+/** What the edits of a block take in memory at most, in bytes: tensors and plain arrays alike. */
+export interface EditBytes {
   /** Those that the edits keep. */
   kept: number;
   /** Those beside them while the model runs for a step of an edit. */
@@ -65,23 +113,192 @@ export interface MatrixCount {
   reading: number;
   /** The most there are beside the kept ones while the model does not run: edits are moved, merged or saved. */
   working: number;
+  /** Variants that a reading runs the model under, the untouched one not counted. */
+  variants: number;
+}
+
+/** What turns a request into token rows. */
+export interface RowContext {
+  tokenizer: Tokenizer;
+  templates: readonly string[];
+}
+
+/** A method with its options, before a model is loaded: what a run holds, needs and tells. */
+export interface MethodPlan {
+  /** Nothing before it is ever changed. */
+  cut: CutPoint;
+  /** Matrices of which the method takes the values themselves, so that they stay in memory as float32. */
+  sites: readonly Site[];
+  needs: Needs;
+  /** How questions are put to the model. */
+  style: PromptStyle;
+  /** Requests that a session takes at once: one, or a whole block, which cannot be scored after each edit. */
+  together: 1 | "block";
+  /**
+   * The token rows of an edit, in order. Whoever needs their cuts asks for all of them together: batching decides the last
+   * bits of a float, and an edit that is brought back must give the same ones.
+   * @throws {RefusedInput} for a request that cannot be edited
+   */
+  rows(request: EditRequest, context: RowContext): TokenRow[];
+  /** What up to `edits` edits without a rollback take. */
+  bytes(edits: number): EditBytes;
+}
+
+/** Resolved options by their released keys, plain JSON, as they are recorded with every number. */
+export type Options = Record<string, unknown>;
+
+/** One option of a method. */
+export interface OptionSpec<T = unknown> {
+  schema: z.ZodType<T>;
+  /** What may stand there, in words. */
+  expected: string;
+  /** Taken where neither file, preset nor variant gives a value; without one, one of them must. */
+  default?: T;
+  meaning: string;
+  /** Equation of the paper, file of the released code, or "this project". */
+  source: string;
+  /** "inference": editing never sees it, so that the same edits serve every value. */
+  read?: "inference";
+  /** Key that released files use in its place, and how its value is read. */
+  released?: { key: string; read(value: unknown, where: string): T };
+  /** How tables show a value that says little by itself: the head of its column, and each value in a word. */
+  spoken?: { head: string; say: Readonly<Record<string, string>> };
+}
+
+/** The options of a method, one row each, in reading order. */
+export type OptionTable<O extends Options> = { [K in keyof O]-?: OptionSpec<O[K]> };
+
+/** A key of which a method knows one value only: it is checked, but it is no option and is not recorded. */
+export interface FixedKey {
+  /** Takes that value, for a model of this shape. */
+  schema(model: LlamaConfig): z.ZodType;
+  /** The value, in words. */
+  expected: string;
+  meaning: string;
+  source: string;
+}
+
+/** A hyperparameter file that comes with the project: data/hparams/METHOD/NAME.yaml. */
+export interface Preset {
+  /** What it is for, in a line, and where its values come from. */
+  meaning: string;
+  /** True where no released file has these values: they are a proposal of this project. */
+  ours?: boolean;
+}
+
+/** How a method decides which variant answers. Left out by methods whose edits always answer. */
+export interface Router {
+  /** A variant in a sentence: "the side memory". */
+  called(variant: string): string;
+  /** The numbers of a reading, in the order of tables. */
+  numbers: Readonly<Record<string, { symbol: string; meaning: string }>>;
+  /** Whether what a variant holds was made over after its edits, e.g. by a merge, so that an edit may be lost in it. */
+  rewritten?(variant: string): boolean;
+  /** What the router reads at inference only: other values of it need no new edits. Left out where there is no such option. */
+  inference?: InferenceOption;
+}
+
+/** An option that moves the router's threshold, and that editing never sees. */
+export interface InferenceOption {
+  /** Its released key; a number from 0. */
+  key: string;
+  /** "below": a variant answers up to some value of it; "above": from some value on. */
+  answers: "below" | "above";
+  /**
+   * Decides on logged readings under other options.
+   * @returns the readings with the margins they then have, and all else that stood in them
+   */
+  decide<R extends Reading>(readings: readonly R[], options: Options): { variant: string; readings: R[] };
+  /**
+   * The value of the option at which a variant begins ("above") or ceases ("below") to answer, up to rounding.
+   * Of "below" -Infinity, of "above" Infinity, where none answers at any value; the other way round where one always does.
+   */
+  turn(readings: readonly Reading[], options: Options): number;
+}
+
+/** What a step measures beside its loss (`EditStep.numbers`), all in one unit, for figures. */
+export interface Measured<O extends Options = Options> {
+  /** The axis: "Routing activation Δ". */
+  title: string;
+  /** Names of the numbers; where one has none, its own stands. */
+  names: Readonly<Record<string, string>>;
+  /** Levels that the numbers are held against. `left`: the numbers of the edit's trace. */
+  guides(options: O, left: EditTrace["numbers"]): Guide[];
+}
+
+/** A level beside the numbers of an edit's steps. */
+export interface Guide {
+  /** "α"; a figure writes the value after it. */
+  name: string;
+  value: number;
+  /** "bound": of the loss; "threshold": of the router. */
+  kind: "bound" | "threshold";
+}
+
+/** A knowledge-editing method. */
+export interface EditMethod<O extends Options = Options> {
+  /** On the command line and in protocols: "wise". */
+  name: string;
+  /** In tables and sentences: "WISE". */
+  title: string;
+  /** `alg_name` of released hyperparameter files. */
+  algName: string;
+  /** What it changes, in a sentence. */
+  about: string;
+  /** Paper and year. */
+  source: string;
+  options: OptionTable<O>;
+  /** Named sets of values in which the paper, its released code and this project differ. The first is the default; single keys win. */
+  variants?: Readonly<Record<string, Partial<O>>>;
+  /** Keys that may have one value only. */
+  fixed?: Readonly<Record<string, FixedKey>>;
+  /** Keys of its released files that change nothing here, each with the reason, beside those of every method. */
+  withoutEffect?: Readonly<Record<string, string>>;
+  presets: Readonly<Record<string, Preset>>;
+  /** The option that limits the steps of an edit, where an edit of fewer steps is the beginning of one with more. */
+  stepLimit?: keyof O & string;
+  /**
+   * The numbers of a trace that ends with this step, of an edit made alone on the untouched model. Left out where they do
+   * not depend on how long the edit went on.
+   */
+  endNumbers?(last: EditStep): EditTrace["numbers"];
+  /** The term of a step's loss that is the mean of -log p over the target's tokens, in nats. */
+  targetTerm: string;
+  /** Names of a loss's terms in figures; where one has none, its own stands. */
+  terms?: Readonly<Record<string, string>>;
+  /** Left out where the numbers of a step, if any, need no words. */
+  measured?: Measured<O>;
+  router?: Router;
+  /**
+   * Checks values that exclude each other, or that the model cannot have.
+   * @param refuse throws, with the place that gave the option
+   */
+  check?(options: O, model: LlamaConfig, refuse: (key: keyof O & string, expected: string) => never): void;
+  /** Gives checked values that say the same one form. @returns them, and those that have no effect, each with its reason */
+  settle?(options: O): { options: O; ignored: string[] };
+  plan(options: O, model: LlamaConfig): MethodPlan;
+  /**
+   * Begins edits on the untouched model, or goes on from a state, whose arrays it takes over.
+   * @throws {RefusedInput} for a state that does not fit
+   */
+  start(options: O, setting: EditSetting, saved?: EditState): EditSession;
+}
+
+/** Gives a method the form that the registry lists: its own options are checked here, and unknown outside. */
+export function defineMethod<O extends Options>(method: EditMethod<O>): EditMethod {
+  return method as unknown as EditMethod;
 }
 
 /** A method with its options resolved: ready to be run, and described for the protocol. */
-export interface PreparedMethod {
+export interface PreparedMethod extends MethodPlan {
+  method: EditMethod;
   name: string;
-  /** Resolved options, plain JSON, as they are recorded with every number. */
-  options: Record<string, unknown>;
-  layer: number;
+  /** As they are recorded with every number. */
+  options: Options;
   seed: number;
-  style: PromptStyle;
   /** Options that were accepted but have no effect here, each with its reason. */
   ignored: string[];
-  /** What edits take in memory, at most, up to `block` of them without a rollback. */
-  matrices(block: number): MatrixCount;
-  start(setting: EditSetting): EditSession;
-  /** Continues from a file that `save` wrote. @throws {RefusedInput} when it belongs to another model or method */
-  restore(path: string, setting: EditSetting): Promise<{ session: EditSession; edits: number }>;
+  start(setting: EditSetting, saved?: EditState): EditSession;
 }
 
 /** Where a method's options come from: a file or a preset, then single settings on top. */
@@ -90,35 +307,4 @@ export interface OptionSource {
   preset?: string | undefined;
   /** "key=value" */
   set?: readonly string[] | undefined;
-}
-
-/** What a router decides on: its threshold follows from the options. */
-export type RouterInput = Pick<MemoryReading, "memory" | "delta" | "minAct">;
-
-/** A router that reads one of its options at inference only: what it decides under another value needs no new edits. */
-export interface Router {
-  /** The option of the method that scales every threshold, as the protocol names it. */
-  option: string;
-  /**
-   * Decides on logged readings under the method's options, with the thresholds they give.
-   * @returns the readings with those thresholds, and all else that stood in them
-   */
-  decide<R extends RouterInput>(
-    readings: readonly R[],
-    options: Record<string, unknown>,
-  ): { route: Route; readings: (R & { threshold: number })[] };
-  /**
-   * The largest value of the option at which a memory answers, up to rounding; at larger ones the untouched model does.
-   * -Infinity where there is no memory, Infinity where one answers at every value.
-   */
-  reach(readings: readonly RouterInput[], options: Record<string, unknown>): number;
-}
-
-/** A knowledge-editing method. One file, one entry in the registry. */
-export interface EditMethod {
-  name: string;
-  /** Left out by methods whose readings do not tell what another threshold would decide. */
-  router?: Router;
-  /** @throws {RefusedInput} naming the key, what was given and what is allowed */
-  prepare(source: OptionSource, model: { layers: number }): Promise<PreparedMethod>;
 }

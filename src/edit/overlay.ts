@@ -1,39 +1,52 @@
-import { LabFailure } from "../core/errors.js";
-import { type CutBatch, mainOutput } from "../model/cut.js";
-import type { LlamaModel } from "../model/model.js";
-import { tf } from "../tensor/tf.js";
+import type { CutBatch } from "../model/cut.js";
+import type { CutPoint, Patch } from "../model/patch.js";
 
-/** Which value matrix answers a sequence: the untouched model, the side memory in progress, the merged or a saved memory. */
-export type Route = "main" | "side" | "merged" | `memory-${number}`;
+/** The variant of the untouched model. */
+export const MAIN = "main";
 
-/** A value matrix other than the untouched one. */
-export type Memory = Exclude<Route, "main">;
+/** The variant of edits without a router. */
+export const UNROUTED = "edited";
 
-/** One memory as the router saw it for one sequence. */
-export interface MemoryReading {
-  memory: Memory;
-  /** Routing activation of the sequence against this memory. */
-  delta: number;
-  /** Smallest in-scope activation of this memory's edits; 1e9 before its first edit. */
-  minAct: number;
-  /** minAct * act_ratio. */
-  threshold: number;
+/** One variant as the router saw it for one sequence. */
+export interface Reading {
+  /** One of the variants that the edits can answer with, by its name in the method. */
+  variant: string;
+  /** How far it is within reach, at least 0: from 1 on it would answer, were it alone. At most `LARGEST_MARGIN`. */
+  margin: number;
+  /** What the margin follows from, by the method's names for it. */
+  numbers: Record<string, number>;
 }
 
-/** The router's decision for one sequence, with everything it was decided on. */
+/** A margin of what answers everything: files hold no infinite number. */
+export const LARGEST_MARGIN = 1e9;
+
+/** `value / limit` as a margin. A limit of 0 is always reached. */
+export function marginOf(value: number, limit: number): number {
+  return limit > 0 ? Math.min(value / limit, LARGEST_MARGIN) : LARGEST_MARGIN;
+}
+
+/** What answers one sequence, with everything that was decided on. */
 export interface Decision {
-  route: Route;
-  readings: MemoryReading[];
+  /** `MAIN`, or a variant of the edits. */
+  variant: string;
+  /** Every variant that the router looked at; none where a method has no router. */
+  readings: Reading[];
 }
 
-/** What the edit layer gives for a batch. The caller disposes it. */
-export interface Answer {
-  /** One per sequence; every one reads the same memories in the same order. */
+/** A batch as an overlay has decided it. The caller disposes it. */
+export interface RoutedBatch {
+  /** One per sequence; every one reads the same variants in the same order. */
   decisions: Decision[];
-  /** Output of the untouched value matrix, [N, D]. */
-  main: tf.Tensor2D;
-  /** Output when one memory answers every sequence, whatever was decided, [N, D]. The caller disposes it. */
-  under(memory: Memory): tf.Tensor2D;
+  /**
+   * The changes under which a variant answers any sequence of the batch, whatever was decided; they live as long as the
+   * batch and this. A variant that changes nothing gives the empty patch.
+   */
+  patch(variant: string): Patch;
+  /**
+   * Whether a variant could answer a sequence at some value of the options that are read at inference only. Where it could
+   * not, nobody asks what it would have said.
+   */
+  reachable(variant: string, row: number): boolean;
   dispose(): void;
 }
 
@@ -42,28 +55,27 @@ export interface Answer {
  * Scoring and generation know only this.
  */
 export interface Overlay {
-  /** The layer whose value matrix it stands in for. */
-  readonly layer: number;
-  /** Decides every sequence, and gives the output under each memory. */
-  answer(model: LlamaModel, batch: CutBatch): Promise<Answer>;
+  /** Nothing before this point is changed. */
+  readonly cut: CutPoint;
+  route(batch: CutBatch): Promise<RoutedBatch>;
   dispose(): void;
 }
 
 /** The overlay of no edits: every sequence is answered by the untouched model. */
-export function untouched(layer: number): Overlay {
+export function untouched(cut: CutPoint): Overlay {
+  return { cut, route: async (batch) => always(MAIN, [], batch), dispose: () => {} };
+}
+
+/** The overlay of edits without a router: every sequence is answered under one patch. `dispose` frees what the patch holds. */
+export function unrouted(cut: CutPoint, patch: Patch, dispose: () => void): Overlay {
+  return { cut, route: async (batch) => always(UNROUTED, patch, batch), dispose };
+}
+
+function always(variant: string, patch: Patch, batch: CutBatch): RoutedBatch {
   return {
-    layer,
-    async answer(model, batch) {
-      const main = tf.tidy(() => mainOutput(model, batch, layer));
-      return {
-        decisions: batch.lengths.map(() => ({ route: "main", readings: [] })),
-        main,
-        under: (memory) => {
-          throw new LabFailure(`an untouched model has no memory "${memory}"`);
-        },
-        dispose: () => main.dispose(),
-      };
-    },
+    decisions: batch.lengths.map(() => ({ variant, readings: [] })),
+    patch: () => patch,
+    reachable: () => true,
     dispose: () => {},
   };
 }

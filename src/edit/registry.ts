@@ -1,8 +1,10 @@
 import { nearest, RefusedInput } from "../core/errors.js";
-import type { EditMethod } from "./contract.js";
+import type { LlamaConfig } from "../model/config.js";
+import type { EditMethod, OptionSource, PreparedMethod } from "./contract.js";
+import { prepareMethod } from "./hparams.js";
 import { wise } from "./wise/wise.js";
 
-/** Every method. A new one is one file and one line here; nothing outside branches on a name. */
+/** Every method. A new one is one folder and one line here; nothing outside branches on a name. */
 export const methods = { wise } as const satisfies Record<string, EditMethod>;
 
 /** @throws {RefusedInput} naming the methods there are */
@@ -16,4 +18,12 @@ export function methodNamed(name: string): EditMethod {
     expected: `one of ${Object.keys(methods).join(", ")}`,
     ...(near === undefined ? {} : { hint: near }),
   });
+}
+
+/**
+ * A method with its options resolved for a model: ready to be run.
+ * @throws {RefusedInput} naming the method or the key, what was given and what is allowed
+ */
+export async function prepareNamed(name: string, source: OptionSource, model: LlamaConfig): Promise<PreparedMethod> {
+  return prepareMethod(methodNamed(name), source, { model, others: Object.values<EditMethod>(methods) });
 }

@@ -1,17 +1,13 @@
-/** One optimisation step of an edit. Losses in nats, distances in units of the edit layer's output. */
+/** One optimisation step of an edit. */
 export interface EditStep {
+  /** 0-based. */
   step: number;
-  /** Cross entropy of the target tokens (wise: L_ft). */
-  ft: number;
-  /** Routing loss (wise: L_a); 0 for methods without a router. */
-  act: number;
-  /** Replay loss (wise, appendix B.3); 0 without replay. */
-  replay: number;
+  /** The whole loss. */
   loss: number;
-  /** Mean over the template rows of the routing activation of the edit prompt. */
-  inScope: number;
-  /** Routing activation of the irrelevant prompt. */
-  outOfScope: number;
+  /** The parts that the loss is the sum of, by their names in the method (wise: ft, act; rome: nll, kl, wd), in nats where they are likelihoods. */
+  terms: Record<string, number>;
+  /** What else was measured in the same pass (wise: in_scope, out_of_scope); empty for most methods. */
+  numbers: Record<string, number>;
 }
 
 /** What one edit did, step by step. */
@@ -21,8 +17,8 @@ export interface EditTrace {
   steps: EditStep[];
   /** True when the loss settled before the step limit. */
   stoppedEarly: boolean;
-  /** Smallest in-scope activation of the shard so far: the router's threshold before act_ratio. */
-  minAct: number;
+  /** What the edit left, by its names in the method (wise: min_act; grace: event); empty for most methods. */
+  numbers: Record<string, number | string>;
   /** Seconds spent on the frozen part, and on all steps together. */
   seconds: { frozen: number; steps: number };
 }

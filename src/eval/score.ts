@@ -1,10 +1,12 @@
 import { LabFailure } from "../core/errors.js";
-import type { Answer, Decision, Memory, Overlay } from "../edit/overlay.js";
+import { type Decision, MAIN, type Overlay, type RoutedBatch } from "../edit/overlay.js";
+import type { TokenRow } from "../edit/rows.js";
 import { batchCuts, type Cut, type CutBatch, logitsAt, type Spot } from "../model/cut.js";
 import type { CutStore } from "../model/cut-store.js";
 import { batchesOf } from "../model/frozen.js";
 import type { LlamaModel } from "../model/model.js";
-import { encodeForced, type ForcedSequence, PLAIN, type PromptStyle } from "../model/prompt.js";
+import type { Patch } from "../model/patch.js";
+import { encodeForced, PLAIN, type PromptStyle } from "../model/prompt.js";
 import { tf } from "../tensor/tf.js";
 import { agreement } from "./metrics.js";
 import type { ProbeReading, ProbeScore } from "./types.js";
@@ -19,7 +21,7 @@ export interface Probe {
 }
 
 /** Locality prompts are never rendered with the chat template (protocol.md, as EasyEdit). */
-export function encodeProbe(model: Pick<LlamaModel, "tokenizer">, probe: Probe, style: PromptStyle): ForcedSequence {
+export function encodeProbe(model: Pick<LlamaModel, "tokenizer">, probe: Probe, style: PromptStyle): TokenRow {
   return encodeForced(model.tokenizer, probe, probe.kind === "locality" ? PLAIN : style);
 }
 
@@ -47,66 +49,74 @@ export async function scoreProbes(
   const scores: ProbeScore[] = [];
   for (const [start, end] of batchesOf(sequences, SCORE_BATCH_TOKENS)) {
     const cuts = await setting.cuts.get(sequences.slice(start, end), setting.signal);
-    const forced = encoded.slice(start, end);
-    const predictions = await predict(setting.model, overlay, { cuts, forced });
+    const rows = encoded.slice(start, end);
+    const predictions = await predict(setting.model, overlay, { cuts, rows });
     predictions.forEach((prediction, i) => {
       const probe = probes[start + i] as Probe;
-      const { ids, promptTokens } = forced[i] as ForcedSequence;
+      const { ids, promptTokens } = rows[i] as TokenRow;
       scores.push(scoreOf(probe, ids.slice(promptTokens), prediction));
     });
   }
   return scores;
 }
 
-/** What one probe is answered by the untouched model and by each memory, and which of them the router chose. */
+/** What one probe is answered by the untouched model and by each variant, and which of them was chosen. */
 interface Prediction {
   pre: number[];
-  under: ReadonlyMap<Memory, number[]>;
+  /** Of the variants that could answer. */
+  under: ReadonlyMap<string, number[]>;
   decision: Decision;
 }
 
 async function predict(
   model: LlamaModel,
   overlay: Overlay,
-  input: { cuts: readonly Cut[]; forced: readonly ForcedSequence[] },
+  input: { cuts: readonly Cut[]; rows: readonly TokenRow[] },
 ): Promise<Prediction[]> {
-  const spots = input.forced.flatMap(({ ids, promptTokens }, row) => answerSpots(row, promptTokens, ids.length));
-  const batch = batchCuts(model, input.cuts);
+  const spots = input.rows.map(({ ids, promptTokens }, row) => answerSpots(row, promptTokens, ids.length));
+  const batch = batchCuts(
+    model,
+    input.cuts,
+    input.rows.map(({ promptTokens }) => promptTokens),
+  );
+  const routed = await overlay.route(batch).catch((error: unknown) => {
+    batch.dispose();
+    throw error;
+  });
   try {
-    const answer = await overlay.answer(model, batch);
-    try {
-      const at = { layer: overlay.layer, spots };
-      const pre = await predictedTokens(model, batch, answer.main, at);
-      const under = await predictedUnder(answer, { model, batch, at });
-      const spotsOf = (row: number) => (_: unknown, i: number) => (spots[i] as Spot).row === row;
-      return input.forced.map((_, row) => ({
-        pre: pre.filter(spotsOf(row)),
-        under: new Map(under.map(([memory, tokens]) => [memory, tokens.filter(spotsOf(row))])),
-        decision: answer.decisions[row] as Decision,
-      }));
-    } finally {
-      answer.dispose();
+    const pre = await predictedBy([], input.rows.keys(), { model, batch, spots });
+    const predictions = input.rows.map((_, row) => ({
+      pre: pre.get(row) as number[],
+      under: new Map<string, number[]>(),
+      decision: routed.decisions[row] as Decision,
+    }));
+    for (const variant of variantsOf(routed)) {
+      const rows = [...input.rows.keys()].filter((row) => mayAnswer(routed, variant, row));
+      const patch = routed.patch(variant);
+      // A variant that changes nothing answers as the untouched model does.
+      const found = patch.length === 0 ? pre : await predictedBy(patch, rows, { model, batch, spots });
+      for (const row of rows) predictions[row]?.under.set(variant, found.get(row) as number[]);
     }
+    return predictions;
   } finally {
+    routed.dispose();
     batch.dispose();
   }
 }
 
-/** Predictions of all spots under each memory: every route a router could choose is then known, at any act_ratio. */
-async function predictedUnder(
-  answer: Answer,
-  { model, batch, at }: { model: LlamaModel; batch: CutBatch; at: { layer: number; spots: readonly Spot[] } },
-): Promise<[Memory, number[]][]> {
-  const under: [Memory, number[]][] = [];
-  for (const { memory } of answer.decisions[0]?.readings ?? []) {
-    const output = answer.under(memory);
-    try {
-      under.push([memory, await predictedTokens(model, batch, output, at)]);
-    } finally {
-      output.dispose();
-    }
-  }
-  return under;
+/** Every variant that was chosen or looked at for some sequence, beside the untouched model. */
+function variantsOf({ decisions }: RoutedBatch): Set<string> {
+  const named = decisions.flatMap(({ variant, readings }) => [variant, ...readings.map((reading) => reading.variant)]);
+  const variants = new Set(named);
+  variants.delete(MAIN);
+  return variants;
+}
+
+/** Chosen, or one that could be at another value of an option that is read at inference only: nothing else costs a pass. */
+function mayAnswer({ decisions, reachable }: RoutedBatch, variant: string, row: number): boolean {
+  const { variant: chosen, readings } = decisions[row] as Decision;
+  if (chosen === variant) return true;
+  return readings.some((reading) => reading.variant === variant) && reachable(variant, row);
 }
 
 /** The answer's tokens are predicted one position before they stand. */
@@ -114,15 +124,28 @@ function answerSpots(row: number, promptTokens: number, length: number): Spot[] 
   return Array.from({ length: length - promptTokens }, (_, i) => ({ row, position: promptTokens + i - 1 }));
 }
 
+/** Arg max tokens of the answers of some sequences under a patch, by sequence. */
+async function predictedBy(
+  patch: Patch,
+  rows: Iterable<number>,
+  { model, batch, spots }: { model: LlamaModel; batch: CutBatch; spots: readonly Spot[][] },
+): Promise<Map<number, number[]>> {
+  const predicted = new Map<number, number[]>();
+  const asked = [...rows].map((row) => [row, spots[row] as Spot[]] as const);
+  if (asked.length === 0) return predicted;
+  const tokens = await predictedTokens(model, batch, { patch, spots: asked.flatMap(([, own]) => own) });
+  for (const [row, own] of asked) predicted.set(row, tokens.splice(0, own.length));
+  return predicted;
+}
+
 /** Arg max tokens at the spots, in order. @throws {LabFailure} when a logit is NaN: it must never become a score */
 export async function predictedTokens(
   model: LlamaModel,
   batch: CutBatch,
-  mlpOut: tf.Tensor2D,
-  at: { layer: number; spots: readonly Spot[] },
+  at: { patch: Patch; spots: readonly Spot[] },
 ): Promise<number[]> {
   const { best, total } = tf.tidy(() => {
-    const logits = logitsAt(model, batch, mlpOut, at); // [n, V]
+    const logits = logitsAt(model, batch, at); // [n, V]
     return { best: tf.argMax(logits, 1), total: tf.sum(logits) };
   });
   try {
@@ -137,10 +160,10 @@ export async function predictedTokens(
 function scoreOf(probe: Probe, target: number[], { pre, under, decision }: Prediction): ProbeScore {
   const wanted = probe.kind === "locality" ? pre : target;
   const readings = decision.readings.map((reading): ProbeReading => {
-    const predicted = under.get(reading.memory) as number[];
-    return { ...reading, predicted, score: agreement(predicted, wanted) };
+    const predicted = under.get(reading.variant) ?? null;
+    return { ...reading, predicted, score: predicted === null ? null : agreement(predicted, wanted) };
   });
-  const post = readings.find(({ memory }) => memory === decision.route)?.predicted ?? pre;
+  const post = decision.variant === MAIN ? pre : (under.get(decision.variant) as number[]);
   const score = agreement(post, wanted);
   return {
     prompt: probe.prompt,
@@ -151,7 +174,7 @@ function scoreOf(probe: Probe, target: number[], { pre, under, decision }: Predi
     score,
     preScore: probe.kind === "locality" ? null : agreement(pre, target),
     exact: score === 1,
-    route: decision.route,
+    route: decision.variant,
     readings,
   };
 }

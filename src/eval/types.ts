@@ -1,13 +1,14 @@
-import type { MemoryReading, Route } from "../edit/overlay.js";
+import type { Reading } from "../edit/overlay.js";
 
-export type { MemoryReading, Route } from "../edit/overlay.js";
-
-/** One memory as the router saw it for one probe, and what it would have answered had it been chosen. */
-export interface ProbeReading extends MemoryReading {
-  /** Arg max tokens at the answer's positions when this memory answers. */
-  predicted: number[];
+/** One variant as the router saw it for one probe, and what it would have answered had it been chosen. */
+export interface ProbeReading extends Reading {
+  /**
+   * Arg max tokens at the answer's positions when this variant answers; null where it could not, at any value of the
+   * options that are read at inference only.
+   */
+  predicted: number[] | null;
   /** Their score, in [0, 1]. */
-  score: number;
+  score: number | null;
 }
 
 /** One prompt with its expected answer, scored by teacher forcing before and after the edit. */
@@ -24,8 +25,9 @@ export interface ProbeScore {
   preScore: number | null;
   /** Every target position right (or unchanged, for locality). */
   exact: boolean;
-  route: Route;
-  /** Every memory there was, whichever answered: the untouched model's predictions are `pre`. */
+  /** The variant that answered: "main" is the untouched model. */
+  route: string;
+  /** Every variant that the router looked at, whichever answered; none where the method has no router. */
   readings: ProbeReading[];
 }
 

@@ -1,9 +1,9 @@
 import type { Interval } from "../core/stats.js";
-import type { ActRatioExploration } from "./exploreActRatio.js";
-import { probeReaches } from "./routerRoc.js";
+import type { RouterExploration } from "./exploreRouter.js";
+import type { RocPoint } from "./routerRoc.js";
 
-/** What an exploration of act_ratio found, in sentences. */
-export function actRatioFindings(exploration: ActRatioExploration): string[] {
+/** What an exploration of a router's option found, in sentences. */
+export function routerFindings(exploration: RouterExploration): string[] {
   const { roc } = exploration;
   const areas = (["both", "rewrite", "rephrase"] as const).flatMap((scope) => {
     const area = roc.auc[scope];
@@ -11,30 +11,31 @@ export function actRatioFindings(exploration: ActRatioExploration): string[] {
   });
   return [
     usage(exploration),
-    ...bestValue(exploration),
+    ...bestText(exploration),
     `The router tells rewrites and rephrases from unrelated prompts with AUC ${areas.join(", ")}.`,
   ];
 }
 
-/** Which prompts a memory answers as the run was made: scores alone do not show it. */
-function usage({ run, own }: ActRatioExploration): string {
-  const { rewrite, rephrase, locality } = own.toMemory;
+/** Which prompts an edit answers as the run was made: scores alone do not show it. */
+function usage({ run, own, option, roc }: RouterExploration): string {
+  const { rewrite, rephrase, locality } = own.toEdit;
   if (rewrite + rephrase > 0) {
     const never = locality === 1 && rewrite === 1 && rephrase === 1 ? " The untouched model is never asked." : "";
-    return `At act_ratio ${own.ratio} a memory answers ${percent(rewrite)} of rewrites, ${percent(rephrase)} of rephrases and ${percent(locality)} of unrelated prompts.${never}`;
+    return `At ${option.key} ${own.value} an edit answers ${percent(rewrite)} of rewrites, ${percent(rephrase)} of rephrases and ${percent(locality)} of unrelated prompts.${never}`;
   }
-  const reaches = probeReaches(run)
-    .filter(({ kind }) => kind !== "locality")
-    .map(({ reach }) => reach)
-    .sort((a, b) => b - a);
-  const [first, middle] = [reaches[0], reaches[Math.floor((reaches.length - 1) / 2)]] as [number, number];
-  return `No edit is ever used at act_ratio ${own.ratio}: the untouched model answers all ${reaches.length} rewrites and rephrases. A memory answers the first of them at ${below(first)}, half of them at ${below(middle)}.`;
+  const probes = run.scores.reduce((count, { rephrase }) => count + (rephrase ? 2 : 1), 0);
+  const from = (share: number) =>
+    turnText(
+      roc.points.find(({ inScope }) => inScope > 0 && inScope >= share),
+      option,
+    );
+  return `No edit is ever used at ${option.key} ${own.value}: the untouched model answers all ${probes} rewrites and rephrases. An edit answers the first of them at ${from(0)}, half of them at ${from(0.5)}.`;
 }
 
-function bestValue({ own, best }: ActRatioExploration): string[] {
-  const stretch = best.from === best.to ? `at ${best.ratio}` : `from ${best.from} to ${best.to}`;
-  const lead = `Avg is largest ${stretch}: ${interval(best.average)}, against ${interval(own.average)} at ${own.ratio}. Resampled sets of records have theirs between ${best.low} and ${best.high} (95%).`;
-  if (best.gain.mean === 0) return [`${lead} No act_ratio looked at does better than the run's own.`];
+function bestText({ own, best, option }: RouterExploration): string[] {
+  const stretch = best.from === best.to ? `at ${best.value}` : `from ${best.from} to ${best.to}`;
+  const lead = `Avg is largest ${stretch}: ${interval(best.average)}, against ${interval(own.average)} at ${own.value}. Resampled sets of records have theirs between ${best.low} and ${best.high} (95%).`;
+  if (best.gain.mean === 0) return [`${lead} No ${option.key} looked at does better than the run's own.`];
   const halves = best.halves
     ? ` Chosen on one half of the records and measured on the other, it gains ${signed(best.halves.gain)}.`
     : "";
@@ -44,8 +45,11 @@ function bestValue({ own, best }: ActRatioExploration): string[] {
   ];
 }
 
-function below(ratio: number): string {
-  return `${(Math.floor(ratio * 1000) / 1000).toFixed(3)} and below`; // rounded down: at this value it is answered
+/** The values at which a point's probes are answered, rounded to that side. */
+function turnText(point: RocPoint | undefined, { answers }: RouterExploration["option"]): string {
+  if (point === undefined) return "no value";
+  const [round, side] = answers === "below" ? ([Math.floor, "below"] as const) : ([Math.ceil, "above"] as const);
+  return `${(round(point.value * 1000) / 1000).toFixed(3)} and ${side}`;
 }
 
 function interval({ mean, low, high }: Interval, digits = 3): string {

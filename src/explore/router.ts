@@ -1,35 +1,52 @@
 import { RefusedInput } from "../core/errors.js";
-import type { EditMethod, Router } from "../edit/contract.js";
+import type { EditMethod, InferenceOption, Router } from "../edit/contract.js";
 import { methodNamed } from "../edit/registry.js";
 import type { Protocol } from "../run/types.js";
 
-/** The router of a run, and the value of its option that the run was made with. */
-export interface RunRouter extends Router {
+/** The option of a run's router that is read at inference only, and the value that the run was made with. */
+export interface RunInference extends InferenceOption {
   own: number;
 }
 
-/** @throws {RefusedInput} for a run of a method whose routes do not follow from logged readings */
-export function routerOf({ method, options }: Protocol): RunRouter {
-  const router = requireRouter(methodNamed(method));
-  return { ...router, own: requireRatio(options[router.option], `${router.option} of the run`) };
+/**
+ * @param method the run's
+ * @throws {RefusedInput} as `requireInference`, and for a run that does not say its value
+ */
+export function inferenceOf(
+  { method: name, options }: Pick<Protocol, "method" | "options">,
+  method = methodNamed(name),
+): RunInference {
+  const option = requireInference(method);
+  return { ...option, own: requireValue(options[option.key], `${option.key} of the run`) };
 }
 
-/** @throws {RefusedInput} for a method without a router */
-export function requireRouter({ name, router }: EditMethod): Router {
-  if (router !== undefined) return router;
-  throw new RefusedInput("a method without a threshold has none to explore", {
-    where: `run of ${name}`,
-    found: "no router that decides on logged activations",
-    expected: "a run of a method with one, such as wise",
+/** @throws {RefusedInput} for a method whose edits always answer, or whose router has no option to vary without new edits */
+export function requireInference(method: EditMethod): InferenceOption {
+  const { inference } = requireRouter(method);
+  if (inference !== undefined) return inference;
+  throw new RefusedInput(`the router of ${method.title} has no option to explore`, {
+    where: `run of ${method.name}`,
+    found: "no option that is read at inference only",
+    expected: "a run of a method whose router has one",
   });
 }
 
-/** @throws {RefusedInput} for what is no factor of a threshold */
-export function requireRatio(ratio: unknown, where = "act_ratio"): number {
-  if (typeof ratio === "number" && Number.isFinite(ratio) && ratio >= 0) return ratio;
-  throw new RefusedInput("a threshold cannot be multiplied by this", {
+/** @throws {RefusedInput} for a method whose edits always answer */
+export function requireRouter({ name, title, router }: EditMethod): Router {
+  if (router !== undefined) return router;
+  throw new RefusedInput(`the edits of ${title} always answer: there is no routing to look at`, {
+    where: `run of ${name}`,
+    found: "no router",
+    expected: "a run of a method with a router",
+  });
+}
+
+/** @throws {RefusedInput} for what is no value of such an option */
+export function requireValue(value: unknown, where: string): number {
+  if (typeof value === "number" && Number.isFinite(value) && value >= 0) return value;
+  throw new RefusedInput("a router cannot decide under this value", {
     where,
-    found: typeof ratio === "number" ? String(ratio) : ratio,
+    found: typeof value === "number" ? String(value) : value,
     expected: "a number from 0",
   });
 }

@@ -1,25 +1,30 @@
 import { RefusedInput } from "../core/errors.js";
 import { createRng, type Rng } from "../core/rng.js";
 import { type Interval, percentileEnds } from "../core/stats.js";
+import type { InferenceOption } from "../edit/contract.js";
+import { MAIN } from "../edit/overlay.js";
+import { methodNamed } from "../edit/registry.js";
 import { probesOf } from "../run/measures.js";
 import type { ScoredRun } from "../run/types.js";
-import { routerOf } from "./router.js";
+import { inferenceOf } from "./router.js";
 
-/** How far one probe is within a memory's reach. */
-export interface ProbeReach {
+/** The value of the router's option at which one probe turns from the untouched model to an edit. */
+export interface ProbeTurn {
   /** Place of its record in the run. */
   place: number;
   kind: "rewrite" | "rephrase" | "locality";
-  /** The largest act_ratio at which a memory answers it. */
+  /** An edit answers it up to here, or from here on, as the option says (`InferenceOption.answers`). */
+  turn: number;
+  /** How early it turns where the option goes from all questions to the untouched model to all to an edit: Infinity first. */
   reach: number;
-  /** Whether one did, at the run's own act_ratio. */
+  /** Whether an edit answered, at the run's own value. */
   answered: boolean;
 }
 
-/** At an act_ratio: the shares of probes that a memory answers. */
+/** At a value of the option: the shares of probes that an edit answers. */
 export interface RocPoint {
-  /** Infinity at the first point, where the untouched model answers everything. */
-  ratio: number;
+  /** Infinite at the first point, where the untouched model answers everything. */
+  value: number;
   inScope: number;
   outOfScope: number;
 }
@@ -29,7 +34,7 @@ export type RocScope = "both" | "rewrite" | "rephrase";
 
 /** A router as a classifier that tells edited questions (rewrite, rephrase) from others (locality). */
 export interface RouterRoc {
-  /** act_ratio falling, both shares rising from 0. */
+  /** In the direction of the option in which an edit answers more and more: both shares rise from 0. */
   points: RocPoint[];
   /** The run as it was made. */
   own: RocPoint;
@@ -39,27 +44,35 @@ export interface RouterRoc {
 
 const RESAMPLES = 1_000;
 
-/** How far every rewrite, rephrase and locality probe of a run is within reach, in the order of the records. */
-export function probeReaches(run: ScoredRun): ProbeReach[] {
-  const router = routerOf(run.protocol);
+/**
+ * Where every rewrite, rephrase and locality probe of a run turns, in the order of the records.
+ * @param method the run's
+ * @throws {RefusedInput} as `inferenceOf`
+ */
+export function probeTurns(run: ScoredRun, method = methodNamed(run.protocol.method)): ProbeTurn[] {
+  const option = inferenceOf(run.protocol, method);
+  const towards = option.answers === "below" ? 1 : -1;
   return run.scores.flatMap((record, place) =>
     (["rewrite", "rephrase", "locality"] as const).flatMap((kind) =>
       probesOf(record, kind).map(({ readings, route }) => {
-        return { place, kind, reach: router.reach(readings, run.protocol.options), answered: route !== "main" };
+        const turn = option.turn(readings, run.protocol.options);
+        return { place, kind, turn, reach: towards * turn, answered: route !== MAIN };
       }),
     ),
   );
 }
 
 /**
- * The router's ROC over all act_ratios: exact, as each probe has one value up to which a memory answers it. AUC is the
- * share of pairs of an in-scope and an out-of-scope probe of which the first has the larger reach, ties half (Mann and
- * Whitney 1947), with a 95% bootstrap interval over records. Reach is relative to min_act, so that blocks compare.
- * @throws {RefusedInput} for a run without a router, or without locality probes
+ * The router's ROC over all values of its inference-only option: exact, as each probe has one value at which it turns. AUC
+ * is the share of pairs of an in-scope and an out-of-scope probe of which the first turns earlier, ties half (Mann and
+ * Whitney 1947), with a 95% bootstrap interval over records. The option counts the same in every block, so that blocks
+ * compare.
+ * @param method the run's
+ * @throws {RefusedInput} as `inferenceOf`, and for a run without probes on both sides
  */
-export function routerRoc(run: ScoredRun): RouterRoc {
-  const { own } = routerOf(run.protocol);
-  const probes = probeReaches(run);
+export function routerRoc(run: ScoredRun, method = methodNamed(run.protocol.method)): RouterRoc {
+  const { own, answers } = inferenceOf(run.protocol, method);
+  const probes = probeTurns(run, method);
   const outOfScope = probes.filter(({ kind }) => kind === "locality");
   const inScope = probes.filter(({ kind }) => kind !== "locality");
   if (outOfScope.length === 0 || inScope.length === 0) {
@@ -69,7 +82,7 @@ export function routerRoc(run: ScoredRun): RouterRoc {
       expected: "at least one of each",
     });
   }
-  const share = (side: readonly ProbeReach[]) => side.filter(({ answered }) => answered).length / side.length;
+  const share = (side: readonly ProbeTurn[]) => side.filter(({ answered }) => answered).length / side.length;
   const auc: RouterRoc["auc"] = {};
   for (const scope of ["both", "rewrite", "rephrase"] as const) {
     const seen = inScope.filter(({ kind }) => scope === "both" || kind === scope);
@@ -77,29 +90,34 @@ export function routerRoc(run: ScoredRun): RouterRoc {
     if (seen.length > 0) auc[scope] = areaInterval([...seen, ...outOfScope], run.scores.length, rng);
   }
   return {
-    points: rocPoints(inScope, outOfScope),
-    own: { ratio: own, inScope: share(inScope), outOfScope: share(outOfScope) },
+    points: rocPoints(inScope, outOfScope, answers),
+    own: { value: own, inScope: share(inScope), outOfScope: share(outOfScope) },
     auc,
   };
 }
 
-/** The shares of probes within reach, at every act_ratio at which one changes. */
-function rocPoints(inScope: readonly ProbeReach[], outOfScope: readonly ProbeReach[]): RocPoint[] {
+/** The shares of probes that an edit answers, at every value at which one turns. */
+function rocPoints(
+  inScope: readonly ProbeTurn[],
+  outOfScope: readonly ProbeTurn[],
+  answers: InferenceOption["answers"],
+): RocPoint[] {
   const counts = { inScope: 0, outOfScope: 0 };
-  const points: RocPoint[] = [{ ratio: Number.POSITIVE_INFINITY, inScope: 0, outOfScope: 0 }];
+  const start = answers === "below" ? Number.POSITIVE_INFINITY : Number.NEGATIVE_INFINITY;
+  const points: RocPoint[] = [{ value: start, inScope: 0, outOfScope: 0 }];
   for (const tied of tiesOf([...inScope, ...outOfScope]).reverse()) {
-    const ratio = (tied[0] as ProbeReach).reach;
-    if (ratio === Number.NEGATIVE_INFINITY) break; // no memory to answer at any
+    const { turn, reach } = tied[0] as ProbeTurn;
+    if (reach === Number.NEGATIVE_INFINITY) break; // no edit answers at any value
     for (const { kind } of tied) counts[kind === "locality" ? "outOfScope" : "inScope"] += 1;
     const { inScope: hits, outOfScope: alarms } = counts;
-    points.push({ ratio, inScope: hits / inScope.length, outOfScope: alarms / outOfScope.length });
+    points.push({ value: turn, inScope: hits / inScope.length, outOfScope: alarms / outOfScope.length });
   }
   return points;
 }
 
 /** Probes by reach, rising; those of one reach together. */
-function tiesOf(probes: readonly ProbeReach[]): ProbeReach[][] {
-  const groups = new Map<number, ProbeReach[]>();
+function tiesOf(probes: readonly ProbeTurn[]): ProbeTurn[][] {
+  const groups = new Map<number, ProbeTurn[]>();
   for (const probe of probes) {
     const group = groups.get(probe.reach);
     if (group) group.push(probe);
@@ -108,7 +126,7 @@ function tiesOf(probes: readonly ProbeReach[]): ProbeReach[][] {
   return [...groups].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, tied]) => tied);
 }
 
-function areaInterval(probes: readonly ProbeReach[], records: number, rng: Rng): Interval {
+function areaInterval(probes: readonly ProbeTurn[], records: number, rng: Rng): Interval {
   const ties = tiesOf(probes);
   const drawn = new Uint32Array(records).fill(1);
   const all = areaUnder(ties, drawn) as number;
@@ -126,7 +144,7 @@ function areaInterval(probes: readonly ProbeReach[], records: number, rng: Rng):
 }
 
 /** Mann-Whitney's share over records that count so often; null without probes on both sides. */
-function areaUnder(ties: readonly (readonly ProbeReach[])[], drawn: Uint32Array): number | null {
+function areaUnder(ties: readonly (readonly ProbeTurn[])[], drawn: Uint32Array): number | null {
   let pairs = 0;
   let inScope = 0;
   let below = 0;

@@ -8,11 +8,12 @@ import type { Cut, Sequences } from "./cut.js";
 import { type Numbers, type Part, readSealed, type SealedLayout, sealedLayout, writeSealed } from "./cut-cache-file.js";
 import { type EntryKind, entryName, makeRoom, megabytes, writeFailure } from "./cut-cache-room.js";
 import type { StreamKeeper } from "./frozen.js";
+import { type CutPoint, cutName } from "./patch.js";
 
 /** Everything besides the tokens that decides the bits of a cut. */
 export interface CutKey {
   modelSha256: string;
-  layer: number;
+  point: CutPoint;
   /** Precision, backend, version, device, threads, in one line. */
   computedWith: string;
 }
@@ -53,7 +54,7 @@ export interface CutCacheOptions {
 }
 
 /**
- * Opens a cache of the cuts of one model at one layer, in a folder that other models and processes may share.
+ * Opens a cache of the cuts of one model at one point, in a folder that other models and processes may share.
  * @throws {RefusedInput} when the folder cannot be written to
  */
 export async function openCutCache(folder: string, options: CutCacheOptions): Promise<CutCache> {
@@ -115,11 +116,11 @@ export async function openCutCache(folder: string, options: CutCacheOptions): Pr
     async read(batch, wanted = batch.map((_, position) => position)) {
       const parts = await readEntry("cuts", batch, wanted);
       return (
-        parts?.map(([residual, mlpIn], i) => ({
-          layer: options.key.layer,
+        parts?.map(([stream, mlpIn], i) => ({
+          point: options.key.point,
           tokens: batch[wanted[i] as number] as readonly number[],
-          residual: new Float32Array(residual as ArrayBuffer),
-          mlpIn: new Float32Array(mlpIn as ArrayBuffer),
+          stream: new Float32Array(stream as ArrayBuffer),
+          mlpIn: mlpIn === undefined ? null : new Float32Array(mlpIn),
         })) ?? null
       );
     },
@@ -127,7 +128,7 @@ export async function openCutCache(folder: string, options: CutCacheOptions): Pr
       writeEntry(
         "cuts",
         batch,
-        cuts.map(({ residual, mlpIn }) => [residual, mlpIn]),
+        cuts.map(({ stream, mlpIn }) => (mlpIn === null ? [stream] : [stream, mlpIn])),
       ),
     async readStream(batch) {
       const [part] = (await readEntry("stream", batch, [0])) ?? [];
@@ -158,8 +159,8 @@ export function defaultCacheFolder(): string {
 function cutsLayout(batch: Sequences, { key, hiddenSize, intermediateSize }: CutCacheOptions): SealedLayout {
   const parts = batch.map(
     ({ length: T }, i): Part => [
-      [`${i}.residual`, { dtype: "F32", shape: [T, hiddenSize] }],
-      [`${i}.mlpIn`, { dtype: "F32", shape: [T, intermediateSize] }],
+      [`${i}.stream`, { dtype: "F32", shape: [T, hiddenSize] }],
+      ...(key.point.at === "input" ? [] : [[`${i}.mlpIn`, { dtype: "F32", shape: [T, intermediateSize] }] as const]),
     ],
   );
   return sealedLayout(parts, metadataOf("cuts", batch, key));
@@ -175,8 +176,8 @@ function streamLayout(batch: Sequences, { key, hiddenSize }: CutCacheOptions): S
 }
 
 function metadataOf(kind: EntryKind, batch: Sequences, key: CutKey): Record<string, string> {
-  const { modelSha256, layer, computedWith } = key;
-  return { kind, modelSha256, layer: String(layer), computedWith, tokens: JSON.stringify(batch) };
+  const { modelSha256, point, computedWith } = key;
+  return { kind, modelSha256, point: cutName(point), computedWith, tokens: JSON.stringify(batch) };
 }
 
 /** @throws {LabFailure} when the numbers to write are not those of the layout: they would stand in the wrong places */

@@ -2,10 +2,11 @@ import type { Cut, Sequences } from "./cut.js";
 import type { CutCache } from "./cut-cache.js";
 import { type FrozenProgress, frozenBatches, frozenPass } from "./frozen.js";
 import type { LlamaModel } from "./model.js";
+import type { CutPoint } from "./patch.js";
 
-/** Cuts of one model at one layer, computed once per prompt and shared by editing and scoring. */
+/** Cuts of one model at one point, computed once per prompt and shared by editing and scoring. */
 export interface CutStore {
-  readonly layer: number;
+  readonly point: CutPoint;
   /** The cuts of the sequences, in order. Those that are missing run through the frozen part together. */
   get(sequences: Sequences, signal?: AbortSignal): Promise<Cut[]>;
 }
@@ -39,7 +40,7 @@ interface Group {
 export const STORE_BYTES = 1024 ** 3;
 
 /** Makes an empty store. */
-export function createCutStore(model: LlamaModel, layer: number, options: CutStoreOptions = {}): CutStore {
+export function createCutStore(model: LlamaModel, point: CutPoint, options: CutStoreOptions = {}): CutStore {
   const { together = [], cache = null, ahead = 0, onProgress } = options;
   const groups = groupsOf(together);
   const groupByKey = new Map(groups.flatMap((group) => group.batches.flat().map((tokens) => [keyOf(tokens), group])));
@@ -90,7 +91,7 @@ export function createCutStore(model: LlamaModel, layer: number, options: CutSto
   }
 
   return {
-    layer,
+    point,
     async get(sequences, signal) {
       const found = new Map<string, Cut>();
       const missing = new Map<string, Tokens>();
@@ -112,7 +113,7 @@ export function createCutStore(model: LlamaModel, layer: number, options: CutSto
       if (absent.length > 0) {
         const batches = [...absent, ...(await alongWith(absent, needed))];
         await frozenPass(model, batches, {
-          layer,
+          point,
           keeper: cache ?? undefined,
           signal,
           onProgress,
@@ -173,5 +174,5 @@ function keyOf(tokens: Tokens): string {
 }
 
 function cutBytes(cut: Cut): number {
-  return cut.residual.byteLength + cut.mlpIn.byteLength;
+  return cut.stream.byteLength + (cut.mlpIn?.byteLength ?? 0);
 }

@@ -1,42 +1,48 @@
+import { LabFailure } from "../core/errors.js";
 import { tf } from "../tensor/tf.js";
 import {
   type AskedRows,
+  type BeforeValue,
   headLogits,
   layerForward,
-  layerForwardAt,
+  layerFromValue,
   linear,
   type Positions,
   positions,
 } from "./llama.js";
 import type { LlamaModel } from "./model.js";
+import { type Change, type CutPoint, cutName, type MatrixName, type Patch, type PickRows } from "./patch.js";
 
 /*
- * The forward pass cut at one layer's value matrix.
+ * The forward pass cut in two, at the start of a layer or at the input of its value matrix.
  *
- * Everything before that matrix's input is the same at every step of every edit: the frozen part. It runs once per
- * prompt (frozen.ts) and leaves a `Cut`, a plain value that can be reused, batched and written to disk. The edited part
- * takes a batch of cuts and any output of the value matrix, and gives logits at chosen positions only.
+ * Everything before the cut point is the same at every step of every edit: the frozen part. It runs once per prompt
+ * (frozen.ts) and leaves a `Cut`, a plain value that can be reused, batched and written to disk. The edited part takes a
+ * batch of cuts and a patch, and gives logits at chosen positions only.
  */
 
 /** Sequences of token ids. */
 export type Sequences = readonly (readonly number[])[];
 
-/** The frozen part of one sequence: T tokens up to the input of the value matrix of `layer`. */
+/** The frozen part of one sequence of T tokens. */
 export interface Cut {
-  layer: number;
+  point: CutPoint;
   tokens: readonly number[];
-  /** The stream after attention, row-major [T, D]. */
-  residual: Float32Array;
-  /** The value matrix's input a_t, row-major [T, M]. */
-  mlpIn: Float32Array;
+  /** The stream at the layer's start or, at the value matrix, after its attention; row-major [T, D]. */
+  stream: Float32Array;
+  /** At the value matrix: its input a_t, row-major [T, M]. */
+  mlpIn: Float32Array | null;
 }
 
 /** Cuts put together for the edited part. Right-padded; `shares` is 1 / length on tokens and 0 on padding. */
 export interface CutBatch {
+  point: CutPoint;
   /** Tokens of each of the B sequences; T is the longest, N = B T. */
   lengths: number[];
-  residual: tf.Tensor2D; // [N, D]
-  mlpIn: tf.Tensor2D; // [N, M]
+  /** Tokens of the prompt that each begins with: it ends one position before. */
+  promptTokens: number[];
+  stream: tf.Tensor2D; // [N, D]
+  mlpIn: tf.Tensor2D | null; // [N, M]
   shares: tf.Tensor2D; // [B, T]
   at: Positions;
   dispose(): void;
@@ -48,71 +54,133 @@ export interface Spot {
   position: number;
 }
 
-/** Puts cuts of one layer into tensors. The caller disposes the batch. */
-export function batchCuts(model: LlamaModel, cuts: readonly Cut[]): CutBatch {
+/**
+ * Puts cuts of one point into tensors. The caller disposes the batch.
+ * @param promptTokens tokens of the prompt that each sequence begins with; all of it, when left out
+ */
+export function batchCuts(model: LlamaModel, cuts: readonly Cut[], promptTokens?: readonly number[]): CutBatch {
   const { hiddenSize: D, intermediateSize: M } = model.config;
-  const B = cuts.length;
+  const { point } = cuts[0] as Cut;
   const lengths = cuts.map((cut) => cut.tokens.length);
   const T = Math.max(...lengths);
-  const residual = new Float32Array(B * T * D);
-  const mlpIn = new Float32Array(B * T * M);
-  const shares = new Float32Array(B * T);
-  cuts.forEach((cut, row) => {
-    residual.set(cut.residual, row * T * D);
-    mlpIn.set(cut.mlpIn, row * T * M);
-    shares.fill(1 / cut.tokens.length, row * T, row * T + cut.tokens.length);
+  const shares = new Float32Array(cuts.length * T);
+  lengths.forEach((length, row) => {
+    shares.fill(1 / length, row * T, row * T + length);
   });
-  const batch = {
-    lengths,
-    residual: tf.tensor2d(residual, [B * T, D]),
-    mlpIn: tf.tensor2d(mlpIn, [B * T, M]),
-    shares: tf.tensor2d(shares, [B, T]),
+  const made = {
+    stream: padRows(
+      cuts.map(({ stream }) => stream),
+      { T, width: D },
+    ),
+    mlpIn:
+      point.at === "mlpIn"
+        ? padRows(
+            cuts.map(({ mlpIn }) => mlpIn as Float32Array),
+            { T, width: M },
+          )
+        : null,
+    shares: tf.tensor2d(shares, [cuts.length, T]),
     at: positions(model.config, T),
   };
+  const { stream, mlpIn, at } = made;
   return {
-    ...batch,
-    dispose: () => tf.dispose([batch.residual, batch.mlpIn, batch.shares, batch.at.cos, batch.at.sin, batch.at.causal]),
+    point,
+    lengths,
+    promptTokens: [...(promptTokens ?? lengths)],
+    ...made,
+    dispose: () => tf.dispose([stream, made.shares, at.cos, at.sin, at.causal, ...(mlpIn === null ? [] : [mlpIn])]),
   };
 }
 
-/** What the untouched value matrix gives for a batch: o_t = W a_t (tap `layers.N.mlpOut`). [N, D] */
-export function mainOutput(model: LlamaModel, batch: CutBatch, layer: number): tf.Tensor2D {
-  return linear(batch.mlpIn, model.valueMatrix(layer));
+/** Sequences of rows under each other, each padded to T rows. -> [B T, width] */
+function padRows(parts: readonly Float32Array[], { T, width }: { T: number; width: number }): tf.Tensor2D {
+  const padded = new Float32Array(parts.length * T * width);
+  parts.forEach((values, row) => {
+    padded.set(values, row * T * width);
+  });
+  return tf.tensor2d(padded, [parts.length * T, width]);
+}
+
+/** What the value matrix of the cut's layer is fed, [N, M]. @throws {LabFailure} for a cut at the start of a layer */
+export function valueInput({ point, mlpIn }: Pick<CutBatch, "point" | "mlpIn">): tf.Tensor2D {
+  if (mlpIn !== null) return mlpIn;
+  throw new LabFailure(`a cut at ${cutName(point)} holds no input of a value matrix`);
+}
+
+/** What the untouched value matrix gives for a batch that is cut there: o_t = W a_t (tap `layers.N.mlpOut`). [N, D] */
+export function mainOutput(model: LlamaModel, batch: CutBatch): tf.Tensor2D {
+  return linear(valueInput(batch), model.weight({ layer: batch.point.layer, matrix: "down" }));
 }
 
 /**
- * Runs the edited part: the given output of the value matrix, the layers after it, final norm and head. The last layer
- * computes the spots alone; its other positions only give keys and values.
- * @param mlpOut output of the value matrix or of what replaces it, [N, D]
- * @returns logits at the spots, in order, [n, V]; differentiable in `mlpOut`
+ * Runs the edited part under a patch: what comes after the cut, final norm and head. Sequences without spots are left
+ * out, and the last layer computes the spots alone; its other positions only give keys and values.
+ * @returns logits at the spots, in order, [n, V]; differentiable in what the changes are made of
  */
 export function logitsAt(
   model: LlamaModel,
-  batch: Pick<CutBatch, "residual" | "at">,
-  mlpOut: tf.Tensor2D,
-  { layer, spots }: { layer: number; spots: readonly Spot[] },
+  batch: Pick<CutBatch, "point" | "lengths" | "stream" | "mlpIn" | "at">,
+  { patch = [], spots }: { patch?: Patch; spots: readonly Spot[] },
 ): tf.Tensor2D {
   return tf.tidy(() => {
-    const start: tf.Tensor2D = tf.add(batch.residual, mlpOut);
-    const { x, rows } = spotRows(model, { x: start, at: batch.at }, { layer, spots });
-    return headLogits(tf.gather(x, tf.tensor1d(rows, "int32")), model.output, model.config);
+    const { config } = model;
+    const last = config.layers - 1;
+    const { sequences, pick } = sequencesOf(spots, batch);
+    const place = new Map(sequences.map((row, i) => [row, i]));
+    const own = spots.map(({ row, position }) => ({ row: place.get(row) as number, position }));
+    const { asked, places } = askFor(own, batch.at, sequences.length);
+    const through = (layer: number) => ({
+      at: batch.at,
+      changes: changesAt(patch, layer),
+      pick,
+      asked: layer === last ? asked : undefined,
+    });
+    let x = entered(model, batch, through(batch.point.layer));
+    const first = batch.point.layer + (batch.point.at === "mlpIn" ? 1 : 0);
+    for (let layer = first; layer <= last; layer++) x = layerForward(x, model.layer(layer), config, through(layer));
+    return headLogits(tf.gather(x, tf.tensor1d(places, "int32")), model.output, config);
   });
 }
 
-/** The stream after the last layer, and the row of it that each spot is. */
-function spotRows(
+/** The stream where the first whole layer takes it: a cut at a value matrix goes through that matrix. */
+function entered(
   model: LlamaModel,
-  stream: { x: tf.Tensor2D; at: Positions },
-  { layer, spots }: { layer: number; spots: readonly Spot[] },
-): { x: tf.Tensor2D; rows: number[] } {
-  const { config } = model;
-  const { at } = stream;
-  const last = config.layers - 1;
-  if (layer === last) return { x: stream.x, rows: spots.map(({ row, position }) => row * at.length + position) };
-  let { x } = stream;
-  for (let between = layer + 1; between < last; between++) x = layerForward(x, model.layer(between), config, at);
-  const { asked, places } = askFor(spots, at, x.shape[0] / at.length);
-  return { x: layerForwardAt(x, model.layer(last), config, { at, asked }), rows: places };
+  batch: Pick<CutBatch, "point" | "stream" | "mlpIn">,
+  { changes, pick, asked }: { changes: LayerChanges; pick: PickRows; asked: AskedRows | undefined },
+): tf.Tensor2D {
+  if (batch.point.at === "input") return pick(batch.stream);
+  const rows: PickRows = asked === undefined ? pick : (perRow) => tf.gather(pick(perRow), asked.rows);
+  const before: BeforeValue = { stream: rows(batch.stream), mlpIn: rows(valueInput(batch)) };
+  const down = model.weight({ layer: batch.point.layer, matrix: "down" });
+  return layerFromValue(before, { down }, { changes, pick: rows });
+}
+
+type LayerChanges = Partial<Record<MatrixName, readonly Change[]>>;
+
+function changesAt(patch: Patch, layer: number): LayerChanges {
+  const changes: Partial<Record<MatrixName, Change[]>> = {};
+  for (const { site, change } of patch) {
+    if (site.layer === layer) changes[site.matrix] = [...(changes[site.matrix] ?? []), change];
+  }
+  return changes;
+}
+
+/** The sequences that have spots, rising, and their rows of the batch. */
+function sequencesOf(
+  spots: readonly Spot[],
+  { lengths, at: { length: T } }: Pick<CutBatch, "lengths" | "at">,
+): { sequences: number[]; pick: PickRows } {
+  const sequences = [...new Set(spots.map(({ row }) => row))].sort((a, b) => a - b);
+  const count = sequences.length;
+  if (count === lengths.length) return { sequences, pick: (perRow) => perRow };
+  if (sequences[count - 1] === count - 1) {
+    return { sequences, pick: (perRow) => tf.slice(perRow, 0, count * T) }; // the first ones: no index to look up
+  }
+  const rows = tf.tensor1d(
+    sequences.flatMap((row) => Array.from({ length: T }, (_, t) => row * T + t)),
+    "int32",
+  );
+  return { sequences, pick: (perRow) => tf.gather(perRow, rows) };
 }
 
 /**

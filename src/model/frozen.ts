@@ -3,9 +3,10 @@ import { tf } from "../tensor/tf.js";
 import type { Cut, Sequences } from "./cut.js";
 import { type LlamaLayer, layerBeforeValue, layerForward, type Positions, positions } from "./llama.js";
 import type { LlamaModel } from "./model.js";
+import type { CutPoint } from "./patch.js";
 
 /*
- * The frozen part: layer after layer over batches of prompts, up to the value matrix where the model is cut.
+ * The frozen part: layer after layer over batches of prompts, up to the point where the model is cut.
  *
  * The layers are the outer loop, so that one reading of the checkpoint serves every batch of a pass. What stands between
  * two layers is one stream [N, D] per batch; kept on disk, a pass that was killed goes on from the last layer it finished.
@@ -29,8 +30,8 @@ export interface FrozenProgress {
 }
 
 export interface FrozenOptions {
-  /** The layer at whose value matrix the model is cut. */
-  layer: number;
+  /** Where the model is cut. */
+  point: CutPoint;
   keeper?: StreamKeeper | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: FrozenProgress) => void) | undefined;
@@ -98,9 +99,11 @@ export async function frozenPass(
   batches: readonly Sequences[],
   options: FrozenOptions & { take(batch: Sequences, cuts: Cut[]): Promise<void> | void },
 ): Promise<void> {
-  const { layer, keeper, signal, onProgress, take } = options;
+  const { point, keeper, signal, onProgress, take } = options;
+  const { layer } = point;
   for (const tokens of batches.flat()) requireTokens(model, tokens);
-  model.valueMatrix(layer); // refused now where the model cannot be cut
+  model.requireCut(point); // refused now where the model cannot be cut
+  const layers = point.at === "input" ? layer : layer + 1;
   const streams: Stream[] = [];
   /** Lets every stream that has come this far through a layer, and lets the user know. */
   const through = (index: number, work: (stream: Stream, weights: LlamaLayer) => Promise<void>) => {
@@ -110,22 +113,28 @@ export async function frozenPass(
       for (const [i, stream] of due.entries()) {
         await takeTurn(signal, "the frozen part of the model");
         await work(stream, weights);
-        onProgress?.({ layer: index, layers: layer + 1, batch: i + 1, batches: due.length });
+        onProgress?.({ layer: index, layers, batch: i + 1, batches: due.length });
       }
     });
   };
   try {
-    for (const batch of batches) streams.push(await startStream(model, batch, { layer, keeper }));
+    for (const batch of batches) streams.push(await startStream(model, batch, { point, keeper }));
     for (let index = 0; index < layer; index++) {
       await through(index, async (stream, weights) => {
         advance(stream, weights, model);
         await keeper?.writeStream(stream.batch, { next: stream.next, x: await stream.x.data<"float32">() });
       });
     }
-    await through(layer, async (stream, weights) => {
-      await take(stream.batch, await cutsOf(stream, weights, model));
+    const end = async (stream: Stream, taps: Taps) => {
+      await take(stream.batch, await cutsOf(stream, point, taps));
       await keeper?.removeStream(stream.batch);
-    });
+    };
+    if (point.at === "input") for (const stream of streams) await end(stream, { stream: stream.x.clone() });
+    else {
+      await through(layer, (stream, weights) =>
+        end(stream, layerBeforeValue(stream.x, weights, model.config, { at: stream.at })),
+      );
+    }
   } finally {
     for (const { x, at } of streams) tf.dispose([x, at.cos, at.sin, at.causal]);
   }
@@ -134,7 +143,7 @@ export async function frozenPass(
 async function startStream(
   model: LlamaModel,
   batch: Sequences,
-  { layer, keeper }: Pick<FrozenOptions, "layer" | "keeper">,
+  { point: { layer }, keeper }: Pick<FrozenOptions, "point" | "keeper">,
 ): Promise<Stream> {
   const { config } = model;
   const T = Math.max(...batch.map((tokens) => tokens.length));
@@ -148,24 +157,28 @@ async function startStream(
 
 function advance(stream: Stream, weights: LlamaLayer, model: LlamaModel): void {
   const before = stream.x;
-  stream.x = layerForward(before, weights, model.config, stream.at);
+  stream.x = layerForward(before, weights, model.config, { at: stream.at });
   stream.next += 1;
   before.dispose();
 }
 
-async function cutsOf(stream: Stream, weights: LlamaLayer, model: LlamaModel): Promise<Cut[]> {
-  const { batch, next: layer, x, at } = stream;
-  const { hiddenSize: D, intermediateSize: M } = model.config;
-  const { residual, mlpIn } = layerBeforeValue(x, weights, model.config, at);
+/** What stands at the cut for a batch, right-padded. */
+interface Taps {
+  stream: tf.Tensor2D; // [N, D]
+  mlpIn?: tf.Tensor2D; // [N, M]
+}
+
+/** Reads the taps back, one cut per sequence, and disposes them. */
+async function cutsOf({ batch, at }: Stream, point: CutPoint, { stream, mlpIn }: Taps): Promise<Cut[]> {
   try {
-    const [residuals, inputs] = await Promise.all([residual.data<"float32">(), mlpIn.data<"float32">()]);
+    const [streams, inputs] = await Promise.all([stream.data<"float32">(), mlpIn?.data<"float32">()]);
     return batch.map((tokens, row) => {
-      const rows = (values: Float32Array, width: number) =>
+      const rows = (values: Float32Array, { shape: [, width] }: tf.Tensor2D) =>
         values.slice(row * at.length * width, (row * at.length + tokens.length) * width);
-      return { layer, tokens, residual: rows(residuals, D), mlpIn: rows(inputs, M) };
+      return { point, tokens, stream: rows(streams, stream), mlpIn: inputs && mlpIn ? rows(inputs, mlpIn) : null };
     });
   } finally {
-    tf.dispose([residual, mlpIn]);
+    tf.dispose(mlpIn === undefined ? [stream] : [stream, mlpIn]);
   }
 }
 

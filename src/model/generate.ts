@@ -1,22 +1,25 @@
 import { takeTurn } from "../core/errors.js";
 import { tf } from "../tensor/tf.js";
-import { batchCuts, type CutBatch, logitsAt, mainOutput, type Sequences } from "./cut.js";
+import { batchCuts, type CutBatch, logitsAt, type Sequences } from "./cut.js";
 import type { CutStore } from "./cut-store.js";
 import { runFrozen } from "./frozen.js";
 import type { LlamaModel } from "./model.js";
+import type { CutPoint, Patch } from "./patch.js";
 
-/** What stands in for a layer's value matrix while generating. */
-export interface ValueOutput {
-  layer: number;
-  /** Output of the value matrix for a batch, [N, D]; disposed by the generator. */
-  output(batch: CutBatch): Promise<tf.Tensor2D>;
+/** Changes under which sequences are continued. */
+export interface EditedModel {
+  cut: CutPoint;
+  /** The changes for a batch; disposed by the generator. */
+  patch(batch: CutBatch): Promise<{ patch: Patch; dispose(): void }>;
 }
 
 export interface GenerateOptions {
   maxNewTokens: number;
   /** A sequence ends when it produces one of these; the token itself is not part of the result. */
   stopTokens?: readonly number[];
-  edited?: ValueOutput;
+  edited?: EditedModel;
+  /** For each sequence, which token it begins with: 0 the likeliest, 1 the second likeliest ... The likeliest, when left out. */
+  firstPlaces?: readonly number[] | undefined;
   /** Where the cuts of growing sequences are looked up and kept; without one they are computed at every token. */
   cuts?: CutStore | undefined;
   signal?: AbortSignal | undefined;
@@ -33,7 +36,9 @@ export async function generate(model: LlamaModel, prompts: Sequences, options: G
   for (let step = 0; step < options.maxNewTokens && open.length > 0; step++) {
     await takeTurn(options.signal, "generation");
     const sequences = open.map((i) => [...(prompts[i] as readonly number[]), ...(made[i] as number[])]);
-    const next = await nextTokens(model, sequences, options);
+    const ends = open.map((i) => (prompts[i] as readonly number[]).length);
+    const places = step === 0 ? options.firstPlaces : undefined;
+    const next = await nextTokens(model, sequences, { ...options, promptTokens: ends, places });
     open = open.filter((i, row) => {
       const token = next[row] as number;
       if (options.stopTokens?.includes(token)) return false;
@@ -47,21 +52,28 @@ export async function generate(model: LlamaModel, prompts: Sequences, options: G
 async function nextTokens(
   model: LlamaModel,
   sequences: Sequences,
-  { edited, cuts, signal }: GenerateOptions,
+  options: GenerateOptions & { promptTokens: readonly number[]; places?: readonly number[] | undefined },
 ): Promise<Int32Array> {
-  const layer = edited?.layer ?? cuts?.layer ?? model.config.layers - 1;
-  const made = await (cuts?.get(sequences, signal) ?? runFrozen(model, sequences, { layer, signal }));
-  const batch = batchCuts(model, made);
+  const { edited, cuts, signal, promptTokens, places } = options;
+  const point = edited?.cut ?? cuts?.point ?? { layer: model.config.layers - 1, at: "mlpIn" };
+  const made = await (cuts?.get(sequences, signal) ?? runFrozen(model, sequences, { point, signal }));
+  const batch = batchCuts(model, made, promptTokens);
   const spots = sequences.map((tokens, row) => ({ row, position: tokens.length - 1 }));
-  let output: tf.Tensor2D | undefined;
+  let changes: Awaited<ReturnType<EditedModel["patch"]>> | undefined;
   let best: tf.Tensor | undefined;
   try {
-    output = edited === undefined ? tf.tidy(() => mainOutput(model, batch, layer)) : await edited.output(batch);
-    const value = output;
-    best = tf.tidy(() => tf.argMax(logitsAt(model, batch, value, { layer, spots }), 1));
-    return await best.data<"int32">();
+    changes = await edited?.patch(batch);
+    const patch = changes?.patch ?? [];
+    const deepest = Math.max(0, ...(places ?? []));
+    best = tf.tidy(() => {
+      const logits = logitsAt(model, batch, { patch, spots }); // [n, V]
+      return deepest === 0 ? tf.argMax(logits, 1) : tf.topk(logits, deepest + 1).indices;
+    });
+    const tokens = await best.data<"int32">();
+    return Int32Array.from(sequences, (_, row) => tokens[row * (deepest + 1) + (places?.[row] ?? 0)] as number);
   } finally {
+    changes?.dispose();
+    best?.dispose();
     batch.dispose();
-    tf.dispose([output, best].filter((tensor) => tensor !== undefined));
   }
 }

@@ -1,6 +1,7 @@
 import { type Bf16Matrix, isBf16Matrix, linearBf16 } from "../tensor/bf16.js";
 import { tf } from "../tensor/tf.js";
 import type { LlamaConfig } from "./config.js";
+import type { Change, MatrixName, PickRows } from "./patch.js";
 
 /*
  * The LLaMA forward pass as pure functions of tensors.
@@ -173,75 +174,102 @@ function turned(x: tf.Tensor, tables: tf.Tensor[], direction: 1 | -1): tf.Tensor
   return tf.add(tf.mul(x, cos), tf.mul(quarter, sin));
 }
 
-/** Rows of a stream [B length, D] (already normed) with the positions they stand at. */
-interface PlacedRows {
-  x: tf.Tensor2D;
+/** How a pass goes through one layer. */
+export interface LayerPass {
   at: Positions;
+  /** The rows whose outputs alone are wanted: the others give keys and values. All, when left out. */
+  asked?: AskedRows | undefined;
+  /** What stands in for products of this layer, in order. */
+  changes?: Partial<Record<MatrixName, readonly Change[]>> | undefined;
+  /** The rows of the stream, in a tensor with a row for each row of the batch; as they are, when left out. */
+  pick?: PickRows | undefined;
 }
 
-/** Causal self-attention with grouped queries: P queries and T keys per sequence. Returns [B P, D]. */
-function attention(asking: PlacedRows, keys: PlacedRows, layer: LlamaLayer, config: LlamaConfig): tf.Tensor2D {
-  const P = asking.at.length;
-  const T = keys.at.length;
-  const B = keys.x.shape[0] / T;
+const asTheyAre: PickRows = (perRow) => perRow;
+
+/** The rows that a layer gives when some are asked for. */
+function pickAsked(asked: AskedRows | undefined, pick: PickRows = asTheyAre): PickRows {
+  return asked === undefined ? pick : (perRow) => tf.gather(pick(perRow), asked.rows);
+}
+
+/** y = x W^T of one matrix under its changes. x [n, in] -> [n, out] */
+function product(
+  x: tf.Tensor2D,
+  matrix: MatrixName,
+  { layer, changes, pick }: { layer: Partial<LlamaLayer>; changes: LayerPass["changes"]; pick: PickRows },
+): tf.Tensor2D {
+  let y = () => linear(x, layer[matrix] as Weight);
+  for (const change of changes?.[matrix] ?? []) {
+    const before = y;
+    y = () => change(x, before, pick);
+  }
+  return y();
+}
+
+/**
+ * Causal self-attention with grouped queries: P queries and T keys per sequence.
+ * @param x the stream after its norm, [B T, D]
+ * @returns [B P, D]
+ */
+function attention(x: tf.Tensor2D, layer: LlamaLayer, config: LlamaConfig, pass: LayerPass): tf.Tensor2D {
+  const { at, asked, changes, pick = asTheyAre } = pass;
   const { heads: H, kvHeads: K, headDim: h } = config;
-  const split = ({ x, at }: PlacedRows, w: Weight, n: number) =>
-    tf.transpose(linear(x, w).reshape([B, at.length, n, h]), [0, 2, 1, 3]) as tf.Tensor4D; // [B, n, length, h]
+  const all = { layer, changes, pick };
+  const own = { layer, changes, pick: pickAsked(asked, pick) };
+  const T = at.length;
+  const B = x.shape[0] / T;
+  const asking = asked?.at ?? at;
+  const P = asking.length;
+  const split = (y: tf.Tensor2D, length: number, n: number) =>
+    tf.transpose(y.reshape([B, length, n, h]), [0, 2, 1, 3]) as tf.Tensor4D; // [B, n, length, h]
+  const queries = asked === undefined ? x : tf.gather(x, asked.rows); // [B P, D]
   const groups = H / K;
   // The G query heads of a group share one key-value head: fold them into the row axis instead of copying keys.
-  const q = rotate(split(asking, layer.q, H), asking.at).reshape([B, K, groups * P, h]); // [B, K, G P, h]
-  const k = rotate(split(keys, layer.k, K), keys.at); // [B, K, T, h]
-  const v = split(keys, layer.v, K); // [B, K, T, h]
+  const q = rotate(split(product(queries, "q", own), P, H), asking).reshape([B, K, groups * P, h]); // [B, K, G P, h]
+  const k = rotate(split(product(x, "k", all), T, K), at); // [B, K, T, h]
+  const v = split(product(x, "v", all), T, K); // [B, K, T, h]
   const scores = tf.mul(tf.matMul(q, k, false, true), 1 / Math.sqrt(h)).reshape([B, H, P, T]);
-  const weights = tf.softmax(tf.add(scores, asking.at.causal)).reshape([B, K, groups * P, T]);
+  const weights = tf.softmax(tf.add(scores, asking.causal)).reshape([B, K, groups * P, T]);
   const mixed = tf.matMul(weights, v).reshape([B, H, P, h]); // [B, H, P, h]
   const joined: tf.Tensor2D = tf.transpose(mixed, [0, 2, 1, 3]).reshape([B * P, H * h]);
-  return linear(joined, layer.o);
+  return product(joined, "o", own);
 }
 
-/** A layer up to its value matrix: the taps of the cut. */
-export type BeforeValue = {
-  /** The stream after attention, to which the MLP's output is added. [N, D] */
-  residual: tf.Tensor2D;
-  /** The value matrix's input a_t = silu(gate) * up (tap `layers.N.mlpIn`). [N, M] */
+/** A layer at the input of its value matrix. */
+export interface BeforeValue {
+  /** The stream after attention, to which the MLP's output is added. [n, D] */
+  stream: tf.Tensor2D;
+  /** The value matrix's input a_t = silu(gate) * up (tap `layers.N.mlpIn`). [n, M] */
   mlpIn: tf.Tensor2D;
-};
+}
 
-/** Runs one layer from the stream x [N, D] up to the input of its value matrix. */
-export function layerBeforeValue(x: tf.Tensor2D, layer: LlamaLayer, config: LlamaConfig, at: Positions): BeforeValue {
+/** Runs one layer up to the input of its value matrix, for all rows or those asked for. x [N, D] */
+export function layerBeforeValue(x: tf.Tensor2D, layer: LlamaLayer, config: LlamaConfig, pass: LayerPass): BeforeValue {
   return tf.tidy(() => {
-    const normed = { x: rmsNorm(x, layer.inputNorm, config.rmsNormEps), at };
-    const residual: tf.Tensor2D = tf.add(x, attention(normed, normed, layer, config));
-    return { residual, mlpIn: valueInput(residual, layer, config) };
-  });
+    const { asked, changes } = pass;
+    const normed = rmsNorm(x, layer.inputNorm, config.rmsNormEps);
+    const own = asked === undefined ? x : tf.gather(x, asked.rows);
+    const stream: tf.Tensor2D = tf.add(own, attention(normed, layer, config, pass));
+    const inner = rmsNorm(stream, layer.postNorm, config.rmsNormEps);
+    const at = { layer, changes, pick: pickAsked(asked, pass.pick) };
+    return { stream, mlpIn: gated(product(inner, "gate", at), product(inner, "up", at)) };
+  }) as unknown as BeforeValue;
 }
 
-function valueInput(residual: tf.Tensor2D, layer: LlamaLayer, config: LlamaConfig): tf.Tensor2D {
-  const normed = rmsNorm(residual, layer.postNorm, config.rmsNormEps);
-  return gated(linear(normed, layer.gate), linear(normed, layer.up));
-}
-
-/** Runs one whole layer. x [N, D] -> [N, D]. */
-export function layerForward(x: tf.Tensor2D, layer: LlamaLayer, config: LlamaConfig, at: Positions): tf.Tensor2D {
-  return tf.tidy(() => {
-    const { residual, mlpIn } = layerBeforeValue(x, layer, config, at);
-    return tf.add(residual, linear(mlpIn, layer.down));
-  });
-}
-
-/** Runs one whole layer for some rows only: the others give keys and values. x [N, D] -> [B P, D]. */
-export function layerForwardAt(
-  x: tf.Tensor2D,
-  layer: LlamaLayer,
-  config: LlamaConfig,
-  { at, asked }: { at: Positions; asked: AskedRows },
+/** Runs the rest of a layer: its value matrix. -> [n, D] */
+export function layerFromValue(
+  { stream, mlpIn }: BeforeValue,
+  layer: Pick<LlamaLayer, "down">,
+  { changes, pick = asTheyAre }: Pick<LayerPass, "changes" | "pick"> = {},
 ): tf.Tensor2D {
-  const norm = (rows: tf.Tensor2D) => rmsNorm(rows, layer.inputNorm, config.rmsNormEps);
+  return tf.tidy(() => tf.add(stream, product(mlpIn, "down", { layer, changes, pick })));
+}
+
+/** Runs one whole layer, for all rows or those asked for. x [N, D] -> [n, D] */
+export function layerForward(x: tf.Tensor2D, layer: LlamaLayer, config: LlamaConfig, pass: LayerPass): tf.Tensor2D {
   return tf.tidy(() => {
-    const own = tf.gather(x, asked.rows); // [B P, D]
-    const attended = attention({ x: norm(own), at: asked.at }, { x: norm(x), at }, layer, config);
-    const residual: tf.Tensor2D = tf.add(own, attended);
-    return tf.add(residual, linear(valueInput(residual, layer, config), layer.down));
+    const before = layerBeforeValue(x, layer, config, pass);
+    return layerFromValue(before, layer, { changes: pass.changes, pick: pickAsked(pass.asked, pass.pick) });
   });
 }
 
@@ -268,7 +296,7 @@ export function forward(
 ): tf.Tensor2D {
   return tf.tidy(() => {
     let stream = x;
-    for (const layer of weights.layers) stream = layerForward(stream, layer, config, at);
+    for (const layer of weights.layers) stream = layerForward(stream, layer, config, { at });
     return headLogits(stream, weights, config);
   });
 }

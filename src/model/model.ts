@@ -3,13 +3,14 @@ import { isBf16Matrix } from "../tensor/bf16.js";
 import type { tf } from "../tensor/tf.js";
 import { type Checkpoint, openCheckpoint } from "./checkpoint.js";
 import type { LlamaConfig } from "./config.js";
-import type { LlamaLayer, OutputWeights } from "./llama.js";
+import type { LlamaLayer, OutputWeights, Weight } from "./llama.js";
+import { type CutPoint, cutName, MATRICES, type Site, siteName } from "./patch.js";
 import { loadTokenizer, type Tokenizer } from "./tokenizer.js";
 import { disposeAll, type Held, readEmbeddings, type WeightPrecision, weightReader } from "./weights.js";
 
 /**
- * Where the weights are. "whole": all but the embedding in memory. "streamed": in memory are the value matrix that is
- * edited and what comes after it; a layer before it is read from the checkpoint when it is used, and dropped.
+ * Where the weights are. "whole": all but the embedding in memory. "streamed": in memory is what comes after the point
+ * where the model is cut; a layer before it is read from the checkpoint when it is used, and dropped.
  */
 export type Residence = "whole" | "streamed";
 
@@ -24,8 +25,12 @@ export interface LlamaModel {
   readonly tokenizer: Tokenizer;
   readonly precision: WeightPrecision;
   readonly residence: Residence;
-  /** The value matrix W of a layer, [D, M]. @throws {RefusedInput} when the model was not loaded to be edited there */
-  valueMatrix(layer: number): tf.Tensor2D;
+  /** Refuses to be cut at a point after which not everything is in memory. @throws {RefusedInput} */
+  requireCut(point: CutPoint): void;
+  /** A matrix that stays in memory. @throws {RefusedInput} when it does not */
+  weight(site: Site): Weight;
+  /** The values of a matrix, [out, in]. @throws {RefusedInput} when they are not in memory as float32 */
+  matrix(site: Site): tf.Tensor2D;
   /** A layer that stays in memory. @throws {RefusedInput} when it does not */
   layer(index: number): LlamaLayer;
   /** Final norm and output head. */
@@ -43,8 +48,10 @@ export interface LoadOptions {
   residence?: Residence | undefined;
   /** "float32" by default. */
   precision?: WeightPrecision | undefined;
-  /** The layer whose value matrix will be edited. A whole float32 model can be edited at any. */
-  editLayer?: number | undefined;
+  /** Where the model will be cut. A whole model can be cut anywhere. */
+  cut?: CutPoint | undefined;
+  /** Matrices that stay in memory as float32, whatever the precision. A whole float32 model has all of them. */
+  sites?: readonly Site[] | undefined;
 }
 
 /**
@@ -77,36 +84,56 @@ export async function loadModel(folder: string, options: LoadOptions = {}): Prom
 type ModelWeights = Omit<LlamaModel, "name" | "folder" | "sha256" | "config" | "tokenizer">;
 
 async function holdWeights(checkpoint: Checkpoint, options: LoadOptions, held: Held): Promise<ModelWeights> {
-  const { residence = "whole", precision = "float32", editLayer } = options;
+  const { residence = "whole", precision = "float32", cut, sites = [] } = options;
+  for (const { layer } of [...sites, ...(cut === undefined ? [] : [cut])]) requireLayer(checkpoint, layer);
   const reader = weightReader(checkpoint, { precision, packed: true, held });
-  const value = editLayer === undefined ? undefined : await reader.valueMatrix(requireLayer(checkpoint, editLayer));
-  const given = (index: number): Partial<LlamaLayer> =>
-    value !== undefined && index === editLayer ? { down: value } : {};
+  /** Matrices of their own: those kept as float32, and the value matrix behind which a streamed model is cut. */
+  const own = new Map<string, Weight>();
+  for (const site of sites) own.set(siteName(site), await reader.matrix(site, { packed: false }));
+  const streamedFrom = residence === "streamed" ? requireCutPoint(checkpoint, cut) : null;
+  if (streamedFrom?.at === "mlpIn") {
+    const down: Site = { layer: streamedFrom.layer, matrix: "down" };
+    if (!own.has(siteName(down))) own.set(siteName(down), await reader.matrix(down, { packed: true }));
+  }
+  const given = (layer: number): Partial<LlamaLayer> =>
+    Object.fromEntries(
+      MATRICES.flatMap((matrix) => {
+        const weight = own.get(siteName({ layer, matrix }));
+        return weight === undefined ? [] : [[matrix, weight]];
+      }),
+    );
   const layers = new Map<number, LlamaLayer>();
-  for (let index = firstHeld(checkpoint, options); index < checkpoint.config.layers; index++) {
+  for (let index = firstHeld(streamedFrom); index < checkpoint.config.layers; index++) {
     layers.set(index, await reader.layer(index, given(index)));
   }
   const output = await reader.output();
 
-  const layer = (index: number) =>
-    layers.get(requireLayer(checkpoint, index)) ?? refuseLayer(checkpoint, index, options);
+  const refuse = (what: string): never => refuseWeights(checkpoint, what, options);
+  const layer = (index: number) => layers.get(requireLayer(checkpoint, index)) ?? refuse(`layer ${index}`);
+  const weight = (site: Site) => own.get(siteName(site)) ?? layer(site.layer)[site.matrix];
   return {
     precision,
     residence,
     layer,
-    valueMatrix(index) {
-      const own = index === editLayer ? value : layer(index).down;
-      return own === undefined || isBf16Matrix(own) ? refuseLayer(checkpoint, index, options) : own;
+    weight,
+    requireCut(point) {
+      requireLayer(checkpoint, point.layer);
+      if (point.at === "mlpIn") weight({ layer: point.layer, matrix: "down" });
+      const next = point.at === "mlpIn" ? point.layer + 1 : point.layer;
+      if (next < checkpoint.config.layers) layer(next);
+    },
+    matrix(site) {
+      const found = weight(site);
+      return isBf16Matrix(found) ? refuse(`${siteName(site)} as float32`) : found;
     },
     output,
     async withLayer(index, use) {
-      const own = layers.get(index);
-      if (own !== undefined) return use(own);
+      const whole = layers.get(index);
+      if (whole !== undefined) return use(whole);
       const passing: Held = [];
       try {
-        return await use(
-          await weightReader(checkpoint, { precision, packed: false, held: passing }).layer(index, given(index)),
-        );
+        const once = weightReader(checkpoint, { precision, packed: false, held: passing });
+        return await use(await once.layer(index, given(index)));
       } finally {
         disposeAll(passing);
       }
@@ -119,13 +146,18 @@ async function holdWeights(checkpoint: Checkpoint, options: LoadOptions, held: H
   };
 }
 
-function firstHeld({ name }: Checkpoint, { residence, editLayer }: LoadOptions): number {
-  if (residence !== "streamed") return 0;
-  if (editLayer !== undefined) return editLayer + 1;
-  throw new RefusedInput("a streamed model has no layer to be cut at", {
+/** The first layer that a model holds in full. */
+function firstHeld(streamedFrom: CutPoint | null): number {
+  if (streamedFrom === null) return 0;
+  return streamedFrom.at === "input" ? streamedFrom.layer : streamedFrom.layer + 1;
+}
+
+function requireCutPoint({ name }: Checkpoint, cut: CutPoint | undefined): CutPoint {
+  if (cut !== undefined) return cut;
+  throw new RefusedInput("a streamed model has no point to be cut at", {
     where: name,
-    found: "no layer to edit",
-    expected: "the layer whose value matrix will be edited",
+    found: "no cut point",
+    expected: "the point before which nothing will be edited",
   });
 }
 
@@ -139,10 +171,12 @@ function requireLayer({ name, config }: Pick<Checkpoint, "name" | "config">, lay
   });
 }
 
-function refuseLayer({ name }: Checkpoint, layer: number, { residence, precision, editLayer }: LoadOptions): never {
-  throw new RefusedInput("a layer of the model is not in memory in full", {
+function refuseWeights({ name }: Checkpoint, what: string, options: LoadOptions): never {
+  const { residence = "whole", precision = "float32", cut } = options;
+  const at = cut === undefined ? "" : `, cut at ${cutName(cut)}`;
+  throw new RefusedInput("weights of the model are not in memory", {
     where: name,
-    found: `layer ${layer}`,
-    expected: `what the model was loaded for: ${residence ?? "whole"}, ${precision ?? "float32"}, edits at layer ${editLayer}`,
+    found: what,
+    expected: `what the model was loaded for: ${residence}, ${precision}${at}`,
   });
 }

@@ -3,6 +3,7 @@ import { type Bf16Matrix, packBf16 } from "../tensor/bf16.js";
 import { tf } from "../tensor/tf.js";
 import { type Checkpoint, EMBEDDING, FINAL_NORM, headName, type LayerTensor, layerTensorNames } from "./checkpoint.js";
 import type { LlamaLayer, OutputWeights, Weight } from "./llama.js";
+import type { Site } from "./patch.js";
 import type { RowRange } from "./safetensors.js";
 
 /** How matrices are held: as float32, or as bf16, which rounds what the files hold more precisely. Norms stay float32. */
@@ -15,8 +16,8 @@ export type Held = (tf.Tensor | Bf16Matrix)[];
 export interface WeightReader {
   /** A decoder layer, without the parts that `given` brings. */
   layer(index: number, given?: Partial<LlamaLayer>): Promise<LlamaLayer>;
-  /** The value matrix of a layer, never packed. [D, M] */
-  valueMatrix(index: number): Promise<tf.Tensor2D>;
+  /** One matrix, [out, in]; unpacked, unless it may be packed. */
+  matrix(site: Site, options: { packed: boolean }): Promise<Weight>;
   /** Final norm and output head. */
   output(): Promise<OutputWeights>;
 }
@@ -71,7 +72,7 @@ export function weightReader(checkpoint: Checkpoint, setting: ReaderSetting): We
       for (const one of all) if (one.status === "rejected") throw one.reason;
       return made as LlamaLayer;
     },
-    valueMatrix: async (index) => (await matrix(layerTensorNames(index).down, { packed: false })) as tf.Tensor2D,
+    matrix: ({ layer, matrix: name }, options) => matrix(layerTensorNames(layer)[name], options),
     async output() {
       const { hiddenSize: D, vocabSize: V } = config;
       const rowsPerShard = Math.max(1, Math.floor(HEAD_SHARD_BYTES / (4 * D)));

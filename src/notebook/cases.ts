@@ -1,8 +1,10 @@
+import { methodNamed } from "../edit/registry.js";
 import { caseOf, casesOf } from "../report/cases/case.js";
 import { type CaseFilter, matches } from "../report/cases/page/filter.js";
 import { caseView } from "../report/cases/page/view.js";
 import { caseRows } from "../report/cases/select.js";
 import { caseText } from "../report/cases/text.js";
+import { wordsOf } from "../report/cases/words.js";
 import type { RunResult } from "../run/types.js";
 import { type TableOptions, tableBundle } from "./bundles.js";
 import { display } from "./display.js";
@@ -24,7 +26,7 @@ const styles: Readonly<Record<string, string>> = {
   badge: "padding:0 .4em;border-radius:4px;font-size:.85em",
   cause: "padding:0 .4em;border:1px solid #8888;border-radius:4px;font-size:.85em;font-weight:normal",
   token: "text-align:left;font-family:monospace;padding:.1em .5em",
-  side: "text-align:left;font-weight:normal;opacity:.8",
+  name: "text-align:left;font-weight:normal;opacity:.8",
   number: "text-align:right",
   answered: "font-weight:bold",
   tag: "padding:0 .3em;border-radius:4px;background:rgba(0,114,178,.16);font-size:.85em",
@@ -34,21 +36,28 @@ const styles: Readonly<Record<string, string>> = {
   "ink-blue": "fill:#0072b2",
   "ink-pale": "fill:#a9b5c0",
   "ink-vermilion": "fill:#d55e00",
+  "ink-green": "fill:#009e73",
+  "ink-purple": "fill:#cc79a7",
   "ink-line": "stroke:#d55e00;stroke-width:2",
   "line-blue": "fill:none;stroke:#0072b2;stroke-width:2",
   "line-vermilion": "fill:none;stroke:#d55e00;stroke-width:2",
+  "line-green": "fill:none;stroke:#009e73;stroke-width:2",
+  "line-purple": "fill:none;stroke:#cc79a7;stroke-width:2",
   "text-blue": "fill:#0072b2",
   "text-vermilion": "fill:#d55e00",
+  "text-green": "fill:#009e73",
+  "text-purple": "fill:#cc79a7",
 };
 
 /**
- * Shows everything a run knows about one record: its tokens, routing, loss curve, and why a probe is not right.
+ * Shows everything a run knows about one record: its tokens, routing, losses, and why a probe is not right.
  * @param record 0-based position in the file of records
  * @throws {RefusedInput} when the run has not scored it
  */
 export function displayCase(run: RunResult, record: number): void {
-  const one = caseOf(run, record);
-  display({ "text/html": withInlineStyles(caseView(one).html), "text/plain": caseText(one) });
+  const method = methodNamed(run.protocol.method);
+  const [one, words] = [caseOf(run, record, method), wordsOf(method)];
+  display({ "text/html": withInlineStyles(caseView(one, words).html), "text/plain": caseText(one, words) });
 }
 
 /** Shows the records that pass a filter as a table, e.g. `{ probe: "rephrase", cause: "not routed" }`. */

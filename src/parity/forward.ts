@@ -9,17 +9,17 @@ import type { GoldenFolder } from "./golden-files.js";
 import { createTally, type ParityItem, type Tally } from "./tally.js";
 
 /** Absolute, on logits and on the value matrix's input and output. */
-const LOGIT_TOLERANCE = 1e-3;
+const TOLERANCE = 1e-3;
 
 /** Tokenizer, chat template and greedy continuation of one checkpoint. */
-export async function compareText(golden: GoldenFolder, model: LlamaModel): Promise<ParityItem[]> {
-  const tally = createTally(model.name);
+export async function compareText(golden: GoldenFolder, name: string, model: LlamaModel): Promise<ParityItem[]> {
+  const tally = createTally(name);
   for (const [text, ids] of Object.entries(golden.records.tokens)) {
     tally.equal("token ids", { ours: model.tokenizer.encode(text), golden: ids, where: text });
   }
   const { message, rendered } = golden.records.chat;
   tally.equal("chat template", { ours: model.tokenizer.renderChat(message), golden: rendered, where: message });
-  const whole = golden.records.greedy[model.name];
+  const whole = golden.records.greedy[name];
   if (whole !== undefined) await compareGreedy(tally, model, { whole, texts: Object.values(golden.records.tokens) });
   return tally.items();
 }
@@ -42,12 +42,12 @@ async function compareGreedy(
 }
 
 /** Logits at every position, and the value matrix's input and output, of every text of forward-MODEL.safetensors. */
-export async function compareForward(golden: GoldenFolder, model: LlamaModel): Promise<ParityItem[]> {
-  const tally = createTally(`forward-${model.name}`);
-  const file = await openSafetensors(join(golden.folder, `forward-${model.name}.safetensors`));
+export async function compareForward(golden: GoldenFolder, name: string, model: LlamaModel): Promise<ParityItem[]> {
+  const tally = createTally(`forward-${name}`);
+  const file = await openSafetensors(join(golden.folder, `forward-${name}.safetensors`));
   try {
-    for (const name of file.tensors.keys()) {
-      const text = /^(\d+)\.ids$/.exec(name)?.[1];
+    for (const tensor of file.tensors.keys()) {
+      const text = /^(\d+)\.ids$/.exec(tensor)?.[1];
       if (text !== undefined) await compareOne(tally, model, { file, text });
     }
   } finally {
@@ -66,46 +66,27 @@ async function compareOne(
   for (const name of file.tensors.keys()) {
     const layer = new RegExp(`^${text}\\.layers\\.(\\d+)\\.mlp\\.down_proj\\.in$`).exec(name)?.[1];
     if (layer === undefined) continue;
-    const [cut] = (await runFrozen(model, [tokens], { layer: Number(layer) })) as [Cut];
-    const { output, logits } = await editedPart(model, cut);
+    const [cut] = (await runFrozen(model, [tokens], { point: { layer: Number(layer), at: "mlpIn" } })) as [Cut];
+    const { output, logits } = await afterCut(model, cut);
     const tap = `${text}.layers.${layer}.mlp.down_proj`;
-    compareAll(tally, "value matrix input", {
-      ours: cut.mlpIn,
-      golden: await file.read(`${tap}.in`),
-      where: `${tap}.in`,
-    });
-    compareAll(tally, "value matrix output", {
-      ours: output,
-      golden: await file.read(`${tap}.out`),
-      where: `${tap}.out`,
-    });
-    compareAll(tally, "logits", { ours: logits, golden: await file.read(`${text}.logits`), where: `${text}.logits` });
+    for (const [item, ours, where] of [
+      ["value matrix input", cut.mlpIn as Float32Array, `${tap}.in`],
+      ["value matrix output", output, `${tap}.out`],
+      ["logits", logits, `${text}.logits`],
+    ] as const) {
+      tally.entries(item, { ours, golden: await file.read(where), where }, TOLERANCE);
+    }
   }
 }
 
-async function editedPart(model: LlamaModel, cut: Cut): Promise<{ output: Float32Array; logits: Float32Array }> {
+async function afterCut(model: LlamaModel, cut: Cut): Promise<{ output: Float32Array; logits: Float32Array }> {
   const batch = batchCuts(model, [cut]);
-  const tensors = tf.tidy(() => {
-    const output = mainOutput(model, batch, cut.layer);
-    const spots = cut.tokens.map((_, position) => ({ row: 0, position }));
-    return { output, logits: logitsAt(model, batch, output, { layer: cut.layer, spots }) };
-  });
+  const spots = cut.tokens.map((_, position) => ({ row: 0, position }));
+  const tensors = tf.tidy(() => ({ output: mainOutput(model, batch), logits: logitsAt(model, batch, { spots }) }));
   try {
     return { output: await tensors.output.data<"float32">(), logits: await tensors.logits.data<"float32">() };
   } finally {
     batch.dispose();
     tf.dispose(tensors);
   }
-}
-
-function compareAll(
-  tally: Tally,
-  item: string,
-  values: { ours: Float32Array; golden: Float32Array; where: string },
-): void {
-  const { ours, golden, where } = values;
-  let worst = ours.length === golden.length ? 0 : Number.NaN;
-  for (let i = 0; i < golden.length; i++)
-    worst = Math.max(worst, Math.abs((ours[i] as number) - (golden[i] as number)));
-  tally.number(item, { ours: worst, golden: 0, where }, LOGIT_TOLERANCE);
 }

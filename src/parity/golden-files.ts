@@ -1,22 +1,28 @@
 import { readdir } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { z } from "zod";
 import { RefusedInput } from "../core/errors.js";
-import { readJsonFile } from "../core/files.js";
-import { MERGE_ALGORITHMS } from "../edit/wise/options.js";
+import { errorText, exists, readJsonFile } from "../core/files.js";
+import { openSafetensors, type SafetensorsFile } from "../model/safetensors.js";
 
 /*
- * The files of a folder of golden vectors: a reference implementation's inputs and results in float64, with the
- * checkpoints they were made on. Field names are those of the files.
+ * The files of a folder of golden vectors: a reference implementation's inputs and results in float64. Field names are
+ * those of the files. The checkpoint that they were made on lies in the folder, or in a folder "golden" beside it.
  */
 
-const ids = z.array(z.number().int());
+export const ids = z.array(z.number().int());
+
+export const goldenRecord = z.object({
+  src: z.string(),
+  rephrase: z.string(),
+  alt: z.string(),
+  loc: z.string(),
+  loc_ans: z.string(),
+});
 
 /** records.json */
 export const recordsSchema = z.object({
-  records: z.array(
-    z.object({ src: z.string(), rephrase: z.string(), alt: z.string(), loc: z.string(), loc_ans: z.string() }),
-  ),
+  records: z.array(goldenRecord),
   irrelevant: z.array(z.string()),
   templates: z.array(z.string()),
   /** Per model: a prompt continued greedily. */
@@ -25,152 +31,208 @@ export const recordsSchema = z.object({
   chat: z.object({ message: z.string(), rendered: z.string() }),
 });
 
-const step = z.object({
-  step: z.number().int(),
-  ft: z.number(),
-  act: z.number(),
-  loss: z.number(),
-  in_scope: z.number(),
-  out_of_scope: z.number(),
-});
+/** The fields by which a scenario is told; the rest is the scenario's own. */
+const scenarioSchema = z.looseObject({ model: z.string(), method: z.string().optional() });
 
-const edit = z.object({
-  edit: z.number().int(),
-  ids: z.array(ids),
-  attention: z.array(ids),
-  /** -100 off target. */
-  labels: z.array(ids),
-  steps: z.array(step),
-  n_steps: z.number().int(),
-  min_act: z.number(),
-  memories: z.number().int(),
-  merged: z.boolean(),
-});
-
-const probe = z.object({
-  ids,
-  prompt_tokens: z.number().int(),
-  pre: ids,
-  post: ids,
-  target: ids,
-  score: z.number(),
-  pre_score: z.number().nullable(),
-  /** Retrieve: -1 main, an index that memory, the number of memories the side memory. Merge: main, merged, side. */
-  route: z.union([z.number().int(), z.string()]),
-  /** Retrieve: [Delta, min_act] of the side memory, then of each memory. Merge: Delta merged, Delta side, threshold. */
-  distances: z.union([z.array(z.tuple([z.number(), z.number()])), z.tuple([z.number(), z.number(), z.number()])]),
-});
-
-/** wise-NAME.json */
-export const wiseSchema = z.object({
-  model: z.string(),
-  layer: z.number().int(),
-  options: z.object({
-    lr: z.number(),
-    steps: z.number().int(),
-    alpha: z.number(),
-    beta: z.number(),
-    gamma: z.number(),
-    act_ratio: z.number(),
-    norm_constraint: z.number().nullable(),
-    save_freq: z.number().int(),
-    merge_freq: z.number().int(),
-    density: z.number(),
-    merge_weight: z.number(),
-    retrieve: z.boolean(),
-    merge: z.enum(MERGE_ALGORITHMS),
-    distance_act: z.boolean(),
-    label_mean_extra: z.boolean(),
-    weight_decay: z.number(),
-  }),
-  templates: z.array(z.string()),
-  edits: z.array(edit),
-  evaluation: z.array(z.object({ src: z.string(), rewrite: probe, rephrase: probe, loc: probe })),
-  mean: z.object({ rewrite: z.number(), rephrase: z.number(), loc: z.number() }),
-});
-
+export type GoldenRecord = z.infer<typeof goldenRecord>;
 export type GoldenRecords = z.infer<typeof recordsSchema>;
-export type GoldenWise = z.infer<typeof wiseSchema>;
-export type GoldenEdit = z.infer<typeof edit>;
-export type GoldenProbe = z.infer<typeof probe>;
+
+/** One scenario: what a reference did with a method, in NAME.json and NAME.safetensors. */
+export interface GoldenScenario {
+  folder: string;
+  /** "ft-l-released" */
+  name: string;
+  /** The registered method that understands it: "ft-l"; null where none does. */
+  method: string | null;
+  /** Name of the checkpoint it was made on. */
+  model: string;
+  /** What NAME.json holds; `readScenario` checks it. */
+  json: unknown;
+  records: GoldenRecords;
+}
 
 /** What a golden folder holds. */
 export interface GoldenFolder {
   folder: string;
   records: GoldenRecords;
-  /** Names of the checkpoints: the folders with a config.json. */
-  models: string[];
+  /** Folders of the checkpoints, by name. */
+  checkpoints: ReadonlyMap<string, string>;
   /** Checkpoints with a forward-MODEL.safetensors. */
   forward: string[];
-  /** What wise-NAME.json holds, by NAME. */
-  scenarios: ReadonlyMap<string, GoldenWise>;
+  scenarios: GoldenScenario[];
+  notBuilt: NotBuilt[];
+  /** Files that belong to no scenario. */
+  unread: string[];
 }
+
+/** A scenario of a method that is not built, with all of its files. */
+export interface NotBuilt {
+  name: string;
+  files: string[];
+}
+
+/** How a golden folder is read. */
+export interface GoldenOptions {
+  /** Folder of the checkpoint that the scenarios were made on, where it lies elsewhere. */
+  model?: string | undefined;
+  /** The methods that are understood. */
+  methods: readonly string[];
+}
+
+/** Files that say something about vectors, and hold none. */
+const ABOUT = /^(README.*|.*\.md|records\.json)$/;
+const FORWARD = /^forward-(.+)\.safetensors$/;
 
 /** Lists and checks a golden folder. @throws {RefusedInput} when it is none */
-export async function openGolden(folder: string): Promise<GoldenFolder> {
-  const files = await listFiles(folder);
-  const named = (pattern: RegExp) => files.map((file) => pattern.exec(file)?.[1]).filter((name) => name !== undefined);
-  const models: string[] = [];
-  for (const name of files) {
-    if ((await listFiles(join(folder, name), [])).includes("config.json")) models.push(name);
-  }
-  const names = named(/^wise-(.+)\.json$/);
-  if (models.length === 0 || names.length === 0) {
+export async function openGolden(path: string, options: GoldenOptions): Promise<GoldenFolder> {
+  const folder = resolve(path);
+  const files = (await listFiles(path)).filter((file) => !ABOUT.test(file));
+  const own = await checkpointsIn(folder, files);
+  const forward = files.map((file) => FORWARD.exec(file)?.[1]).filter((name) => name !== undefined);
+  const found = await findScenarios(folder, files, options.methods);
+  if (found.length === 0) {
     throw new RefusedInput("not a folder of golden vectors", {
-      where: folder,
+      where: path,
       found: files.join(", "),
-      expected: "records.json, at least one checkpoint folder and one wise-NAME.json with its wise-NAME.safetensors",
+      expected: "at least one scenario: NAME.json with its NAME.safetensors",
     });
   }
-  const records = await readGolden(join(folder, "records.json"), recordsSchema);
-  const scenarios = new Map<string, GoldenWise>();
-  for (const name of names) scenarios.set(name, await readGolden(join(folder, `wise-${name}.json`), wiseSchema));
-  const golden = { folder, records, models, forward: named(/^forward-(.+)\.safetensors$/), scenarios };
-  requireComplete(golden);
-  return golden;
+  const built = found.filter(({ method }) => method !== null);
+  const checkpoints = await findCheckpoints(folder, { own, built, model: options.model });
+  requireCheckpoints(folder, forward, checkpoints);
+  const records = await readGolden(await findRecords(folder, [...checkpoints.values()]), recordsSchema);
+  const others = files.filter((file) => !own.has(file) && !FORWARD.test(file));
+  const filesOf = (scenario: FoundScenario) => others.filter((file) => ownerOf(file, found) === scenario);
+  return {
+    folder,
+    records,
+    checkpoints,
+    forward,
+    scenarios: built.map((scenario) => ({ ...scenario, records })),
+    notBuilt: found
+      .filter(({ method }) => method === null)
+      .map((scenario) => ({ name: scenario.name, files: filesOf(scenario) })),
+    unread: others.filter((file) => ownerOf(file, found) === undefined),
+  };
 }
 
-/** What cannot be compared must not look as if it had passed. */
-function requireComplete({ folder, records, models, forward, scenarios }: GoldenFolder): void {
-  const uses = forward.map((model) => ({ file: `forward-${model}.safetensors`, model, edits: 0 }));
-  for (const [name, { model, edits, evaluation }] of scenarios) {
-    uses.push({ file: `wise-${name}.json`, model, edits: Math.max(edits.length, evaluation.length) });
-  }
-  for (const { file, model, edits } of uses) {
-    if (!models.includes(model)) {
-      throw new RefusedInput("golden vectors of a checkpoint that is not there", {
-        where: join(folder, file),
-        found: model,
-        expected: `a folder of that name; there is ${models.join(", ")}`,
-      });
-    }
-    if (edits > records.records.length) {
-      throw new RefusedInput("golden vectors of records that are not there", {
-        where: join(folder, file),
-        found: `${edits} edits`,
-        expected: `at most ${records.records.length}, the records of records.json`,
-      });
-    }
-  }
-}
-
-async function listFiles(folder: string, otherwise?: string[]): Promise<string[]> {
+async function listFiles(folder: string): Promise<string[]> {
   try {
     return (await readdir(folder)).sort();
   } catch (cause) {
-    if (otherwise !== undefined) return otherwise;
     throw new RefusedInput("cannot read the folder of golden vectors", {
       where: folder,
-      found: cause instanceof Error ? cause.message : cause,
-      expected: "a folder with records.json, checkpoints and wise-NAME files",
+      found: errorText(cause),
+      expected: "a folder with scenarios: NAME.json with its NAME.safetensors",
       cause,
     });
   }
 }
 
+async function checkpointsIn(folder: string, files: readonly string[]): Promise<Map<string, string>> {
+  const found = new Map<string, string>();
+  for (const file of files) {
+    if (await exists(join(folder, file, "config.json"))) found.set(file, join(folder, file));
+  }
+  return found;
+}
+
+type FoundScenario = Omit<GoldenScenario, "records">;
+
+async function findScenarios(folder: string, files: readonly string[], methods: readonly string[]) {
+  const found: FoundScenario[] = [];
+  for (const file of files) {
+    const name = /^(.+)\.json$/.exec(file)?.[1];
+    if (name === undefined) continue;
+    const json = await readJsonFile(join(folder, file));
+    // A file of a known method is a scenario or refused; any other is named among the files that nobody reads.
+    if (methodOf(name, methods) === null && !scenarioSchema.safeParse(json).success) continue;
+    const { model, method = name } = checkForm(json, scenarioSchema, join(folder, file));
+    found.push({ folder, name, method: methodOf(method, methods), model, json });
+  }
+  return found;
+}
+
+/** The method that a name begins with: "ft-l" of "FT-L" and of "ft-l-released". */
+function methodOf(name: string, methods: readonly string[]): string | null {
+  return longestStart(name.toLowerCase(), methods, (method) => method) ?? null;
+}
+
+/** The scenario that a file belongs to; of a method that is not built, whose files are unknown: "mend-archive.pt" to "mend". */
+function ownerOf(file: string, scenarios: readonly FoundScenario[]): FoundScenario | undefined {
+  const found = longestStart(file, scenarios, ({ name }) => name);
+  if (found === undefined || found.method === null) return found;
+  const { name } = found;
+  return [name, `${name}.json`, `${name}.safetensors`].includes(file) ? found : undefined;
+}
+
+function longestStart<T>(text: string, candidates: readonly T[], nameOf: (candidate: T) => string): T | undefined {
+  const starts = candidates.filter((candidate) => {
+    const name = nameOf(candidate);
+    return text === name || text.startsWith(`${name}-`) || text.startsWith(`${name}.`);
+  });
+  return starts.sort((a, b) => nameOf(b).length - nameOf(a).length)[0];
+}
+
+async function findCheckpoints(
+  folder: string,
+  { own, built, model }: { own: ReadonlyMap<string, string>; built: FoundScenario[]; model: string | undefined },
+): Promise<Map<string, string>> {
+  const found = new Map(own);
+  const named = new Map(built.map((scenario) => [scenario.model, scenario]));
+  if (model !== undefined && named.size > 1) {
+    throw new RefusedInput("one checkpoint cannot stand in for several", {
+      where: "--model",
+      found: model,
+      expected: `scenarios of one checkpoint; here are some of ${[...named.keys()].join(", ")}`,
+    });
+  }
+  for (const [name, scenario] of named) {
+    const beside = join(dirname(folder), "golden", name);
+    if (model !== undefined) found.set(name, resolve(model));
+    else if (!found.has(name) && (await exists(join(beside, "config.json")))) found.set(name, beside);
+    if (!found.has(name)) refuseCheckpoint(join(folder, `${scenario.name}.json`), name, found);
+  }
+  return found;
+}
+
+function requireCheckpoints(folder: string, forward: readonly string[], checkpoints: ReadonlyMap<string, string>) {
+  const missing = forward.find((name) => !checkpoints.has(name));
+  if (missing !== undefined) refuseCheckpoint(join(folder, `forward-${missing}.safetensors`), missing, checkpoints);
+}
+
+/** What cannot be compared must not look as if it had passed. */
+function refuseCheckpoint(where: string, name: string, found: ReadonlyMap<string, string>): never {
+  throw new RefusedInput("golden vectors of a checkpoint that is not there", {
+    where,
+    found: name,
+    expected: `a checkpoint of that name here or in a folder "golden" beside; there is ${[...found.keys()].join(", ") || "none"}`,
+    hint: "--model FOLDER",
+  });
+}
+
+/** Beside the vectors, beside their checkpoint, or in a folder "golden" beside them. */
+async function findRecords(folder: string, checkpoints: readonly string[]): Promise<string> {
+  const folders = [folder, ...checkpoints.map((checkpoint) => dirname(checkpoint)), join(dirname(folder), "golden")];
+  for (const candidate of folders) {
+    const path = join(candidate, "records.json");
+    if (await exists(path)) return path;
+  }
+  return join(folder, "records.json"); // refused when it is read
+}
+
 /** Reads one JSON file of a golden folder. @throws {RefusedInput} naming the field that differs */
 export async function readGolden<S extends z.ZodType>(path: string, schema: S): Promise<z.infer<S>> {
-  const parsed = schema.safeParse(await readJsonFile(path));
+  return checkForm(await readJsonFile(path), schema, path);
+}
+
+/** What NAME.json holds, in the form of its method. @throws {RefusedInput} naming the field that differs */
+export function readScenario<S extends z.ZodType>(scenario: GoldenScenario, schema: S): z.infer<S> {
+  return checkForm(scenario.json, schema, jsonPath(scenario));
+}
+
+function checkForm<S extends z.ZodType>(content: unknown, schema: S, path: string): z.infer<S> {
+  const parsed = schema.safeParse(content);
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
   throw new RefusedInput("a golden file has another form", {
@@ -178,4 +240,30 @@ export async function readGolden<S extends z.ZodType>(path: string, schema: S): 
     found: issue?.message,
     expected: "the fields that the golden folder's README lists",
   });
+}
+
+/** A record of records.json that a scenario uses. @throws {RefusedInput} when there is none of that number */
+export function recordAt(scenario: GoldenScenario, index: number): GoldenRecord {
+  const { records } = scenario.records;
+  const found = records[index];
+  if (found !== undefined) return found;
+  throw new RefusedInput("golden vectors of records that are not there", {
+    where: jsonPath(scenario),
+    found: `record ${index}`,
+    expected: `a record below ${records.length}, of those in records.json`,
+  });
+}
+
+function jsonPath({ folder, name }: Pick<GoldenScenario, "folder" | "name">): string {
+  return join(folder, `${name}.json`);
+}
+
+/** Lends the tensors of a scenario. @throws {RefusedInput} when NAME.safetensors is not there, or damaged */
+export async function withTensors<T>(scenario: GoldenScenario, use: (file: SafetensorsFile) => Promise<T>): Promise<T> {
+  const file = await openSafetensors(join(scenario.folder, `${scenario.name}.safetensors`));
+  try {
+    return await use(file);
+  } finally {
+    await file.close();
+  }
 }

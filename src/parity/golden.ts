@@ -1,43 +1,61 @@
-import { join } from "node:path";
 import { loadModel } from "../model/model.js";
 import { compareForward, compareText } from "./forward.js";
-import { type GoldenFolder, openGolden } from "./golden-files.js";
-import { compareScenario } from "./scenario.js";
+import { type GoldenFolder, type NotBuilt, openGolden } from "./golden-files.js";
+import { type CompareScenario, scenarios } from "./scenarios.js";
 import type { ParityItem } from "./tally.js";
 
 /** The outcome of a comparison with golden vectors. */
 export interface ParityReport {
   folder: string;
   items: ParityItem[];
+  notBuilt: NotBuilt[];
+  /** Files that belong to no scenario. */
+  unread: string[];
+  /** Whether something was compared, and all of it is within tolerance. */
   passed: boolean;
 }
 
-/**
- * Runs a folder of golden vectors through tokenizer, forward pass, gradient, WISE and scoring, on the current backend.
- * @param onItem called as soon as a quantity has been compared
- * @throws {RefusedInput} when the folder is not one of golden vectors
- */
-export async function runGolden(folder: string, onItem: (item: ParityItem) => void = () => {}): Promise<ParityReport> {
-  const golden = await openGolden(folder);
-  const items: ParityItem[] = [];
-  for (const name of golden.models) {
-    for (const item of await compareModel(golden, name)) {
-      items.push(item);
-      onItem(item);
-    }
-  }
-  return { folder, items, passed: items.every(({ passed }) => passed) };
+export interface RunGoldenOptions {
+  /** Folder of the checkpoint that the scenarios were made on, where it lies elsewhere. */
+  model?: string | undefined;
+  /** Called as soon as a quantity has been compared. */
+  onItem?: ((item: ParityItem) => void) | undefined;
 }
 
-async function compareModel(golden: GoldenFolder, name: string): Promise<ParityItem[]> {
-  const model = await loadModel(join(golden.folder, name));
+/**
+ * Runs a folder of golden vectors through tokenizer, forward pass, every method that is built, and scoring, on the
+ * current backend.
+ * @throws {RefusedInput} when the folder is not one of golden vectors
+ */
+export async function runGolden(
+  folder: string,
+  { model, onItem = () => {} }: RunGoldenOptions = {},
+): Promise<ParityReport> {
+  const golden = await openGolden(folder, { model, methods: Object.keys(scenarios) });
+  const items: ParityItem[] = [];
+  for (const name of golden.checkpoints.keys()) {
+    await compareModel(golden, name, (compared) => {
+      items.push(...compared);
+      compared.forEach(onItem);
+    });
+  }
+  const { notBuilt, unread } = golden;
+  return { folder, items, notBuilt, unread, passed: items.length > 0 && items.every(({ passed }) => passed) };
+}
+
+async function compareModel(
+  golden: GoldenFolder,
+  name: string,
+  take: (items: readonly ParityItem[]) => void,
+): Promise<void> {
+  const model = await loadModel(golden.checkpoints.get(name) as string);
   try {
-    const items = await compareText(golden, model);
-    if (golden.forward.includes(name)) items.push(...(await compareForward(golden, model)));
-    for (const [scenario, wanted] of golden.scenarios) {
-      if (wanted.model === name) items.push(...(await compareScenario(golden, scenario, model)));
+    take(await compareText(golden, name, model));
+    if (golden.forward.includes(name)) take(await compareForward(golden, name, model));
+    for (const scenario of golden.scenarios) {
+      if (scenario.model !== name) continue;
+      take(await (scenarios[scenario.method as string] as CompareScenario)(scenario, model));
     }
-    return items;
   } finally {
     model.dispose();
   }

@@ -12,68 +12,84 @@ export interface ParityItem {
 /** How a difference is measured. */
 export type Measure = "absolute" | "relative";
 
-/** Collects the largest difference per item. */
+/** Numbers of one array, ours and the golden ones, in one order. */
+export interface ComparedArrays {
+  ours: Float32Array;
+  golden: Float32Array;
+  where: string;
+}
+
+/** Collects the largest difference per item. A difference that is not a number never passes. */
 export interface Tally {
-  /** Compares two numbers. A difference that is not a number never passes. */
+  /** Compares two numbers. */
   number(
     item: string,
     values: { ours: number; golden: number; where: string; measure?: Measure },
     tolerance: number,
   ): void;
-  /** Compares two matrices by the Frobenius norm of their difference over that of the golden one. */
-  matrix(item: string, values: { ours: Float32Array; golden: Float32Array; where: string }, tolerance: number): void;
+  /** Compares arrays number by number: the largest absolute difference. */
+  entries(item: string, values: ComparedArrays, tolerance: number): void;
+  /** Compares arrays by the Frobenius norm of their difference over that of the golden one, or over `norm`. */
+  matrix(item: string, values: ComparedArrays & { norm?: number }, tolerance: number): void;
   /** Counts what must be equal; `allowed` of them may differ. */
   equal(item: string, values: { ours: unknown; golden: unknown; where: string }, allowed?: number): void;
   items(): ParityItem[];
 }
 
+/** Differences of a golden number under this size are not measured against it. */
+const SMALLEST = 1e-6;
+
 /** Makes an empty tally for one scenario. */
 export function createTally(scenario: string): Tally {
   const items = new Map<string, ParityItem>();
 
-  function take(item: string, difference: number, at: { where: string; tolerance: number; add?: boolean }): void {
+  function take(item: string, difference: number, at: { where: string; tolerance: number }): void {
     const before = items.get(item);
-    const worst = at.add ? (before?.worst ?? 0) + difference : Math.max(before?.worst ?? 0, difference);
-    // What is not a number is worse than any number, and the first of those is the place to look at.
-    const beats = (than: number) => (at.add ? difference > 0 : !Number.isNaN(than) && !(difference <= than));
-    items.set(item, {
-      scenario,
-      item,
-      compared: (before?.compared ?? 0) + 1,
-      worst,
-      where: before === undefined || beats(before.worst) ? at.where : before.where,
-      tolerance: at.tolerance,
-      passed: (before?.passed ?? true) && worst <= at.tolerance,
-    });
+    const passed = difference <= at.tolerance;
+    const now: ParityItem = { scenario, item, compared: 0, worst: difference, passed, ...at };
+    const shown = before === undefined || isWorse(now, before) ? now : before;
+    items.set(item, { ...shown, compared: (before?.compared ?? 0) + 1 });
   }
 
   return {
     number(item, { ours, golden, where, measure = "absolute" }, tolerance) {
       const difference = Math.abs(ours - golden);
-      take(item, measure === "absolute" ? difference : difference / Math.max(Math.abs(golden), 1e-6), {
-        where,
-        tolerance,
-      });
+      const share = measure === "absolute" ? difference : difference / Math.max(Math.abs(golden), SMALLEST);
+      take(item, share, { where, tolerance });
     },
-    matrix(item, { ours, golden, where }, tolerance) {
-      take(item, relativeFrobenius(ours, golden), { where, tolerance });
+    entries(item, { ours, golden, where }, tolerance) {
+      take(item, largestDifference(ours, golden), { where, tolerance });
+    },
+    matrix(item, { ours, golden, where, norm = frobeniusNorm(golden) }, tolerance) {
+      const difference = frobeniusDifference(ours, golden);
+      take(item, norm === 0 ? difference : difference / norm, { where, tolerance });
     },
     equal(item, { ours, golden, where }, allowed = 0) {
-      const same = JSON.stringify(ours) === JSON.stringify(golden);
-      take(item, same ? 0 : 1, { where, tolerance: allowed, add: true });
+      const differs = JSON.stringify(ours) !== JSON.stringify(golden);
+      const others = items.get(item)?.worst ?? 0;
+      take(item, differs ? others + 1 : 0, { where, tolerance: allowed });
     },
     items: () => [...items.values()],
   };
 }
 
-function relativeFrobenius(ours: Float32Array, golden: Float32Array): number {
+/** What has failed goes before what has passed; what is not a number is worse than any, and the first of those is shown. */
+function isWorse(now: ParityItem, before: ParityItem): boolean {
+  if (now.passed !== before.passed) return before.passed;
+  return !Number.isNaN(before.worst) && !(now.worst <= before.worst);
+}
+
+/** Frobenius norm of an array. */
+export function frobeniusNorm(values: Float32Array): number {
+  return Math.sqrt(values.reduce((sum, value) => sum + value ** 2, 0));
+}
+
+function frobeniusDifference(ours: Float32Array, golden: Float32Array): number {
   if (ours.length !== golden.length) return Number.NaN;
-  let difference = 0;
-  let size = 0;
-  for (let i = 0; i < golden.length; i++) {
-    const wanted = golden[i] as number;
-    difference += ((ours[i] as number) - wanted) ** 2;
-    size += wanted ** 2;
-  }
-  return Math.sqrt(size === 0 ? difference : difference / size);
+  return Math.sqrt(golden.reduce((sum, value, i) => sum + ((ours[i] as number) - value) ** 2, 0));
+}
+
+function largestDifference(ours: Float32Array, golden: Float32Array): number {
+  if (ours.length !== golden.length) return Number.NaN;
+  return golden.reduce((most, value, i) => Math.max(most, Math.abs((ours[i] as number) - value)), 0);
 }

@@ -1,5 +1,7 @@
 import type { DataFrame } from "danfojs-node";
 import { show } from "../core/errors.js";
+import type { EditMethod, OptionSpec } from "../edit/contract.js";
+import { methods } from "../edit/registry.js";
 import type { ScoredRun } from "../run/types.js";
 import { caption, footnotes, rowFields } from "./protocols.js";
 import { type Cell, frameOf, type Row, rowsOf, type SummaryOptions, summaryFrame } from "./tables.js";
@@ -51,14 +53,18 @@ export const scoreHeads = {
   portability: "Portability",
 } satisfies Partial<Record<MeasureName, string>>;
 
-/** Fields whose values say little by themselves: how their column is called, and what each value means. */
-const spokenFields: Readonly<Record<string, { head: string; say: Readonly<Record<string, string>> }>> = {
-  "options.retrieve": { head: "memories", say: { true: "Retrieve", false: "Merge" } },
-};
+const OPTION = /^options\./;
 
-/** A field of a protocol with its value in few words: "T = 10", "Retrieve", "lr = 0.5". */
+/** Options whose values say little by themselves, as fields, with the words that a method has for them. */
+export const spokenOptions: ReadonlyMap<string, NonNullable<OptionSpec["spoken"]>> = new Map(
+  Object.values<EditMethod>(methods).flatMap(({ options }) =>
+    Object.entries(options).flatMap(([key, { spoken }]) => (spoken ? [[`options.${key}`, spoken] as const] : [])),
+  ),
+);
+
+/** A field of a protocol with its value in few words: "T = 10", "seed = 7", or the word for it. */
 export function spoken(field: string, value: unknown): string {
-  return spokenFields[field]?.say[String(value)] ?? `${field.replace(/^options\./, "")} = ${show(value)}`;
+  return spokenOptions.get(field)?.say[String(value)] ?? `${field.replace(OPTION, "")} = ${show(value)}`;
 }
 
 /**
@@ -71,11 +77,11 @@ export function readableFields(frame: DataFrame): { frame: DataFrame; fields: st
   const names = frame.columns as string[];
   const end = names.indexOf("records");
   const shown = names.slice(0, end).filter((field) => field === "T" || new Set(rows.map((row) => row[field])).size > 1);
-  const head = (field: string) => spokenFields[field]?.head ?? field.replace(/^options\./, "");
+  const head = (field: string) => spokenOptions.get(field)?.head ?? field.replace(OPTION, "");
   const readable = rows.map((row): Row => {
     const fields = shown.map((field): [string, Cell] => {
       const cell = row[field] ?? null;
-      return [head(field), spokenFields[field]?.say[String(cell)] ?? cell];
+      return [head(field), spokenOptions.get(field)?.say[String(cell)] ?? cell];
     });
     return Object.fromEntries([...fields, ...names.slice(end).map((name) => [name, row[name] ?? null] as const)]);
   });
@@ -91,15 +97,19 @@ export function summaryView(frame: DataFrame, { digits = 3 }: FormatOptions = {}
   const readable = readableFields(frame);
   const names = frame.columns as string[];
   const scores = Object.entries(scoreHeads).filter(([name]) => names.includes(name));
+  const routed = ["rewriteToMain", "rephraseToMain", "localityToMain"] as const;
+  const toMain = (row: Row): Row =>
+    routed.some((name) => names.includes(name))
+      ? { "To main rew / reph / loc": routed.map((name) => fixed(row[name], 2)).join(" / ") }
+      : {};
   const view = rowsOf(readable.frame).map((row): Row => {
-    const toMain = ["rewriteToMain", "rephraseToMain", "localityToMain"].map((name) => fixed(row[name], 2));
     return {
       ...Object.fromEntries(readable.fields.map((field) => [field, row[field] ?? null])),
       Records: row.records ?? null,
       Blocks: row.blocks ?? null,
       ...Object.fromEntries(scores.map(([name, head]) => [head, intervalText(row, name, digits)])),
       "Pre-edit rew / reph": [row.preRewrite, row.preRephrase].map((value) => fixed(value, digits)).join(" / "),
-      "To main rew / reph / loc": toMain.join(" / "),
+      ...toMain(row),
       "s/edit": fixed(row.secondsPerEdit, 2),
     };
   });

@@ -2,8 +2,10 @@ import { DataFrame } from "danfojs-node";
 import { RefusedInput } from "../core/errors.js";
 import type { Interval } from "../core/stats.js";
 import { gridPoints } from "../explore/grid.js";
+import { inferenceOf } from "../explore/router.js";
 import type { RunResult, ScoredRun } from "../run/types.js";
 import { fieldOf, requireAlike } from "./protocols.js";
+import { stepsKey, stepsOf } from "./steps.js";
 import { type Cell, frameOf, intervalOf, type Row } from "./tables.js";
 import type { MeasureName } from "./values.js";
 
@@ -31,36 +33,39 @@ export interface Place {
 }
 
 /**
- * A measure over act_ratio and n_iter, from one run at T = 1 and by arithmetic alone. Its own values are always among them.
+ * A measure over the router's inference-only option and the step limit, from one run at T = 1 and by arithmetic alone. Its
+ * own values are always among them.
  * @param run made with `scoreSteps`
  * @throws {RefusedInput} as `gridPoints`
  */
 export function gridOf(
   run: RunResult,
-  settings: { ratios: readonly number[]; steps: readonly number[]; measure?: MeasureName },
+  settings: { values: readonly number[]; steps: readonly number[]; measure?: MeasureName },
 ): Grid {
   const { measure = "average" } = settings;
-  const { actRatio, steps: limit } = run.protocol.options as { actRatio: number; steps: number };
-  const ratios = rising([...settings.ratios, actRatio]);
+  const { own, key } = inferenceOf(run.protocol);
+  const limit = stepsOf(run);
+  const values = rising([...settings.values, own]);
   const steps = rising([...settings.steps, limit]);
   const cells: (Interval | null)[][] = steps.map(() => []);
-  for (const point of gridPoints(run, { ratios, steps })) {
+  for (const point of gridPoints(run, { values, steps })) {
     cells[steps.indexOf(point.steps)]?.push(intervalOf(point.run, measure));
   }
   return {
-    x: { title: "act_ratio", values: ratios },
-    y: { title: "n_iter", values: steps },
+    x: { title: key, values },
+    y: { title: stepsKey(run), values: steps },
     measure,
     cells,
-    own: { x: ratios.indexOf(actRatio), y: steps.indexOf(limit) },
+    own: { x: values.indexOf(own), y: steps.indexOf(limit) },
   };
 }
 
-/** Fields of a protocol that vary together along one side, e.g. the three of act_margin. */
+/** Fields of a protocol that vary together along one side. */
 export type GridFields = string | readonly string[];
 
 /**
- * A measure over two settings of runs that were made, such as those of a sweep: "options.lr" over "options.maskRatio".
+ * A measure over two settings of runs that were made, such as those of a sweep: one option over another, each as
+ * "options.KEY".
  * @throws {RefusedInput} naming every other field in which runs differ, and when two have the same settings
  */
 export function sweepGrid(
@@ -152,16 +157,8 @@ function settingOf({ protocol }: ScoredRun, fields: readonly string[]): Cell {
   return values.length === 1 ? (values[0] as Cell) : values.join(", ");
 }
 
-/** How released hyperparameter files call what protocols spell otherwise. */
-const releasedNames: Readonly<Record<string, string>> = {
-  "options.lr": "edit_lr",
-  "options.steps": "n_iter",
-  "options.maskRatio": "mask_ratio",
-  "options.actRatio": "act_ratio",
-};
-
 function titleOf(fields: readonly string[]): string {
-  return fields.map((field) => releasedNames[field] ?? field.replace(/^options\./, "")).join(", ");
+  return fields.map((field) => field.replace(/^options\./, "")).join(", ");
 }
 
 function twoOfOneCell(run: ScoredRun, fields: readonly string[]): RefusedInput {

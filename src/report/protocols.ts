@@ -4,7 +4,7 @@ import type { Protocol, ScoredRun } from "../run/types.js";
 /** Fields of a protocol in which the rows of a table differ by design: each gets a column of its own. */
 export const rowFields = ["method", "T", "when"] as const satisfies readonly (keyof Protocol)[];
 
-/** One field in which two protocols differ. Options are named one by one, e.g. "options.act_ratio". */
+/** One field in which two protocols differ. Options and side data are named one by one: "options.KEY", "assets.NAME". */
 export interface Difference {
   field: string;
   first: unknown;
@@ -20,12 +20,23 @@ export function differences(first: Protocol, other: Protocol, allowed: readonly 
   const b = fieldsOf(other);
   return [...new Set([...a.keys(), ...b.keys()])]
     .filter((field) => !allowed.includes(field))
-    .filter((field) => first.method === other.method || !field.startsWith("options."))
+    .filter((field) => first.method === other.method || !isOfMethod(field, a, b))
     .map((field) => ({ field, first: a.get(field), other: b.get(field) }))
     .filter((pair) => canonical(pair.first) !== canonical(pair.other));
 }
 
-/** A field of a protocol by its name, "options.act_ratio" for one option. */
+/** Options, and what one of two methods does not need: there is nothing to compare. */
+function isOfMethod(field: string, ...protocols: readonly ReadonlyMap<string, unknown>[]): boolean {
+  if (field.startsWith("options.")) return true;
+  return /^(irrelevant|assets\.)/.test(field) && protocols.some((protocol) => (protocol.get(field) ?? null) === null);
+}
+
+/** Names of the fields of a protocol, options and side data one by one. */
+export function fieldNames(protocol: Protocol): string[] {
+  return [...fieldsOf(protocol).keys()];
+}
+
+/** A field of a protocol by its name, "options.KEY" for one option. */
 export function fieldOf(protocol: Protocol, field: string): unknown {
   return fieldsOf(protocol).get(field);
 }
@@ -72,7 +83,7 @@ export function caption(runs: readonly ScoredRun[]): string {
     [...new Set(runs.map((run) => String(text(run.protocol))))].join(" or ");
   const parts = [
     `${every((p) => `${p.data} (sha256 ${p.dataSha256.slice(0, 8)})`)}, ${every((p) => p.records)} records`,
-    `irrelevant prompts: ${every((p) => `${p.irrelevant} (sha256 ${p.irrelevantSha256.slice(0, 8)})`)}`,
+    ...irrelevantText(runs),
     `T = ${[...new Set(runs.map((run) => run.protocol.T))].join(", ")}, scored ${every((p) => p.when)}`,
     every((p) => p.metric),
     `locality is ${every((p) => p.locality)}`,
@@ -84,6 +95,20 @@ export function caption(runs: readonly ScoredRun[]): string {
   ];
   const methods = [...new Set(runs.map((run) => run.protocol.method))];
   return [`${parts.join("; ")}.`, ...methods.map((method) => optionsLine(runs, method))].join("\n");
+}
+
+/** The irrelevant prompts and the side data, where any of the runs was made with such. */
+function irrelevantText(runs: readonly ScoredRun[]): string[] {
+  const named = (name: string, sha256: string) => `${name} (sha256 ${sha256.slice(0, 8)})`;
+  const lists = runs.flatMap(({ protocol: { irrelevant, irrelevantSha256 } }) =>
+    irrelevant === null || irrelevantSha256 === null ? [] : [named(irrelevant, irrelevantSha256)],
+  );
+  const assets = runs.flatMap(({ protocol }) =>
+    Object.entries(protocol.assets).map(([name, sha256]) => named(name, sha256)),
+  );
+  const told = (what: string, all: readonly string[]) =>
+    all.length === 0 ? [] : [`${what}: ${[...new Set(all)].join(" or ")}`];
+  return [...told("irrelevant prompts", lists), ...told("side data", assets)];
 }
 
 function templateText(protocol: Protocol): string {
@@ -106,9 +131,10 @@ function firstOf(runs: readonly ScoredRun[]): ScoredRun {
   return first;
 }
 
-function fieldsOf({ options, ...plain }: Protocol): Map<string, unknown> {
-  const named = Object.entries(options).map(([name, value]) => [`options.${name}`, value] as const);
-  return new Map<string, unknown>([...Object.entries(plain), ...named]);
+function fieldsOf({ options, assets, ...plain }: Protocol): Map<string, unknown> {
+  const named = (group: string, values: object) =>
+    Object.entries(values).map(([name, value]) => [`${group}.${name}`, value] as const);
+  return new Map<string, unknown>([...Object.entries(plain), ...named("assets", assets), ...named("options", options)]);
 }
 
 function describe(found: readonly Difference[]): string {

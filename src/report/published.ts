@@ -49,7 +49,7 @@ export interface PublishedRow {
   metric: Known<string>;
   locality: Known<string>;
   chatTemplate: Known<boolean>;
-  /** Options of the method that the source states, under the names that runs record. */
+  /** Options of the method that the source states, under the keys that runs record. */
   options: Record<string, unknown>;
   /** null: the source prints a dash. */
   scores: Partial<Record<PublishedScore, number | null>>;
@@ -226,7 +226,10 @@ export function publishedProtocol(row: PublishedRow): { field: string; value: st
     ["file", `data/published/${file}`],
     ...notes.map((note): [string, unknown] => ["note", note]),
   ];
-  return lines.map(([field, value]) => ({ field, value: String(value) }));
+  return lines.map(([field, value]) => ({
+    field,
+    value: Array.isArray(value) ? JSON.stringify(value) : String(value),
+  }));
 }
 
 /** One row per source of the rows: how many it has, how it was read, in which text, and its address. */

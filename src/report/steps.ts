@@ -2,39 +2,50 @@ import type { DataFrame } from "danfojs-node";
 import { RefusedInput } from "../core/errors.js";
 import { createRng } from "../core/rng.js";
 import { bootstrapInterval, mean } from "../core/stats.js";
+import { methodNamed } from "../edit/registry.js";
+import { stepLimitOf } from "../explore/numSteps.js";
 import type { RunResult } from "../run/types.js";
 import { type FormatOptions, intervalText, scoreHeads } from "./format.js";
 import { requireAlike } from "./protocols.js";
 import { type Cell, frameOf, type Row, rowsOf, summaryFrame } from "./tables.js";
 import { measures, secondsPerEdit } from "./values.js";
 
+/** The option that limits the steps of a run's edits. @throws {RefusedInput} for a method that has none */
+export function stepsKey({ protocol }: Pick<RunResult, "protocol">): string {
+  return stepLimitOf(methodNamed(protocol.method));
+}
+
 /** The field in which runs of a num_steps exploration differ. */
-const STEPS_FIELD = "options.steps";
+export function stepsField(runs: readonly Pick<RunResult, "protocol">[]): string[] {
+  return runs.slice(0, 1).map((run) => `options.${stepsKey(run)}`);
+}
 
 /**
- * Runs that differ in n_iter alone, rising.
+ * Runs that differ in the step limit alone, rising.
  * @throws {RefusedInput} when they differ in anything else, or two have the same
  */
 export function bySteps(runs: readonly RunResult[]): RunResult[] {
-  requireAlike(runs, [STEPS_FIELD]);
+  requireAlike(runs, stepsField(runs));
   const ordered = [...runs].sort((a, b) => stepsOf(a) - stepsOf(b));
   const twice = ordered.find((run, i) => i > 0 && stepsOf(run) === stepsOf(ordered[i - 1] as RunResult));
   if (twice === undefined) return ordered;
-  throw new RefusedInput("two runs of one n_iter cannot share a place", {
+  const key = stepsKey(twice);
+  throw new RefusedInput(`two runs of one ${key} cannot share a place`, {
     where: "runs",
-    found: `n_iter = ${stepsOf(twice)} twice`,
-    expected: "one run per n_iter",
+    found: `${key} = ${stepsOf(twice)} twice`,
+    expected: `one run per ${key}`,
   });
 }
 
 /** The step limit of a run. @throws {RefusedInput} for a method that has none */
-export function stepsOf({ protocol }: Pick<RunResult, "protocol">): number {
-  const { steps } = protocol.options;
+export function stepsOf(run: Pick<RunResult, "protocol">): number {
+  const key = stepsKey(run);
+  const steps = run.protocol.options[key];
   if (typeof steps === "number") return steps;
-  throw new RefusedInput("a run without a limit of steps has no place over n_iter", {
-    where: `options of the ${protocol.method} run`,
+  throw new RefusedInput(`a run without a limit of steps has no place over ${key}`, {
+    where: `options of the ${run.protocol.method} run`,
     found: steps,
-    expected: "steps, a number",
+    expected: `${key}, a number`,
   });
 }
 
@@ -44,14 +55,14 @@ export function shareStopped({ edits }: Pick<RunResult, "edits">): number {
 }
 
 /**
- * One row per n_iter, rising: mean scores in [0, 1] with their 95% bootstrap intervals over records, what the steps
+ * One row per step limit, rising: mean scores in [0, 1] with their 95% bootstrap intervals over records, what the steps
  * since the row before bought in Avg (`gain`: mean difference of the same records, with its interval), the share of
  * edits that stopped early, the median of steps taken, and seconds per edit.
  * @throws {RefusedInput} as `bySteps`
  */
 export function stepsFrame(runs: readonly RunResult[]): DataFrame {
   const ordered = bySteps(runs);
-  const summaries = rowsOf(summaryFrame(ordered, { allow: [STEPS_FIELD] }));
+  const summaries = rowsOf(summaryFrame(ordered, { allow: stepsField(ordered) }));
   const rows = ordered.map((run, i): Row => {
     const summary = summaries[i] as Row;
     const scores = Object.entries(summary).filter(([column]) =>
@@ -59,6 +70,7 @@ export function stepsFrame(runs: readonly RunResult[]): DataFrame {
     );
     const taken = run.edits.map(({ steps }) => steps.length).sort((a, b) => a - b);
     return {
+      option: stepsKey(run),
       steps: stepsOf(run),
       records: run.scores.length,
       ...Object.fromEntries(scores),
@@ -85,8 +97,8 @@ function gainColumns(before: RunResult | undefined, run: RunResult): Row {
 }
 
 /**
- * One record over n_iter: a row per run, rising, with the loss at the end of its edit, its scores, which memory answers
- * the edited question, and the tokens predicted there.
+ * One record over the step limit: a row per run, rising, with the loss at the end of its edit, its scores, what answers the
+ * edited question, and the tokens predicted there.
  * @throws {RefusedInput} as `bySteps`, and for a record that a run did not score
  */
 export function recordOverSteps(runs: readonly RunResult[], record: number): DataFrame {
@@ -95,13 +107,13 @@ export function recordOverSteps(runs: readonly RunResult[], record: number): Dat
     const edit = run.edits.find((each) => each.record === record);
     if (score === undefined || edit === undefined) {
       throw new RefusedInput("a run did not score this record", {
-        where: `the run with n_iter = ${stepsOf(run)}`,
+        where: `the run with ${stepsKey(run)} = ${stepsOf(run)}`,
         found: `record ${record}`,
         expected: `a record from 0 to ${run.scores.length - 1}`,
       });
     }
     return {
-      n_iter: stepsOf(run),
+      [stepsKey(run)]: stepsOf(run),
       loss: edit.steps.at(-1)?.loss ?? null,
       rewrite: score.rewrite.score,
       rephrase: measures.rephrase(score),
@@ -118,14 +130,17 @@ export function stepsFindings(frame: DataFrame): string[] {
   const rows = rowsOf(frame);
   const last = rows.at(-1) as Row;
   const half = rows.find(({ stoppedEarly }) => (stoppedEarly as number) >= 0.5);
-  const since = half === undefined ? "" : `; half or more from n_iter = ${half.steps} on`;
-  const stopping = `With n_iter = ${last.steps}, ${percent(last.stoppedEarly)} of the edits stopped early${since}.`;
+  const since = half === undefined ? "" : `; half or more from ${last.option} = ${half.steps} on`;
+  const stopping = `With ${last.option} = ${last.steps}, ${percent(last.stoppedEarly)} of the edits stopped early${since}.`;
   if (last.gain === null) return [stopping];
   const moved = rows.findLast(({ gainLow, gainHigh }) => (gainLow as number) > 0 || (gainHigh as number) < 0);
   const { steps } = moved ?? (rows[0] as Row);
   return steps === last.steps
-    ? [stopping, `The last steps, up to n_iter = ${steps}, still changed Avg.`]
-    : [stopping, `After n_iter = ${steps} no row differs in Avg from the one before it: each interval holds 0.`];
+    ? [stopping, `The last steps, up to ${last.option} = ${steps}, still changed Avg.`]
+    : [
+        stopping,
+        `After ${last.option} = ${steps} no row differs in Avg from the one before it: each interval holds 0.`,
+      ];
 }
 
 function percent(share: Cell | undefined): string {
@@ -145,7 +160,7 @@ export function stepsView(frame: DataFrame, { digits = 3 }: FormatOptions = {}):
       (name) => [scoreHeads[name], intervalText(row, name, digits)] as const,
     );
     return {
-      n_iter: row.steps ?? null,
+      [String(row.option)]: row.steps ?? null,
       ...Object.fromEntries(shown),
       "Gain in Avg": intervalText(row, "gain", digits),
       "Stopped early": percent(row.stoppedEarly),

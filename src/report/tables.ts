@@ -2,6 +2,7 @@ import { DataFrame } from "danfojs-node";
 import { RefusedInput, show } from "../core/errors.js";
 import { createRng } from "../core/rng.js";
 import { bootstrapInterval, type Interval, mean } from "../core/stats.js";
+import { MAIN } from "../edit/overlay.js";
 import type { RunResult, ScoredProbe, ScoredRecord, ScoredRun } from "../run/types.js";
 import { fieldOf, footnotes, requireAlike, rowFields } from "./protocols.js";
 import {
@@ -27,6 +28,7 @@ export type Row = Record<string, Cell>;
  */
 export function casesFrame(run: RunResult): DataFrame {
   const kinds = probeKinds.filter((kind) => kind !== "portability" || anyHas([run], kind));
+  const routed = hasRouter(run) ? kinds : [];
   const edits = new Map(run.edits.map((edit) => [edit.record, edit]));
   const rows = run.scores.map((record): Row => {
     const edit = edits.get(record.record);
@@ -38,7 +40,7 @@ export function casesFrame(run: RunResult): DataFrame {
       answer: record.rewrite.answer,
       ...Object.fromEntries(shownMeasures([run]).map((name) => [name, measures[name](record)])),
       ...byKind(record, kinds, "Exact", (probes) => probes.every((probe) => probe.exact)),
-      ...byKind(record, kinds, "Route", (probes) => [...new Set(probes.map((probe) => probe.route))].join(", ")),
+      ...byKind(record, routed, "Route", (probes) => [...new Set(probes.map((probe) => probe.route))].join(", ")),
       steps: edit?.steps.length ?? null,
       stoppedEarly: edit?.stoppedEarly ?? null,
       seconds: edit === undefined ? null : secondsOfEdit(edit),
@@ -78,7 +80,8 @@ export interface SummaryOptions {
 /**
  * One row per run: the fields in which runs may differ, records and blocks, mean scores in [0, 1] with the number of
  * records behind each and its 95% bootstrap interval over records (columns NAME, NAMELow, NAMEHigh, NAMERecords), scores
- * before the edits, the share of each kind of probe that the router left to the untouched model, and seconds per edit.
+ * before the edits, the share of each kind of probe that a router left to the untouched model where any run has one, and
+ * seconds per edit.
  * @throws {RefusedInput} naming the fields in which runs differ that may not, unless they are marked.
  */
 export function summaryFrame(runs: readonly ScoredRun[], options: SummaryOptions = {}): DataFrame {
@@ -92,7 +95,7 @@ export function summaryFrame(runs: readonly ScoredRun[], options: SummaryOptions
       records: run.scores.length,
       blocks: new Set(run.scores.map((score) => score.block)).size,
       ...Object.assign({}, ...shownMeasures(runs).map((name) => intervalColumns(run, name))),
-      ...Object.assign({}, ...probeKinds.filter((kind) => anyHas(runs, kind)).map((kind) => shareOfMain(run, kind))),
+      ...Object.assign({}, ...routedKinds(runs).map((kind) => shareOfMain(run, kind))),
       secondsPerEdit: secondsPerEdit(run),
     }),
   );
@@ -159,9 +162,19 @@ function intervalColumns(run: ScoredRun, name: MeasureName): Row {
   return { [name]: mean, [`${name}Low`]: low, [`${name}High`]: high, [`${name}Records`]: n };
 }
 
+/** Kinds of probes that a router decided on in any of the runs. */
+function routedKinds(runs: readonly ScoredRun[]): ProbeKind[] {
+  return runs.some(hasRouter) ? probeKinds.filter((kind) => anyHas(runs, kind)) : [];
+}
+
+/** Whether a router decided what answers, so that routes say something. */
+export function hasRouter({ scores }: Pick<ScoredRun, "scores">): boolean {
+  return scores.some(({ rewrite }) => rewrite.readings.length > 0);
+}
+
 function shareOfMain(run: ScoredRun, kind: ProbeKind): Row {
-  const probes = run.scores.flatMap((record) => probesOf(record, kind));
-  const routed = probes.map((probe): number => (probe.route === "main" ? 1 : 0));
+  const probes = hasRouter(run) ? run.scores.flatMap((record) => probesOf(record, kind)) : [];
+  const routed = probes.map((probe): number => (probe.route === MAIN ? 1 : 0));
   return { [`${kind}ToMain`]: routed.length === 0 ? null : mean(routed) };
 }
 

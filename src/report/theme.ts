@@ -26,6 +26,7 @@ export const colors = {
   blue: "#0072B2",
   vermilion: "#D55E00",
   green: "#009E73",
+  purple: "#CC79A7",
   ink: "#1F2328",
   muted: "#59636E",
   grid: "#E6E8EB",

@@ -2,6 +2,7 @@ import { type CutCache, defaultCacheFolder, openCutCache } from "../model/cut-ca
 import type { CutStoreOptions } from "../model/cut-store.js";
 import type { FrozenProgress } from "../model/frozen.js";
 import type { LlamaModel } from "../model/model.js";
+import type { CutPoint } from "../model/patch.js";
 import type { BackendReport } from "../tensor/backend.js";
 import { environmentOf } from "./environment.js";
 
@@ -38,7 +39,7 @@ export function cacheFolder(wish: string | null | undefined, residence: LlamaMod
 /** @throws {RefusedInput} when the cache folder cannot be written to */
 export async function openFrozenPart(
   model: LlamaModel,
-  { layer, backend }: { layer: number; backend: BackendReport },
+  { point, backend }: { point: CutPoint; backend: BackendReport },
   options: FrozenPartOptions,
 ): Promise<FrozenPart> {
   const { onFrozen: onProgress, cacheBytes: limitBytes = DEFAULT_CACHE_BYTES, onNotice } = options;
@@ -47,14 +48,14 @@ export async function openFrozenPart(
   const { hiddenSize, intermediateSize } = model.config;
   const computedWith = `${model.precision}; ${(await environmentOf(backend)).backend}`;
   const cache: CutCache = await openCutCache(folder, {
-    key: { modelSha256: model.sha256, layer, computedWith },
+    key: { modelSha256: model.sha256, point, computedWith },
     limitBytes,
     hiddenSize,
     intermediateSize,
     ...(onNotice && { onNotice }),
   });
   // What a pass leaves must fit into the cache beside what the run is using.
-  const bytesPerToken = 4 * (hiddenSize + intermediateSize);
+  const bytesPerToken = 4 * (hiddenSize + (point.at === "mlpIn" ? intermediateSize : 0));
   const ahead = Math.floor(Math.min(PASS_BYTES / (4 * hiddenSize), limitBytes / 2 / bytesPerToken));
   return { cache, ahead, bytes: CACHED_STORE_BYTES, onProgress };
 }

@@ -4,7 +4,7 @@ import { RefusedInput } from "../core/errors.js";
 import { exists } from "../core/files.js";
 import { catalogueEntry, locateData } from "../data/fetch.js";
 import { type IrrelevantList, loadIrrelevant } from "../data/load.js";
-import type { OptionSource } from "../edit/contract.js";
+import type { EditMethod, OptionSource } from "../edit/contract.js";
 import type { LlamaConfig } from "../model/config.js";
 
 /** A file of the project itself, wherever it is installed. */
@@ -14,6 +14,8 @@ export function projectFile(...parts: string[]): string {
 
 /** The model and records that are used when none are named: the small LLaMA of the made-up world, and its 1037 edits. */
 export const DEFAULT_MODEL = projectFile("data", "lab-llama");
+/** The method that is used when none is named. */
+export const DEFAULT_METHOD = "wise";
 export const DEFAULT_RECORDS = projectFile("data", "lab", "edits.json");
 
 /** Irrelevant prompts of the project's own, for record files that have no list of theirs. */
@@ -60,7 +62,7 @@ async function belonging(path: string, records: string): Promise<{ list: Irrelev
   return { list, notice: `irrelevant prompts: ${list.name}, which belongs to ${basename(records)}` };
 }
 
-/** Models whose hyperparameters come with the project, told by their shape. */
+/** Models that presets are named after, told by their shape. */
 const knownShapes = [
   { preset: "llama-3-8b", layers: 32, hiddenSize: 4096, kvHeads: 8, vocabSize: 128256 },
   { preset: "mistral-7b", layers: 32, hiddenSize: 4096, kvHeads: 8, vocabSize: 32000 },
@@ -73,9 +75,14 @@ const knownShapes = [
  * Completes where options come from: without a file or preset, the preset of the model's shape.
  * @throws {RefusedInput} when nothing is named and the shape is not known
  */
-export function withDefaultPreset(source: OptionSource, config: LlamaConfig): OptionSource {
+export function withDefaultPreset(
+  source: OptionSource,
+  config: LlamaConfig,
+  method: Pick<EditMethod, "title" | "presets">,
+): OptionSource {
   if (source.file !== undefined || source.preset !== undefined) return source;
-  const known = knownShapes.find(
+  const shapes = knownShapes.filter(({ preset }) => Object.hasOwn(method.presets, preset));
+  const known = shapes.find(
     ({ layers, hiddenSize, kvHeads, vocabSize }) =>
       layers === config.layers &&
       hiddenSize === config.hiddenSize &&
@@ -83,10 +90,10 @@ export function withDefaultPreset(source: OptionSource, config: LlamaConfig): Op
       vocabSize === config.vocabSize,
   );
   if (known !== undefined) return { ...source, preset: known.preset };
-  throw new RefusedInput("no hyperparameters are known for this model", {
+  throw new RefusedInput(`no hyperparameters of ${method.title} are known for this model`, {
     where: "model",
     found: `${config.layers} layers, hidden size ${config.hiddenSize}, vocabulary ${config.vocabSize}`,
-    expected: `a file of hyperparameters, or a model shaped like ${knownShapes.map(({ preset }) => preset).join(", ")}`,
+    expected: `a file of hyperparameters, or a model shaped like ${shapes.map(({ preset }) => preset).join(", ")}`,
     hint: "--hparams FILE",
   });
 }

@@ -1,26 +1,44 @@
 import { requireWritableFolder } from "../core/files.js";
 import { createRng } from "../core/rng.js";
 import { type IrrelevantList, irrelevantPrompt, loadRecords, wrapsAround } from "../data/load.js";
+import type { Dataset } from "../data/records.js";
 import { worldOf } from "../data/world/store.js";
-import type { EditOptions, EditSession, EditSetting, OptionSource, PreparedMethod } from "../edit/contract.js";
-import { untouched } from "../edit/overlay.js";
-import { methodNamed } from "../edit/registry.js";
+import type {
+  Asset,
+  AssetOwner,
+  EditControl,
+  EditSession,
+  EditSetting,
+  Needs,
+  OptionSource,
+  PreparedMethod,
+} from "../edit/contract.js";
+import { type Overlay, untouched } from "../edit/overlay.js";
+import { methodNamed, prepareNamed } from "../edit/registry.js";
+import { hashEdits, restoreEdits, saveEdits } from "../edit/state.js";
 import { makeContextTemplates } from "../edit/templates.js";
 import type { EditStep, EditTrace } from "../edit/trace.js";
 import { type Answer, ask } from "../eval/ask.js";
 import { type Probe, scoreProbes } from "../eval/score.js";
 import type { ProbeScore } from "../eval/types.js";
 import { backendFor } from "../model/backend.js";
-import { openCheckpoint } from "../model/checkpoint.js";
+import { type Checkpoint, openCheckpoint } from "../model/checkpoint.js";
 import { type CutStore, createCutStore } from "../model/cut-store.js";
 import { type LlamaModel, loadModel } from "../model/model.js";
 import { loadTokenizer } from "../model/tokenizer.js";
 import type { BackendName, BackendReport } from "../tensor/backend.js";
 import { parseT } from "./blocks.js";
 import { type FrozenPartOptions, openFrozenPart } from "./frozen-part.js";
-import { DEFAULT_MODEL, DEFAULT_RECORDS, findIrrelevant, irrelevantByHand, withDefaultPreset } from "./inputs.js";
-import type { RunPlan } from "./plan.js";
-import { RECORDS_TOGETHER, type RunProgress, runProtocol } from "./runner.js";
+import {
+  DEFAULT_METHOD,
+  DEFAULT_MODEL,
+  DEFAULT_RECORDS,
+  findIrrelevant,
+  irrelevantByHand,
+  withDefaultPreset,
+} from "./inputs.js";
+import { checkWhen, type RunPlan } from "./plan.js";
+import { ownerOf, RECORDS_TOGETHER, type RunProgress, runProtocol } from "./runner.js";
 import { type PlannedWork, settleMemory, type WeightOptions } from "./settle.js";
 import type { RunResult, When } from "./types.js";
 import { requireOneWorld } from "./world.js";
@@ -30,13 +48,14 @@ export interface LabOptions extends WeightOptions, FrozenPartOptions {
   /** Folder of a Hugging Face LLaMA. */
   model?: string | undefined;
   backend?: BackendName | undefined;
+  /** Editing method; see `methods`. */
   method?: string | undefined;
   /** Hyperparameters: a YAML file or preset, and "key=value" settings over it. */
   hparams?: OptionSource | undefined;
   /** Products of numbers rounded to bf16 where the processor is faster with them; only native TensorFlow has them. */
   fastMath?: boolean | undefined;
-  /** The run that is to come, for the memory plan; edits by hand when left out. */
-  planFor?: PlannedWork | undefined;
+  /** The run that is to come: it is checked, and memory planned for it, before weights are read. Edits by hand, when left out. */
+  planFor?: RunRequest | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -44,6 +63,8 @@ export interface LabOptions extends WeightOptions, FrozenPartOptions {
 export interface Fact {
   prompt: string;
   target: string;
+  /** What the fact is about, as it stands in the prompt, for methods that need it. */
+  subject?: string;
   /** A text whose answer must not change, to train the router on; one of the project's own by default. */
   irrelevant?: string;
 }
@@ -77,7 +98,7 @@ export interface Lab {
   readonly model: LlamaModel;
   readonly backend: BackendReport;
   readonly method: PreparedMethod;
-  /** The context templates that the model wrote. */
+  /** The context templates that the model wrote; "{}" alone where the method needs none. */
   readonly templates: readonly string[];
   /** Edits that stand now. */
   readonly edits: number;
@@ -86,7 +107,7 @@ export interface Lab {
   /** Teacher-forced scores under the edits that stand. */
   score(probes: readonly Probe[], signal?: AbortSignal): Promise<ProbeScore[]>;
   /** Writes one fact, on top of those that stand. */
-  edit(fact: Fact, options?: EditOptions): Promise<EditTrace>;
+  edit(fact: Fact, control?: EditControl): Promise<EditTrace>;
   /** Drops every edit: the model answers as before the first. */
   rollback(): void;
   /** Writes the edits that stand to one safetensors file. */
@@ -105,40 +126,75 @@ const ANSWER_TOKENS = 12; // the longest answers of zsRE, with room to see the m
 /** Loads a model and prepares a method on it. @throws {RefusedInput} for a model, method or option that cannot be used */
 export async function openLab(options: LabOptions = {}): Promise<Lab> {
   const folder = options.model ?? DEFAULT_MODEL;
-  const { config, close } = await openCheckpoint(folder);
-  await close();
-  const backend = await backendFor(config, options);
-  const source = withDefaultPreset(options.hparams ?? {}, config);
-  const method = await methodNamed(options.method ?? "wise").prepare(source, { layers: config.layers });
-  const irrelevant = await irrelevantByHand(folder);
-  await worldOf(irrelevant); // refuses a list that has changed
-  const tokenizer = await loadTokenizer(folder, config);
-  const work = options.planFor ?? (await workByHand(irrelevant));
-  const { input } = await settleMemory({ config, tokenizer, backend, method }, work, options);
-  const { layer, precision, weights: residence } = input;
-  const model = await loadModel(folder, { residence, precision, editLayer: layer }); // gigabytes, for some
+  const checkpoint = await openCheckpoint(folder);
+  const prepared = await prepareLab(checkpoint, options).finally(checkpoint.close);
+  const { backend, method, residence, precision } = prepared;
+  const { cut, sites, needs } = method;
+  const model = await loadModel(folder, { residence, precision, cut, sites }); // gigabytes, for some
   try {
-    const frozen = await openFrozenPart(model, { layer, backend }, options);
-    const cuts = createCutStore(model, layer, frozen);
-    const templates = await makeContextTemplates(model, { cuts, signal: options.signal });
-    return createLab({ model, backend, method, templates, irrelevant, frozen }, cuts, options);
+    const frozen = await openFrozenPart(model, { point: cut, backend }, options);
+    const cuts = createCutStore(model, cut, frozen);
+    const { signal } = options;
+    const templates =
+      needs.templates === null ? ["{}"] : await makeContextTemplates(model, needs.templates, { cuts, signal });
+    return createLab({ ...prepared, model, templates, frozen }, cuts, options);
   } catch (error) {
     model.dispose();
     throw error;
   }
 }
 
-/** Edits by hand are planned as a few records of the project's own, one at a time. */
-async function workByHand(irrelevant: IrrelevantList): Promise<PlannedWork> {
-  return { dataset: await loadRecords(DEFAULT_RECORDS, { limit: RECORDS_TOGETHER }), irrelevant, T: 1 };
+/** Everything that can be checked before weights are read: options, side data, the run that is to come, and memory. */
+async function prepareLab(checkpoint: Checkpoint, options: LabOptions) {
+  const { config, folder } = checkpoint;
+  const name = options.method ?? DEFAULT_METHOD;
+  const source = withDefaultPreset(options.hparams ?? {}, config, methodNamed(name));
+  const method = await prepareNamed(name, source, config);
+  const irrelevant = method.needs.irrelevant ? await irrelevantByHand(options.model ?? DEFAULT_MODEL) : null;
+  if (irrelevant !== null) await worldOf(irrelevant); // refuses a list that has changed
+  const work = await workOf(options, method, irrelevant);
+  const backend = await backendFor(config, options);
+  const tokenizer = await loadTokenizer(folder, config);
+  const { input } = await settleMemory({ config, tokenizer, backend, method }, work, options);
+  const { precision, weights: residence } = input;
+  const identity = { name: checkpoint.name, folder, config };
+  const assets =
+    method.needs.assets.length === 0
+      ? new Map<string, Asset>()
+      : await openAssets(method, { ...identity, sha256: await checkpoint.sha256() });
+  return { backend, method, assets, irrelevant, precision, residence };
 }
 
-type LabParts = Pick<RunPlan, "model" | "backend" | "method" | "templates" | "irrelevant" | "frozen">;
+/** Opens the side data that a method needs. @throws {RefusedInput} when it is not there, or belongs to another model */
+export async function openAssets(
+  { needs }: Pick<PreparedMethod, "needs">,
+  owner: AssetOwner,
+): Promise<Map<string, Asset>> {
+  const assets = new Map<string, Asset>();
+  for (const need of needs.assets) assets.set(need.name, await need.open(owner));
+  return assets;
+}
+
+/** The run that is to come or, for edits by hand, a few records of the project's own, one at a time. */
+async function workOf(
+  { planFor, model }: LabOptions,
+  method: PreparedMethod,
+  irrelevant: IrrelevantList | null,
+): Promise<PlannedWork> {
+  if (planFor === undefined) {
+    return { dataset: await loadRecords(DEFAULT_RECORDS, { limit: RECORDS_TOGETHER }), irrelevant, T: 1 };
+  }
+  checkWhen({ method, when: planFor.when ?? "after-all" });
+  return loadRunInputs({ ...planFor, model }, method.needs);
+}
+
+type LabParts = Pick<RunPlan, "model" | "backend" | "method" | "assets" | "templates" | "irrelevant" | "frozen">;
 
 function createLab(parts: LabParts, cuts: CutStore, options: LabOptions): Lab {
-  const { model, method, templates } = parts;
-  const setting: EditSetting = { model, cuts, templates, rng: createRng(method.seed) };
+  const { model, method, templates, assets } = parts;
+  const setting: EditSetting = { model, cuts, templates, rng: createRng(method.seed), assets };
   const reading = { model, cuts, style: method.style };
+  const owner = ownerOf(parts);
   let session: EditSession | null = null;
   let edits = 0;
 
@@ -153,8 +209,8 @@ function createLab(parts: LabParts, cuts: CutStore, options: LabOptions): Lab {
     edits = 0;
   }
 
-  async function underEdits<T>(read: (overlay: Awaited<ReturnType<EditSession["overlay"]>>) => Promise<T>): Promise<T> {
-    const overlay = session === null ? untouched(method.layer) : await session.overlay();
+  async function underEdits<T>(read: (overlay: Overlay) => Promise<T>): Promise<T> {
+    const overlay = session === null ? untouched(method.cut) : await session.overlay();
     try {
       return await read(overlay);
     } finally {
@@ -170,16 +226,18 @@ function createLab(parts: LabParts, cuts: CutStore, options: LabOptions): Lab {
     ask: (question, { maxNewTokens = ANSWER_TOKENS, signal } = {}) =>
       underEdits((overlay) => ask(question, overlay, { ...reading, maxNewTokens, signal })),
     score: (probes, signal) => underEdits((overlay) => scoreProbes(probes, overlay, { ...reading, signal })),
-    async edit({ prompt, target, irrelevant = irrelevantPrompt(parts.irrelevant, edits) }, control) {
-      const trace = await current().edit({ record: -1, prompt, target, irrelevant }, control);
+    async edit({ prompt, target, subject = null, irrelevant }, control) {
+      const own = parts.irrelevant === null ? null : irrelevantPrompt(parts.irrelevant, edits);
+      const request = { record: -1, prompt, target, subject, irrelevant: irrelevant ?? own };
+      const [trace] = (await current().edit([request], control)) as [EditTrace];
       edits += 1;
       return trace;
     },
     rollback,
-    save: (path) => current().save(path),
-    hash: () => current().hash(),
+    save: (path) => saveEdits(path, current(), owner),
+    hash: () => hashEdits(current(), owner),
     async restore(path) {
-      const restored = await method.restore(path, setting);
+      const restored = await restoreEdits(path, setting, owner);
       rollback();
       session = restored.session;
       edits = restored.edits;
@@ -193,7 +251,7 @@ function createLab(parts: LabParts, cuts: CutStore, options: LabOptions): Lab {
 }
 
 async function runRequest(parts: LabParts, request: RunRequest, options: LabOptions): Promise<RunResult> {
-  const { notices, ...inputs } = await loadRunInputs({ ...request, model: parts.model.folder });
+  const { notices, ...inputs } = await loadRunInputs({ ...request, model: parts.model.folder }, parts.method.needs);
   for (const notice of notices) request.onNotice?.(notice);
   await settleRun(parts, inputs, options);
   const plan: RunPlan = { ...parts, ...inputs, when: request.when ?? "after-all" };
@@ -224,14 +282,34 @@ export interface RunInputs extends Pick<RunPlan, "dataset" | "irrelevant" | "T">
  */
 export async function loadRunInputs(
   request: Pick<RunRequest, "T" | "data" | "irrelevant" | "limit" | "out"> & Pick<LabOptions, "model">,
+  needs: Pick<Needs, "irrelevant">,
 ): Promise<RunInputs> {
   const T = parseT(request.T);
   const data = request.data ?? DEFAULT_RECORDS;
   const dataset = await loadRecords(data, { limit: request.limit });
-  const { list, notice } = await findIrrelevant(data, request.irrelevant);
-  await requireOneWorld(request.model ?? DEFAULT_MODEL, [dataset, list]);
+  const { list, notices } = await irrelevantFor(dataset, request.irrelevant, needs);
+  await requireOneWorld(request.model ?? DEFAULT_MODEL, list === null ? [dataset] : [dataset, list]);
   if (request.out !== undefined) await requireWritableFolder(request.out);
-  const count = `irrelevant prompts: ${list.prompts.length} for ${dataset.records.length} records`;
-  const wraps = wrapsAround(list, dataset.records.length) ? `${count}; the later ones start the list again` : null;
-  return { dataset, irrelevant: list, T, notices: [notice, wraps].filter((line) => line !== null) };
+  return { dataset, irrelevant: list, T, notices };
+}
+
+/** The irrelevant prompts of a run, and what to tell the user about them. */
+async function irrelevantFor(
+  { path, records }: Dataset,
+  named: string | undefined,
+  needs: Pick<Needs, "irrelevant">,
+): Promise<{ list: IrrelevantList | null; notices: string[] }> {
+  if (!needs.irrelevant) {
+    return {
+      list: null,
+      notices: named === undefined ? [] : ["no effect here: irrelevant prompts, which the method does not need"],
+    };
+  }
+  const { list, notice } = await findIrrelevant(path, named);
+  const notices = notice === null ? [] : [notice];
+  if (wrapsAround(list, records.length)) {
+    const count = `irrelevant prompts: ${list.prompts.length} for ${records.length} records`;
+    notices.push(`${count}; the later ones start the list again`);
+  }
+  return { list, notices };
 }

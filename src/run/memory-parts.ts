@@ -1,8 +1,9 @@
 import type { LlamaConfig } from "../model/config.js";
+import type { CutPoint, MatrixName } from "../model/patch.js";
 import type { Workload } from "./workload.js";
 
 /*
- * How many numbers the passes of a model hold at once, as they are written in model/llama.ts and edit/wise/step.ts: counted
+ * How many numbers the passes of a model hold at once, as they are written in model/llama.ts and in the steps of edits: counted
  * there, and held against real passes by the test. D hidden size, M MLP inner size, V vocabulary, H query heads and K
  * key-value heads of size h; rows are tokens, padding included; T is the longest sequence.
  */
@@ -18,9 +19,20 @@ export function layerWeights(config: LlamaConfig): number {
   return 2 * D * (Q + KV) + 3 * D * M + 2 * D;
 }
 
-/** Weights of the value matrix of a layer, [D, M]. */
-export function valueWeights({ hiddenSize, intermediateSize }: LlamaConfig): number {
-  return hiddenSize * intermediateSize;
+/** Weights of one matrix of a layer. */
+export function matrixWeights(config: LlamaConfig, matrix: MatrixName): number {
+  const { D, M, Q, KV } = widths(config);
+  return { q: D * Q, k: D * KV, v: D * KV, o: D * Q, gate: D * M, up: D * M, down: D * M }[matrix];
+}
+
+/** Layers that run in full after a cut. */
+export function layersAfter({ layers }: LlamaConfig, { layer, at }: CutPoint): number {
+  return layers - layer - (at === "mlpIn" ? 1 : 0);
+}
+
+/** Numbers of a cut, for one token. */
+export function cutNumbers({ hiddenSize: D, intermediateSize: M }: LlamaConfig, { at }: CutPoint): number {
+  return at === "mlpIn" ? D + M : D;
 }
 
 /** Weights of the output head, [V, D], and the final norm. */
@@ -39,35 +51,35 @@ export function frozenNumbers(config: LlamaConfig, { batch, longest }: Workload[
   return layerNumbers(config, batch, longest) + batch * config.hiddenSize;
 }
 
-/** One step of an edit: what the gradient needs of the layers after the value matrix, and the gradients themselves. */
-export function stepNumbers(config: LlamaConfig, layer: number, edit: Workload["edit"]): number {
+/** One step of an edit: what the gradient needs of the layers after the cut, and the gradients themselves. */
+export function stepNumbers(config: LlamaConfig, cut: CutPoint, edit: Workload["edit"]): number {
   const { D, M, Q, KV, H } = widths(config);
   const T = edit.longest;
   const rows = edit.sequences * T;
-  const after = config.layers - 1 - layer;
+  const after = layersAfter(config, cut);
   const between = Math.max(0, after - 1) * rows * (11 * M + 27 * D + 13.5 * (Q + KV) + 7 * H * T);
-  const asked = (edit.sequences - 1) * edit.targetsOfOne; // the last layer runs the targets' rows; the others give keys and values
+  const asked = edit.sequences * edit.targetsOfOne; // the last layer runs the targets' rows; the others give keys and values
   const last = rows * (10 * D + 13.5 * KV) + asked * (11 * M + 27 * D + 13.5 * Q + 7 * H * T);
-  const value = rows * (M + 15 * D); // inputs and outputs of the value matrix, and the routing distances
+  const value = rows * (M + 15 * D); // inputs and outputs of the value matrix, and what is measured of them
   return value + between + (after > 0 ? last : 0) + 7 * edit.targets * config.vocabSize;
 }
 
-/** One batch of scoring, under each of a number of memories in turn. */
+/** One batch of scoring, under each of a number of variants in turn. */
 export function scoreNumbers(
   config: LlamaConfig,
-  layer: number,
-  { score, memories }: { score: Workload["score"]; memories: number },
+  cut: CutPoint,
+  { score, variants }: { score: Workload["score"]; variants: number },
 ): number {
   const { D, M, Q, KV, H } = widths(config);
   const { padded, longest, answers } = score;
-  const after = config.layers - 1 - layer;
+  const after = layersAfter(config, cut);
   const asked = score.sequences * score.answersOfOne;
   const last = padded * (3 * D + 5 * KV) + asked * (5 * M + 5 * D + 5 * Q + 4 * H * longest);
   const running = Math.max(
-    7 * padded * D, // routing distances
+    7 * padded * D, // what a router measures
     after > 1 ? layerNumbers(config, padded, longest) : 0,
     after > 0 ? last : 0,
     2 * answers * config.vocabSize,
   );
-  return padded * (M + (5.5 + memories) * D) + running; // inputs and outputs of the value matrix
+  return padded * (M + (5.5 + variants) * D) + running; // inputs and outputs of the value matrix
 }

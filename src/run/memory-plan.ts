@@ -1,24 +1,36 @@
-import type { MatrixCount } from "../edit/contract.js";
+import type { EditBytes } from "../edit/contract.js";
 import type { LlamaConfig } from "../model/config.js";
 import { STORE_BYTES } from "../model/cut-store.js";
 import type { Residence } from "../model/model.js";
+import { type CutPoint, cutName, type Site, siteName } from "../model/patch.js";
 import { HEAD_SHARD_BYTES, type WeightPrecision } from "../model/weights.js";
 import type { BackendReport } from "../tensor/backend.js";
 import { CACHED_STORE_BYTES, PASS_BYTES } from "./frozen-part.js";
-import { frozenNumbers, headWeights, layerWeights, scoreNumbers, stepNumbers, valueWeights } from "./memory-parts.js";
+import {
+  cutNumbers,
+  frozenNumbers,
+  headWeights,
+  layersAfter,
+  layerWeights,
+  matrixWeights,
+  scoreNumbers,
+  stepNumbers,
+} from "./memory-parts.js";
 import type { Workload } from "./workload.js";
 
 /** Everything that decides what a run holds. */
 export interface PlanInput {
   config: LlamaConfig;
-  /** The layer whose value matrix is edited. */
-  layer: number;
+  /** Where the model is cut. */
+  cut: CutPoint;
+  /** Matrices that stay in memory as float32. */
+  sites: readonly Site[];
   weights: Residence;
   precision: WeightPrecision;
   backend: Pick<BackendReport, "name" | "device">;
   work: Workload;
-  /** What the method's edits take; see `PreparedMethod.matrices`. */
-  matrices(block: number): MatrixCount;
+  /** Bytes of the method's edits; see `MethodPlan.bytes`. */
+  editBytes(block: number): EditBytes;
   /** Bytes that the cache of cuts on disk may take; null for a run without one. */
   cacheBytes: number | null;
 }
@@ -80,22 +92,27 @@ export function planMemory(input: PlanInput): MemoryPlan {
 }
 
 function alwaysHeld(input: PlanInput): Part[] {
-  const { config, weights, precision, backend, work, layer } = input;
-  const after = config.layers - 1 - layer;
-  const layers = weights === "whole" ? config.layers - 1 : after; // beside the edited one
+  const { config, cut, sites, weights, precision, backend, work } = input;
+  const layers = weights === "whole" ? config.layers : layersAfter(config, cut);
   const size = precision === "bf16" ? 2 : 4;
-  const rest = weights === "whole" ? layerWeights(config) - valueWeights(config) : 0; // of the edited layer
+  const firstHeld = config.layers - layers;
+  const own = sites.reduce((sum, { matrix }) => sum + matrixWeights(config, matrix), 0);
+  const within = sites
+    .filter(({ layer }) => layer >= firstHeld)
+    .reduce((sum, { matrix }) => sum + matrixWeights(config, matrix), 0);
+  const { kept } = input.editBytes(work.block);
   const parts: Part[] = [
     { name: "program", bytes: PROGRAM_BYTES[backend.name], held: "array", why: `Node with ${backend.name}` },
+    { name: "edited matrices", bytes: 4 * own, held: "tensor", why: `${sites.map(siteName).join(", ")}, float32` },
     {
-      name: "value matrix",
-      bytes: 4 * valueWeights(config),
-      held: "tensor",
-      why: `layer ${layer}, float32`,
+      name: "matrix at the cut",
+      bytes: size * cutMatrix(input, firstHeld),
+      held: heldAs(input),
+      why: `${cutName(cut)}, ${precision}`,
     },
     {
-      name: weights === "whole" ? "other layers" : "later layers",
-      bytes: size * (layers * layerWeights(config) + rest),
+      name: weights === "whole" ? "layers" : "later layers",
+      bytes: size * (layers * layerWeights(config) - within),
       held: heldAs(input),
       why: `${layers} of ${config.layers}, ${precision}`,
     },
@@ -107,9 +124,9 @@ function alwaysHeld(input: PlanInput): Part[] {
     },
     {
       name: "edits",
-      bytes: matrixBytes(input, input.matrices(work.block).kept),
+      bytes: kept,
       held: "tensor",
-      why: `${input.matrices(work.block).kept} value matrices for ${work.block} ${work.block === 1 ? "edit" : "edits"}`,
+      why: `up to ${work.block} without a rollback`,
     },
     {
       name: "results of the frozen part",
@@ -119,14 +136,20 @@ function alwaysHeld(input: PlanInput): Part[] {
     },
   ];
   // They go when the next ones are made: by then the largest matrix and a shard of the head may stand beside each other.
-  const waiting = 4 * valueWeights(config) + Math.min(HEAD_SHARD_BYTES, 4 * headWeights(config));
+  const waiting = 4 * matrixWeights(config, "down") + Math.min(HEAD_SHARD_BYTES, 4 * headWeights(config));
   parts.push({ name: "arrays read from files", bytes: waiting, held: "array", why: "until they are collected" });
   return parts.filter(({ bytes }) => bytes > 0);
 }
 
+/** Weights of the value matrix that a streamed model is cut at, where it is not among the edited ones. */
+function cutMatrix({ config, cut, sites }: PlanInput, firstHeld: number): number {
+  const listed = sites.some(({ layer, matrix }) => layer === cut.layer && matrix === "down");
+  return cut.at === "input" || cut.layer >= firstHeld || listed ? 0 : matrixWeights(config, "down");
+}
+
 function frozenPhase(input: PlanInput): Phase {
-  const { config, weights, work } = input;
-  const { hiddenSize: D, intermediateSize: M } = config;
+  const { config, cut, weights, work } = input;
+  const { hiddenSize: D } = config;
   const together = passTokens(input);
   const parts: Part[] = [
     {
@@ -137,7 +160,12 @@ function frozenPhase(input: PlanInput): Phase {
     },
     { name: "streams of a pass", bytes: 4 * D * together, held: "tensor", why: `${together} tokens` },
     // As they are read back, and cut into sequences.
-    { name: "results of a batch", bytes: 2 * 4 * (D + M) * work.frozen.batch, held: "array", why: "read back" },
+    {
+      name: "results of a batch",
+      bytes: 2 * 4 * cutNumbers(config, cut) * work.frozen.batch,
+      held: "array",
+      why: "read back",
+    },
     ...unpacked(input),
   ];
   if (weights === "streamed") {
@@ -148,21 +176,21 @@ function frozenPhase(input: PlanInput): Phase {
 }
 
 function stepPhase(input: PlanInput): Phase {
-  const { config, layer, backend, precision, work } = input;
-  const { stepping } = input.matrices(work.block);
+  const { config, cut, backend, precision, work } = input;
+  const { stepping } = input.editBytes(work.block);
   const parts: Part[] = [];
   if (backend.name === "wasm" && precision === "float32") {
-    const weights = (config.layers - 1 - layer) * layerWeights(config) + headWeights(config);
+    const weights = layersAfter(config, cut) * layerWeights(config) + headWeights(config);
     parts.push({ name: "copies of weights", bytes: 2 * 4 * weights, held: "tensor", why: "for the gradient, by wasm" });
   }
   return {
     name: "step of an edit",
     parts: [
       ...parts,
-      { name: "matrices of an edit", bytes: matrixBytes(input, stepping), held: "tensor", why: `${stepping} at once` },
+      { name: "matrices of an edit", bytes: stepping, held: "tensor", why: "what is trained, and its gradient" },
       {
         name: "activations and gradients",
-        bytes: 4 * stepNumbers(config, layer, work.edit) * (backend.name === "wasm" ? WASM_COPIES : 1),
+        bytes: 4 * stepNumbers(config, cut, work.edit) * (backend.name === "wasm" ? WASM_COPIES : 1),
         held: "tensor",
         why: `${work.edit.sequences} sequences of up to ${work.edit.longest} tokens, ${work.edit.targets} targets`,
       },
@@ -172,30 +200,29 @@ function stepPhase(input: PlanInput): Phase {
 }
 
 function matrixPhase(input: PlanInput): Phase {
-  const { working } = input.matrices(input.work.block);
-  const bytes = matrixBytes(input, working);
+  const { working: bytes } = input.editBytes(input.work.block);
   return {
-    name: "moving and merging",
-    parts: [{ name: "matrices of an edit", bytes, held: "tensor", why: `${working} at once` }],
+    name: "moving and saving",
+    parts: [{ name: "matrices of an edit", bytes, held: "tensor", why: "at once" }],
   };
 }
 
 function scorePhase(input: PlanInput): Phase {
-  const { config, layer, work, backend } = input;
-  const { kept, reading: own } = input.matrices(work.block);
+  const { config, cut, work, backend } = input;
+  const { kept, reading: own, variants } = input.editBytes(work.block);
   const reading = backend.name === "wasm" ? own + kept : own; // an overlay holds clones of what is kept
   return {
     name: "scoring",
     parts: [
       {
         name: "matrices read",
-        bytes: matrixBytes(input, reading),
+        bytes: reading,
         held: "tensor" as const,
-        why: `${reading} beside the edits`,
+        why: "beside the edits",
       },
       {
         name: "a batch of probes",
-        bytes: 4 * scoreNumbers(config, layer, { score: work.score, memories: kept + own }),
+        bytes: 4 * scoreNumbers(config, cut, { score: work.score, variants }),
         held: "tensor" as const,
         why: `${work.score.padded} tokens, ${work.score.answers} of answers`,
       },
@@ -231,12 +258,8 @@ function passTokens({ config, work, cacheBytes }: PlanInput): number {
   return Math.ceil(Math.min(work.frozen.pass + ahead, work.frozen.padded));
 }
 
-function cutBytes({ config, work }: PlanInput): number {
-  return 4 * (config.hiddenSize + config.intermediateSize) * work.frozen.tokens;
-}
-
-function matrixBytes({ config }: PlanInput, count: number): number {
-  return 4 * valueWeights(config) * count;
+function cutBytes({ config, cut, work }: PlanInput): number {
+  return 4 * cutNumbers(config, cut) * work.frozen.tokens;
 }
 
 /** TensorFlow has bf16 tensors; elsewhere the bits stay outside the backend (tensor/bf16.ts). */

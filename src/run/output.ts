@@ -75,5 +75,5 @@ export function newTokens(score: RecordScore, known: ReadonlyMap<number, string>
 }
 
 function tokensOf({ target, pre, post, readings }: ProbeScore): number[] {
-  return [...target, ...pre, ...post, ...readings.flatMap(({ predicted }) => predicted)];
+  return [...target, ...pre, ...post, ...readings.flatMap(({ predicted }) => predicted ?? [])];
 }

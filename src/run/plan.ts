@@ -1,8 +1,9 @@
 import { RefusedInput } from "../core/errors.js";
 import { type IrrelevantList, irrelevantPrompt } from "../data/load.js";
 import type { Dataset, EditRecord } from "../data/records.js";
-import type { EditRequest, PreparedMethod } from "../edit/contract.js";
-import { editRows, sequencesOfRows } from "../edit/rows.js";
+import type { Asset, EditRequest, PreparedMethod } from "../edit/contract.js";
+import { sequencesOfRows, type TokenRow } from "../edit/rows.js";
+import { assetHashes } from "../edit/state.js";
 import { encodeProbe, type Probe } from "../eval/score.js";
 import type { LlamaModel } from "../model/model.js";
 import type { BackendReport } from "../tensor/backend.js";
@@ -14,11 +15,14 @@ export interface RunPlan {
   model: LlamaModel;
   backend: BackendReport;
   dataset: Dataset;
-  irrelevant: IrrelevantList;
+  /** Null where the method needs none. */
+  irrelevant: IrrelevantList | null;
   method: PreparedMethod;
+  /** Side data that the method needs, by name. */
+  assets: ReadonlyMap<string, Asset>;
   T: number | "all";
   when: When;
-  /** Context templates, made once per model. */
+  /** Context templates, made once per model; "{}" alone where the method needs none. */
   templates: readonly string[];
   /** How the results of the model's frozen part are kept. */
   frozen: FrozenPart;
@@ -35,8 +39,9 @@ export function protocolOf(plan: ProtocolSource): Protocol {
     data: plan.dataset.name,
     dataSha256: plan.dataset.sha256,
     records: plan.dataset.records.length,
-    irrelevant: plan.irrelevant.name,
-    irrelevantSha256: plan.irrelevant.sha256,
+    irrelevant: plan.irrelevant?.name ?? null,
+    irrelevantSha256: plan.irrelevant?.sha256 ?? null,
+    assets: assetHashes(plan.assets),
     T: plan.T,
     when: plan.when,
     metric: "teacher-forced token accuracy",
@@ -59,13 +64,17 @@ export function precisionOf(model: Pick<LlamaModel, "precision">, backend: Pick<
   return backend.fastMath ? `${weights}, bf16 products` : weights;
 }
 
-/** The edit of a record. */
-export function requestOf(record: EditRecord, irrelevant: IrrelevantList): EditRequest {
+/** The edit of a record, with what the method needs of it. */
+export function requestOf(
+  record: EditRecord,
+  { method, irrelevant }: Pick<RunPlan, "irrelevant"> & { method: Pick<PreparedMethod, "needs"> },
+): EditRequest {
   return {
     record: record.index,
     prompt: record.prompt,
     target: record.target,
-    irrelevant: irrelevantPrompt(irrelevant, record.index),
+    subject: method.needs.subject ? record.subject : null,
+    irrelevant: irrelevant === null ? null : irrelevantPrompt(irrelevant, record.index),
   };
 }
 
@@ -83,16 +92,23 @@ export function probesOf(record: EditRecord): Probe[] {
 
 /** What decides the token sequences of a run; of the model, which need not be loaded, its sizes and tokenizer. */
 export type TextSource = Pick<RunPlan, "dataset" | "irrelevant" | "templates"> & {
-  method: Pick<PreparedMethod, "style">;
+  method: Pick<PreparedMethod, "style" | "needs" | "rows">;
   model: Pick<LlamaModel, "config" | "tokenizer">;
 };
 
+/** The token rows of a record's edit. */
+export function editRowsOf(record: EditRecord, plan: Omit<TextSource, "model"> & TokenizerSource): TokenRow[] {
+  const { model, method, templates } = plan;
+  return method.rows(requestOf(record, plan), { tokenizer: model.tokenizer, templates });
+}
+
+interface TokenizerSource {
+  model: Pick<LlamaModel, "tokenizer">;
+}
+
 /** Every token sequence that the edit of a record needs. */
 export function editSequencesOf(record: EditRecord, plan: TextSource): number[][] {
-  const { model, method, templates } = plan;
-  return sequencesOfRows(
-    editRows(model.tokenizer, requestOf(record, plan.irrelevant), { templates, style: method.style }),
-  );
+  return sequencesOfRows(editRowsOf(record, plan));
 }
 
 /** Every token sequence that the scores of a record need. */
@@ -101,16 +117,43 @@ export function probeSequencesOf(record: EditRecord, { model, method }: TextSour
 }
 
 /**
- * Checks the numbers of steps after which records are scored: sorted, each once.
- * @throws {RefusedInput} for what is no number of steps, and for T other than 1
+ * Checks that records may be scored when they shall be.
+ * @throws {RefusedInput} for a method that takes a block at once, whose records cannot be scored one by one
  */
-export function checkScoreSteps(plan: Pick<RunPlan, "T" | "dataset">, steps: readonly number[]): number[] {
+export function checkWhen({
+  method,
+  when,
+}: Pick<RunPlan, "when"> & { method: Pick<PreparedMethod, "name" | "together"> }) {
+  if (method.together === 1 || when !== "after-each") return;
+  throw new RefusedInput("records that are edited together cannot be scored after each edit", {
+    where: `when, for ${method.name}`,
+    found: when,
+    expected: "after-all: the method takes all records of a block at once",
+    hint: "--when after-all",
+  });
+}
+
+/**
+ * Checks the numbers of steps after which records are scored: sorted, each once.
+ * @throws {RefusedInput} for what is no number of steps, for T other than 1, and for a method without a limit of steps
+ */
+export function checkScoreSteps(
+  plan: Pick<RunPlan, "T" | "dataset"> & { method: Pick<PreparedMethod, "name" | "method"> },
+  steps: readonly number[],
+): number[] {
   const bad = steps.find((n) => !Number.isSafeInteger(n) || n < 1);
   if (bad !== undefined) {
     throw new RefusedInput("a number of steps to score after cannot be used", {
       where: "score-steps",
       found: bad,
       expected: "whole numbers from 1",
+    });
+  }
+  if (steps.length > 0 && plan.method.method.stepLimit === undefined) {
+    throw new RefusedInput("this method has no steps to score after", {
+      where: "score-steps",
+      found: `${plan.method.name}, whose edits of fewer steps are not the beginning of longer ones`,
+      expected: "a method with a limit of steps",
     });
   }
   if (steps.length > 0 && plan.T !== 1 && plan.dataset.records.length > 1) {

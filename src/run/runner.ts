@@ -3,6 +3,7 @@ import { createRng } from "../core/rng.js";
 import type { EditRecord } from "../data/records.js";
 import type { EditSession, EditSetting } from "../edit/contract.js";
 import type { Overlay } from "../edit/overlay.js";
+import { type EditOwner, restoreEdits, saveEdits } from "../edit/state.js";
 import type { EditStep } from "../edit/trace.js";
 import { type Probe, scoreProbes } from "../eval/score.js";
 import type { ProbeScore, RecordScore } from "../eval/types.js";
@@ -10,10 +11,11 @@ import { createCutStore } from "../model/cut-store.js";
 import { type Block, blocksOf } from "./blocks.js";
 import { environmentOf } from "./environment.js";
 import { openRunFolder } from "./folder-writer.js";
-import { memoryOutput, type RunConfig, type RunOutput, type RunStart } from "./output.js";
+import { memoryOutput, type RunConfig, type RunOutput, type RunStart, type SaveEdits } from "./output.js";
 import {
   checkScoreSteps,
   checkTexts,
+  checkWhen,
   editSequencesOf,
   probeSequencesOf,
   probesOf,
@@ -64,6 +66,7 @@ const KEEP_EVERY_SECONDS = 60;
  * @throws {RefusedInput} before the first edit; {Interrupted} when the signal is aborted, with what was kept
  */
 export async function runProtocol(plan: RunPlan, options: RunOptions): Promise<RunResult> {
+  checkWhen(plan);
   checkTexts(plan);
   const config: RunConfig = {
     protocol: protocolOf(plan),
@@ -102,12 +105,18 @@ async function runBlocks(
 ): Promise<void> {
   const { records } = plan.dataset;
   const blocks = blocksOf(records.length, plan.T);
-  const cuts = createCutStore(plan.model, plan.method.layer, { ...plan.frozen, together: groupsOf(plan) });
+  const cuts = createCutStore(plan.model, plan.method.cut, { ...plan.frozen, together: groupsOf(plan) });
   const work: Work = {
     plan,
     config,
     output,
-    setting: { model: plan.model, cuts, templates: plan.templates, rng: createRng(plan.method.seed) },
+    setting: {
+      model: plan.model,
+      cuts,
+      templates: plan.templates,
+      rng: createRng(plan.method.seed),
+      assets: plan.assets,
+    },
     pace: createPace(records.length, blocks.length, output.start, options.onProgress),
     keepEvery: 1000 * (options.keepEvery ?? KEEP_EVERY_SECONDS),
     signal: options.signal,
@@ -142,6 +151,7 @@ interface Work {
 interface OpenBlock {
   block: Block;
   session: EditSession;
+  save: SaveEdits;
   /** Keeps it when its time has come. */
   keep(): Promise<void>;
 }
@@ -151,50 +161,59 @@ async function runBlock(block: Block, work: Work): Promise<void> {
   const { start } = output;
   const first = block.index === start.block;
   const session = first && start.state !== null ? await restore(start, block, work) : plan.method.start(work.setting);
-  const open: OpenBlock = { block, session, keep: createKeeper(block, session, work) };
+  const save: SaveEdits = (path) => saveEdits(path, session, ownerOf(plan));
+  const open: OpenBlock = { block, session, save, keep: createKeeper(block, save, work) };
   try {
     const edited = first ? start.edits : block.start;
-    for (const record of plan.dataset.records.slice(edited, block.end)) {
-      await editRecord(record, open, work);
-      if (plan.when === "after-each") await scoreRecords([record], open, work);
+    const records = plan.dataset.records.slice(edited, block.end);
+    for (const together of plan.method.together === 1 ? records.map((record) => [record]) : [records]) {
+      if (together.length > 0) await editRecords(together, open, work);
+      if (plan.when === "after-each") await scoreRecords(together, open, work);
       await open.keep();
     }
     const scored = first ? start.scores : block.start;
     if (plan.when === "after-all") await scoreRecords(plan.dataset.records.slice(scored, block.end), open, work);
-    await output.finishBlock(block.index, session.save);
+    await output.finishBlock(block.index, save);
   } finally {
     session.dispose(); // the rollback
   }
 }
 
+/** What the edits of a run belong to. */
+export function ownerOf({ method, model, assets }: Pick<RunPlan, "method" | "model" | "assets">): EditOwner {
+  return { method, model, assets };
+}
+
 /** @throws {LabFailure} when the file does not hold the edits that the run says were made */
 async function restore(start: RunStart, block: Block, { plan, setting }: Work): Promise<EditSession> {
-  const { session, edits } = await plan.method.restore(start.state as string, setting);
+  const { session, edits } = await restoreEdits(start.state as string, setting, ownerOf(plan));
   if (edits === start.edits - block.start) return session;
   session.dispose();
   throw new LabFailure(`${start.state} holds ${edits} edits, not ${start.edits - block.start}: the run is damaged`);
 }
 
 /** Keeps a block once its share of work has been done since it was kept last; one of a single edit is soon finished. */
-function createKeeper(block: Block, session: EditSession, { output, keepEvery }: Work): () => Promise<void> {
+function createKeeper(block: Block, save: SaveEdits, { output, keepEvery }: Work): () => Promise<void> {
   let last = performance.now();
   return async () => {
     if (block.end - block.start === 1 || performance.now() - last < keepEvery) return;
-    await output.keep(block.index, session.save);
+    await output.keep(block.index, save);
     last = performance.now();
   };
 }
 
-async function editRecord(record: EditRecord, { block, session }: OpenBlock, work: Work): Promise<void> {
+/** Edits one record, or all those that the method takes at once. */
+async function editRecords(records: readonly EditRecord[], { block, session }: OpenBlock, work: Work): Promise<void> {
   const { plan, config, output, signal, onStep } = work;
   const read = async (steps: number, overlay: Overlay) => {
-    const [score] = await scoresUnder(overlay, [record], { block, work });
-    output.stepScore({ steps, ...(score as RecordScore) });
+    for (const score of await scoresUnder(overlay, records, { block, work })) output.stepScore({ steps, ...score });
   };
-  const request = requestOf(record, plan.irrelevant);
+  const requests = records.map((record) => requestOf(record, plan));
   const checkpoints = { steps: config.scoreSteps, read };
-  output.edit(await session.edit(request, { signal, checkpoints, ...(onStep && { onStep }) }));
-  work.pace.edited(block.index);
+  for (const trace of await session.edit(requests, { signal, checkpoints, onStep })) {
+    output.edit(trace);
+    work.pace.edited(block.index);
+  }
 }
 
 async function scoreRecords(records: readonly EditRecord[], open: OpenBlock, work: Work): Promise<void> {

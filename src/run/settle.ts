@@ -27,7 +27,7 @@ export interface UnloadedModel {
   method: PreparedMethod;
 }
 
-/** What shall be done with a model. */
+/** Work with a model. */
 export type PlannedWork = Pick<RunPlan, "dataset" | "irrelevant" | "T">;
 
 /**
@@ -42,15 +42,18 @@ export async function settleMemory(
 ): Promise<MemoryPlan> {
   const { weights = "auto", precision = "float32", cacheBytes = DEFAULT_CACHE_BYTES, onNotice } = options;
   const model = { config, tokenizer };
-  const texts = { ...work, templates: templates ?? foreseenTemplates(model), method, model };
+  const { templates: recipe } = method.needs;
+  const foreseen = recipe === null ? ["{}"] : foreseenTemplates(model, recipe);
+  const texts = { ...work, templates: templates ?? foreseen, method, model };
   if (templates !== undefined) checkTexts(texts); // foreseen ones may be longer than those that come
   const input = {
     config,
-    layer: method.layer,
+    cut: method.cut,
+    sites: method.sites,
     precision,
     backend,
     work: measureWork(fittingWork(texts)),
-    matrices: method.matrices,
+    editBytes: method.bytes,
     cacheBytes: null,
   };
   const residence = weights === "auto" ? chooseWeights(input, await readMachine(backend, null)) : weights;

@@ -1,6 +1,9 @@
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { z } from "zod";
 import { RefusedInput } from "../core/errors.js";
 import { exists } from "../core/files.js";
+import { checked } from "../model/schema.js";
 import { projectFile } from "./inputs.js";
 import { type RunSummary, readRunSummary, summarizeRun, writeRunSummary } from "./summary.js";
 import type { SweepPoint } from "./sweep.js";
@@ -9,27 +12,20 @@ const STUDY_COMMAND = "npm run study -- --save";
 /** Summaries of the study that come with the project. */
 export const STUDY_FOLDER = projectFile("data", "lab", "study");
 
-/** Four memories to a block of 1000, each written through masks of its own, as WISE shards its edits. */
-const FOUR_MEMORIES = ["save_freq=250", "merge_freq=250", "mask_ratio=0.5"];
+const STUDY_FILE = projectFile("data", "lab", "study.json");
+const studySchema = z.object({
+  about: z.string(),
+  points: z.array(z.object({ name: z.string(), T: z.union([z.number(), z.string()]), set: z.array(z.string()) })),
+  fields: z.array(z.string()),
+});
 
-/**
- * The default study: the paper's T on the project's model and records, all edits of a block in one memory; and T = 1000
- * again in four memories, kept apart (WISE-Retrieve) or merged into one (WISE-Merge).
- */
-export const studyPoints: readonly SweepPoint[] = [
-  ...[1, 10, 100, 1000].map((T) => ({ name: `T${T}`, T, set: [] })),
-  { name: "T1000-retrieve", T: 1000, set: ["retrieve=true", ...FOUR_MEMORIES] },
-  { name: "T1000-merge", T: 1000, set: ["retrieve=false", ...FOUR_MEMORIES] },
-];
+const study = checked(studySchema, JSON.parse(readFileSync(STUDY_FILE, "utf8")), STUDY_FILE);
+
+/** The runs of the default study, on the project's model and records. */
+export const studyPoints: readonly SweepPoint[] = study.points;
 
 /** Fields of the protocol in which the runs of the study differ: what `allow` of a table of them is. */
-export const studyFields = [
-  "T",
-  "options.retrieve",
-  "options.saveFreq",
-  "options.mergeFreq",
-  "options.maskRatio",
-] as const;
+export const studyFields: readonly string[] = study.fields;
 
 /** Writes a summary of each run of a finished study. @returns the folder that they were written to */
 export async function saveStudy(runs: string, folder: string = STUDY_FOLDER): Promise<string> {

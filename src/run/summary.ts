@@ -2,25 +2,25 @@ import { z } from "zod";
 import { LabFailure, RefusedInput } from "../core/errors.js";
 import { readJsonFile, writeFileAtomic } from "../core/files.js";
 import { mean } from "../core/stats.js";
-import type { Memory } from "../edit/overlay.js";
+import { MAIN, UNROUTED } from "../edit/overlay.js";
+import { methodNamed } from "../edit/registry.js";
 import { hashRun, isFinished, protocolSchema, readRun, readRunConfig } from "./folder.js";
-import type { ScoredProbe, ScoredRecord, ScoredRun } from "./types.js";
+import type { Protocol, ScoredProbe, ScoredRecord, ScoredRun } from "./types.js";
 
 /*
- * A finished run in one small file: what tables, figures and the act_ratio explorer read of it, one line per record.
- * Scores are fractions of tokens and kept exactly, so that tables are the same; routing activations are kept to a few
- * digits.
+ * A finished run in one small file: what tables, figures and the explorers read of it, one line per record. Scores are
+ * fractions of tokens and kept exactly, so that tables are the same; numbers of readings are kept to a few digits.
  */
 
-const FORMAT = "wise-lab run summary, version 2";
+const FORMAT = "wise-lab run summary, version 3";
 /**
- * What stands in the line of a record, of a probe in it, and of a memory that the probe was read against: its place in
- * `memories`, from 0. The route of a probe is the place of its reading, from 1; 0 is the untouched model.
+ * What stands in the line of a record, of a probe in it, and of a variant that its router looked at: the place in
+ * `variants`, from 0. The route of a probe is the place of its reading, from 1; 0 is the untouched model. Without a router,
+ * edits that answer have the route -1. A reading's numbers stand in the order of `numbers`.
  */
 const COLUMNS = {
-  memory: ["name", "minAct", "threshold"],
   record: ["block", "steps", "stoppedEarly", "rewrite", "rephrase", "locality", "portability"],
-  probe: ["score", "score before", "route", "[memory, delta, score under it] ..."],
+  probe: ["score", "score before", "route", "[variant, score under it, margin, numbers ...] ..."],
 };
 const DIGITS = 6;
 
@@ -56,22 +56,27 @@ export async function summarizeRun(folder: string, command: string): Promise<Run
   const records = scores.map((score, i): SummaryRecord => {
     const edit = edits[i];
     if (edit?.record !== i || score.record !== i) throw new LabFailure(`${folder} does not hold its records in order`);
-    return { ...summaryOf(score), steps: edit.steps.length, stoppedEarly: edit.stoppedEarly };
+    return { ...shortened(score, protocol), steps: edit.steps.length, stoppedEarly: edit.stoppedEarly };
   });
   const secondsPerEdit = mean(edits.map(({ seconds }) => seconds.frozen + seconds.steps));
   return { protocol, command, templates, sha256: await hashRun(folder), scores: records, secondsPerEdit };
 }
 
-function summaryOf({ record, block, rewrite, rephrase, locality, portability }: ScoredRecord): ScoredRecord {
+/** A record with rounded readings, which decide as the exact ones do; where they would not, the exact ones stay. */
+export function shortened(
+  { record, block, rewrite, rephrase, locality, portability }: ScoredRecord,
+  { method, options }: Pick<Protocol, "method" | "options">,
+): ScoredRecord {
+  const option = methodNamed(method).router?.inference;
   const short = ({ score, preScore, exact, route, readings }: ScoredProbe): ScoredProbe => {
-    const rounded = readings.map(({ memory, delta, minAct, threshold, score }) => ({
-      memory,
-      delta: Number(delta.toPrecision(DIGITS)),
-      minAct,
-      threshold,
-      score,
+    const own = readings.map(({ variant, margin, numbers, score }) => ({ variant, margin, numbers, score }));
+    const rounded = own.map((reading) => ({
+      ...reading,
+      margin: roundedMargin(reading.margin),
+      numbers: mapNumbers(reading.numbers, shortNumber),
     }));
-    return { score, preScore, exact, route, readings: rounded };
+    const same = option === undefined || readings.length === 0 || option.decide(rounded, options).variant === route;
+    return { score, preScore, exact, route, readings: same ? rounded : own };
   };
   return {
     record,
@@ -83,34 +88,58 @@ function summaryOf({ record, block, rewrite, rephrase, locality, portability }: 
   };
 }
 
+const shortNumber = (value: number) => (Number.isInteger(value) ? value : Number(value.toPrecision(DIGITS)));
+
+/** Rounded, and never to the other side of 1. */
+function roundedMargin(margin: number): number {
+  const short = shortNumber(margin);
+  return short >= 1 === margin >= 1 ? short : margin;
+}
+
+function mapNumbers(numbers: Readonly<Record<string, number>>, change: (value: number) => number) {
+  return Object.fromEntries(Object.entries(numbers).map(([name, value]) => [name, change(value)]));
+}
+
 /** Writes a summary as JSON. */
 export async function writeRunSummary(summary: RunSummary, path: string): Promise<void> {
   const { scores, protocol, command, templates, sha256, secondsPerEdit } = summary;
   const machineDependent = { secondsPerEdit };
   const head = { format: FORMAT, command, protocol, templates, sha256, machineDependent, columns: COLUMNS };
-  const places = new Map<string, number>(); // of memories as JSON, in order of first use
-  const records = scores.map((score) => JSON.stringify(lineOf(score, places)));
-  const list = (name: string, lines: Iterable<string>) => ` "${name}": [\n${[...lines].join(",\n")}\n ]`;
-  const lists = [list("memories", places.keys()), list("records", records)];
-  await writeFileAtomic(path, `${JSON.stringify(head, null, 1).slice(0, -2)},\n${lists.join(",\n")}\n}\n`);
+  const tables: Tables = { variants: new Map(), numbers: new Map() };
+  const records = scores.map((score) => JSON.stringify(lineOf(score, tables)));
+  const names = { variants: [...tables.variants.keys()], numbers: [...tables.numbers.keys()] };
+  const lists = ` "variants": ${JSON.stringify(names.variants)},\n "numbers": ${JSON.stringify(names.numbers)}`;
+  const lines = ` "records": [\n${records.join(",\n")}\n ]`;
+  await writeFileAtomic(path, `${JSON.stringify(head, null, 1).slice(0, -2)},\n${lists},\n${lines}\n}\n`);
 }
 
-type MemoryCells = z.infer<typeof memorySchema>;
+/** Names in order of first use, with their places. */
+interface Tables {
+  variants: Map<string, number>;
+  numbers: Map<string, number>;
+}
+
+function placeIn(table: Map<string, number>, name: string): number {
+  table.set(name, table.get(name) ?? table.size);
+  return table.get(name) as number;
+}
+
 type ReadingCells = z.infer<typeof readingSchema>;
 type ProbeCells = z.infer<typeof probeSchema>;
 type RecordCells = z.infer<typeof recordSchema>;
 
-function lineOf(score: SummaryRecord, places: Map<string, number>): RecordCells {
-  const place = ({ memory, minAct, threshold }: ScoredProbe["readings"][number]) => {
-    const key = JSON.stringify([memory, minAct, threshold] satisfies MemoryCells);
-    places.set(key, places.get(key) ?? places.size);
-    return places.get(key) as number;
+function lineOf(score: SummaryRecord, tables: Tables): RecordCells {
+  const reading = ({ variant, margin, numbers, score }: ScoredProbe["readings"][number]): ReadingCells => {
+    const values: (number | null)[] = [];
+    for (const [name, value] of Object.entries(numbers)) values[placeIn(tables.numbers, name)] = value;
+    const own = score === null ? null : fractionOf(score);
+    return [placeIn(tables.variants, variant), own, margin, ...Array.from(values, (value) => value ?? null)];
   };
   const cells = (probe: ScoredProbe): ProbeCells => [
     fractionOf(probe.score),
     probe.preScore === null ? null : fractionOf(probe.preScore),
-    1 + probe.readings.findIndex(({ memory }) => memory === probe.route),
-    ...probe.readings.map((reading): ReadingCells => [place(reading), reading.delta, fractionOf(reading.score)]),
+    routePlace(probe),
+    ...probe.readings.map(reading),
   ];
   return [
     score.block,
@@ -121,6 +150,11 @@ function lineOf(score: SummaryRecord, places: Map<string, number>): RecordCells 
     score.locality.map(cells),
     score.portability.map(cells),
   ];
+}
+
+function routePlace({ route, readings }: ScoredProbe): number {
+  if (route === MAIN) return 0;
+  return readings.length === 0 ? -1 : 1 + readings.findIndex(({ variant }) => variant === route);
 }
 
 const MOST_TOKENS = 1000; // of an answer: far more than any has
@@ -137,13 +171,8 @@ function fractionOf(share: number): 0 | 1 | string {
 
 const count = z.int().nonnegative();
 const fraction = z.union([z.literal([0, 1]), z.string().regex(/^\d+\/[1-9]\d*$/, "0, 1 or a fraction such as 2/3")]);
-const memorySchema = z.tuple([
-  z.custom<Memory>((value) => /^(side|merged|memory-\d+)$/.test(String(value)), "a memory"),
-  z.number(),
-  z.number(),
-]);
-const readingSchema = z.tuple([count, z.number(), fraction]);
-const probeSchema = z.tuple([fraction, fraction.nullable(), count]).rest(readingSchema);
+const readingSchema = z.tuple([count, fraction.nullable(), z.number()]).rest(z.number().nullable());
+const probeSchema = z.tuple([fraction, fraction.nullable(), z.int().min(-1)]).rest(readingSchema);
 const recordSchema = z.tuple([
   count,
   count,
@@ -162,7 +191,8 @@ const summarySchema = z.object({
   templates: z.array(z.string()),
   sha256: z.object({ edits: sha256, scores: sha256 }),
   machineDependent: z.object({ secondsPerEdit: z.number().nonnegative() }),
-  memories: z.array(memorySchema),
+  variants: z.array(z.string()),
+  numbers: z.array(z.string()),
   records: z.array(recordSchema),
 });
 
@@ -176,7 +206,7 @@ export async function readRunSummary(path: string): Promise<RunSummary> {
       expected: `a file of the form "${FORMAT}"`,
     });
   }
-  const { protocol, command, templates, sha256, machineDependent, memories, records } = parsed.data;
+  const { protocol, command, templates, sha256, machineDependent, variants, numbers, records } = parsed.data;
   if (records.length !== protocol.records) {
     throw new RefusedInput("a summary lacks records", {
       where: path,
@@ -186,19 +216,30 @@ export async function readRunSummary(path: string): Promise<RunSummary> {
   }
   const scores = records.map((cells, record) => ({
     record,
-    ...readLine(cells, { memories, where: `${path}, record ${record}` }),
+    ...readLine(cells, { variants, numbers, where: `${path}, record ${record}` }),
   }));
   return { protocol, command, templates, sha256, scores, ...machineDependent };
 }
 
 function readLine(
   cells: RecordCells,
-  { memories, where }: { memories: readonly MemoryCells[]; where: string },
+  { variants, numbers, where }: { variants: readonly string[]; numbers: readonly string[]; where: string },
 ): Omit<SummaryRecord, "record"> {
   const [block, steps, stoppedEarly, rewrite, rephrase, locality, portability] = cells;
-  const readingOf = ([place, delta, score]: ReadingCells): ScoredProbe["readings"][number] => {
-    const [memory, minAct, threshold] = pick(memories, place, { what: "memory", where });
-    return { memory, delta, minAct, threshold, score: numberOf(score) };
+  const readingOf = ([place, score, margin, ...values]: ReadingCells): ScoredProbe["readings"][number] => {
+    const named = values.flatMap((value, i) =>
+      value === null ? [] : [[pick(numbers, i, { what: "number", where }), value] as const],
+    );
+    return {
+      variant: pick(variants, place, { what: "variant", where }),
+      margin,
+      numbers: Object.fromEntries(named),
+      score: score === null ? null : numberOf(score),
+    };
+  };
+  const routeOf = (place: number, readings: ScoredProbe["readings"]): string => {
+    if (place === 0) return MAIN;
+    return place < 0 ? UNROUTED : pick(readings, place - 1, { what: "route", where }).variant;
   };
   const probe = ([score, preScore, route, ...cells]: ProbeCells): ScoredProbe => {
     const readings = cells.map(readingOf);
@@ -206,7 +247,7 @@ function readLine(
       score: numberOf(score),
       preScore: preScore === null ? null : numberOf(preScore),
       exact: score === 1,
-      route: route === 0 ? "main" : pick(readings, route - 1, { what: "route", where }).memory,
+      route: routeOf(route, readings),
       readings,
     };
   };

@@ -4,16 +4,17 @@ import { join } from "node:path";
 import { LabFailure, RefusedInput, throwIfAborted } from "../core/errors.js";
 import { requireWritableFolder } from "../core/files.js";
 import { canonicalJson } from "../core/hash.js";
-import { methodNamed } from "../edit/registry.js";
+import type { Asset, PreparedMethod } from "../edit/contract.js";
+import { methodNamed, prepareNamed } from "../edit/registry.js";
 import { backendFor } from "../model/backend.js";
 import { openCheckpoint } from "../model/checkpoint.js";
 import type { WeightPrecision } from "../model/weights.js";
 import type { BackendName } from "../tensor/backend.js";
 import { parseT } from "./blocks.js";
 import { countLines, isFinished, readRun, readRunConfig } from "./folder.js";
-import { DEFAULT_MODEL, projectFile, withDefaultPreset } from "./inputs.js";
-import { loadRunInputs } from "./lab.js";
-import { checkScoreSteps, protocolOf } from "./plan.js";
+import { DEFAULT_METHOD, DEFAULT_MODEL, projectFile, withDefaultPreset } from "./inputs.js";
+import { loadRunInputs, openAssets } from "./lab.js";
+import { checkScoreSteps, checkWhen, protocolOf } from "./plan.js";
 import type { WeightOptions } from "./settle.js";
 import type { Protocol, RunResult, When } from "./types.js";
 
@@ -132,22 +133,28 @@ async function checkPoints(
 ): Promise<Job[]> {
   refuseTwins(points, ({ name }) => name);
   const Ts = points.map(({ T }) => parseT(T));
-  const { notices, ...inputs } = await loadRunInputs({ ...shared, T: Ts[0] ?? 1 });
+  const name = shared.method ?? DEFAULT_METHOD;
   const { config, model } = await identify(shared.model ?? DEFAULT_MODEL, shared.precision ?? "float32");
   const { hparams: file, preset, set = [], scoreSteps = [] } = shared;
-  for (const T of Ts) checkScoreSteps({ T, dataset: inputs.dataset }, scoreSteps);
   const methods = await Promise.all(
     points.map((point) => {
-      const source = withDefaultPreset({ file, preset, set: [...set, ...point.set] }, config);
-      return methodNamed(shared.method ?? "wise").prepare(source, { layers: config.layers });
+      const source = withDefaultPreset({ file, preset, set: [...set, ...point.set] }, config, methodNamed(name));
+      return prepareNamed(name, source, config);
     }),
   );
+  const [first] = methods as [PreparedMethod];
+  const { notices, ...inputs } = await loadRunInputs({ ...shared, T: Ts[0] ?? 1 }, first.needs);
+  for (const T of Ts) checkScoreSteps({ T, dataset: inputs.dataset, method: first }, scoreSteps);
+  const when = shared.when ?? "after-all";
+  checkWhen({ method: first, when });
   const backend = await backendFor(config, shared);
   await requireWritableFolder(out);
   const ignored = new Set(methods.flatMap((method) => method.ignored.map((key) => `no effect here: ${key}`)));
+  const opened: ReadonlyMap<string, Asset>[] = [];
+  for (const method of methods) opened.push(await openAssets(method, model));
   const jobs = points.map((point, i): Job => {
-    const [T, method] = [Ts[i] as number | "all", methods[i] as (typeof methods)[number]];
-    const protocol = protocolOf({ ...inputs, model, method, T, backend, when: shared.when ?? "after-all" });
+    const [T, method, assets] = [Ts[i], methods[i], opened[i]] as [number | "all", PreparedMethod, (typeof opened)[0]];
+    const protocol = protocolOf({ ...inputs, model, method, assets, T, backend, when });
     const folder = join(out, point.name);
     const args = runArguments(point, { ...shared, backend: backend.name }, folder);
     return { name: point.name, folder, protocol, args, finished: false };
@@ -168,8 +175,8 @@ async function holds({ folder }: Job, scoreSteps: readonly number[]): Promise<bo
 async function identify(folder: string, precision: WeightPrecision) {
   const checkpoint = await openCheckpoint(folder);
   try {
-    const { name, config } = checkpoint;
-    return { config, model: { name, sha256: await checkpoint.sha256(), precision } };
+    const { name, config, folder: path } = checkpoint;
+    return { config, model: { name, folder: path, config, sha256: await checkpoint.sha256(), precision } };
   } finally {
     await checkpoint.close();
   }

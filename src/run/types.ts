@@ -10,9 +10,11 @@ export interface Protocol {
   data: string;
   dataSha256: string;
   records: number;
-  /** The list of irrelevant prompts that routers train on. */
-  irrelevant: string;
-  irrelevantSha256: string;
+  /** The list of irrelevant prompts that edits are trained beside; null where the method needs none. */
+  irrelevant: string | null;
+  irrelevantSha256: string | null;
+  /** sha256 of the method's side data, by name. */
+  assets: Readonly<Record<string, string>>;
   /** Edits between rollbacks; "all" is one block. */
   T: number | "all";
   when: When;
@@ -22,7 +24,7 @@ export interface Protocol {
   /** The released code's second begin-of-text token in front of rendered chat prompts. */
   doubleBos: boolean;
   method: string;
-  /** The method's resolved options. */
+  /** The method's resolved options, by their released keys. */
   options: Record<string, unknown>;
   model: string;
   modelSha256: string;
@@ -60,7 +62,7 @@ export interface RunResult {
 
 /** What tables and figures read of a probe. */
 export interface ScoredProbe extends Pick<ProbeScore, "score" | "preScore" | "exact" | "route"> {
-  readings: readonly Pick<ProbeReading, "memory" | "delta" | "minAct" | "threshold" | "score">[];
+  readings: readonly Pick<ProbeReading, "variant" | "margin" | "numbers" | "score">[];
 }
 
 /** What tables and figures read of a record. */

@@ -1,9 +1,8 @@
-import { type EditRows, editRows, sequencesOfRows } from "../edit/rows.js";
+import { sequencesOfRows, type TokenRow } from "../edit/rows.js";
 import { encodeProbe, SCORE_BATCH_TOKENS } from "../eval/score.js";
 import { batchesOf, frozenBatches } from "../model/frozen.js";
-import type { ForcedSequence } from "../model/prompt.js";
 import { blocksOf } from "./blocks.js";
-import { probesOf, type RunPlan, requestOf } from "./plan.js";
+import { editRowsOf, probesOf, type RunPlan } from "./plan.js";
 import { RECORDS_TOGETHER } from "./runner.js";
 
 /** The sizes of a run that decide how much memory it takes, each the largest of the run. In tokens unless said. */
@@ -11,7 +10,7 @@ export interface Workload {
   records: number;
   /** Edits of one block. */
   block: number;
-  /** One edit: its sequences, the last of them the irrelevant prompt, each padded to the longest. */
+  /** One edit: its sequences, each padded to the longest, and the tokens of their targets. */
   edit: { sequences: number; longest: number; targets: number; targetsOfOne: number };
   /** One batch of scoring, padding included, and the tokens of its answers. */
   score: { padded: number; longest: number; answers: number; sequences: number; answersOfOne: number };
@@ -21,7 +20,7 @@ export interface Workload {
 
 /** What `measureWork` reads of a run; of the model, which need not be loaded, only its tokenizer. */
 export type WorkSource = Pick<RunPlan, "dataset" | "irrelevant" | "T" | "templates"> & {
-  method: Pick<RunPlan["method"], "style">;
+  method: Pick<RunPlan["method"], "style" | "needs" | "rows">;
   model: Pick<RunPlan["model"], "tokenizer">;
 };
 
@@ -31,10 +30,8 @@ export type WorkSource = Pick<RunPlan, "dataset" | "irrelevant" | "T" | "templat
  */
 export function measureWork(source: WorkSource): Workload {
   const { records } = source.dataset;
-  const { templates, method, model } = source;
-  const edits = records.map((record) =>
-    editRows(model.tokenizer, requestOf(record, source.irrelevant), { templates, style: method.style }),
-  );
+  const { method, model } = source;
+  const edits = records.map((record) => editRowsOf(record, source));
   const probes = records.map((record) => probesOf(record).map((probe) => encodeProbe(model, probe, method.style)));
   const groups = Array.from({ length: Math.ceil(records.length / RECORDS_TOGETHER) }, (_, i) => {
     const [start, end] = [i * RECORDS_TOGETHER, (i + 1) * RECORDS_TOGETHER];
@@ -51,8 +48,8 @@ export function measureWork(source: WorkSource): Workload {
   };
 }
 
-function workOfEdits(edits: readonly EditRows[]): Workload["edit"] {
-  const targets = edits.map(({ templates }) => templates.map(({ ids, promptTokens }) => ids.length - promptTokens));
+function workOfEdits(edits: readonly TokenRow[][]): Workload["edit"] {
+  const targets = edits.map((rows) => rows.map(({ ids, promptTokens }) => ids.length - promptTokens));
   return {
     sequences: largest(edits.map((rows) => sequencesOfRows(rows).length)),
     longest: largest(edits.flatMap(sequencesOfRows).map((ids) => ids.length)),
@@ -61,7 +58,7 @@ function workOfEdits(edits: readonly EditRows[]): Workload["edit"] {
   };
 }
 
-function workOfScores(groups: readonly (readonly ForcedSequence[])[]): Workload["score"] {
+function workOfScores(groups: readonly (readonly TokenRow[])[]): Workload["score"] {
   const batches = groups.flatMap((group) =>
     [
       ...batchesOf(

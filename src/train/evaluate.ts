@@ -48,7 +48,7 @@ async function recallBatch(model: LlamaModel, batch: readonly Sequence[]): Promi
   const best = tf.tidy(() => {
     const at = positions(config, T);
     let x = embedded;
-    for (let i = 0; i < config.layers; i++) x = layerForward(x, model.layer(i), config, at);
+    for (let i = 0; i < config.layers; i++) x = layerForward(x, model.layer(i), config, { at });
     const rows = tf.gather(
       x,
       tf.tensor1d(

@@ -72,7 +72,8 @@ describe("the sides of the benchmark compute the same edit", () => {
 
   test("which ends where the loss has settled", async () => {
     const model = await tinyBench("tiny-llama3", "edit_lr=10");
-    const easy = { ...model, options: { ...model.options, alpha: 100, beta: 0, gamma: -100 } }; // nothing to route
+    const act_margin = [100, 0, -100] as const; // nothing to route
+    const easy = { ...model, options: { ...model.options, act_margin } };
     const result = await benchShape(easy, tinyFact(2), { ...quick, steps: 100, sides: all });
     expect(result.steps).toBeGreaterThan(20);
     expect(result.steps).toBeLessThan(100);
@@ -84,7 +85,11 @@ describe("the sides of the benchmark compute the same edit", () => {
     await writeStandIn(smallStandIn(), { folder });
     const shape = { ...SHAPES["1b"], layer: 1 };
     const model = await benchModel(shape, folder);
-    expect(model).toMatchObject({ standIn: true, layers: 3, options: { layer: 1, chatTemplate: false, lr: 0.9 } });
+    expect(model).toMatchObject({
+      standIn: true,
+      layers: 3,
+      options: { layer: 1, use_chat_template: false, edit_lr: 0.9 },
+    });
     const result = await benchShape(model, tinyFact(), { ...quick, sides: all });
     expect(result).toMatchObject({ alike: true, standIn: true, rows: 12 });
     const { request } = tinyFact();

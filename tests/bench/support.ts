@@ -15,7 +15,13 @@ export function tinyFact(index = 0): Fact {
   const record = goldenRecords.records[index] as (typeof goldenRecords.records)[number];
   const { src, rephrase, alt, loc, loc_ans } = record;
   return {
-    request: { record: index, prompt: src, target: alt, irrelevant: goldenRecords.irrelevant[index] as string },
+    request: {
+      record: index,
+      prompt: src,
+      target: alt,
+      subject: null,
+      irrelevant: goldenRecords.irrelevant[index] as string,
+    },
     probes: [
       { kind: "rewrite", prompt: src, answer: alt },
       { kind: "rephrase", prompt: rephrase, answer: alt },

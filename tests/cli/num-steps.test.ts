@@ -22,14 +22,16 @@ test("at T = 1 one run gives tables, CSV and figures; run again, it is read", as
   expect(first.stdout).toMatch(/^n_iter +Rewrite .*\n-+.*\n {5}1 .*\n {5}3 /);
   expect(first.stdout).toMatch(/With n_iter = 3, 0% of the edits stopped early\./);
   expect(first.stdout).toMatch(/^n_iter \\ act_ratio +0 +0\.2 /m);
-  expect((await readFile(csv, "utf8")).split("\n")[0]).toMatch(/^steps,records,rewrite,.*,gain,.*secondsPerEdit$/);
+  expect((await readFile(csv, "utf8")).split("\n")[0]).toMatch(
+    /^option,steps,records,rewrite,.*,gain,.*secondsPerEdit$/,
+  );
   for (const name of ["num-steps-curve", "num-steps-grid"]) {
     const source = JSON.parse(await readFile(join(figures, `${name}.source.json`), "utf8"));
     expect(source).toMatchObject({ command: "wise-lab explore num-steps --T 1 --steps 1,3", runs: [{}] });
   }
   const scores = join(out, "T1,n_iter=3", "scores.jsonl");
   const { mtimeMs } = await stat(scores);
-  const again = await wiseLab(...COMMAND, "--steps", "1,3", "--out", out);
+  const again = await wiseLab(...COMMAND, "--steps", "1,3", "--out", out, "--ratios", "0,0.2,0.4,0.6,0.8,1,1.2,1.4");
   expect(again.status, again.stderr).toBe(0);
   expect(first.stdout).toContain(again.stdout); // the second command names no figures
   expect((await stat(scores)).mtimeMs).toBe(mtimeMs);
@@ -44,7 +46,7 @@ test("at another T each number of steps is a run, and a notice says so", async (
     const lab = await openQuickLab(`n_iter=${steps}`, "save_freq=500", "merge_freq=1000");
     const alone = await lab.run({ T: 2, limit: 2 });
     lab.close();
-    expect(runs[i]?.protocol.options.steps).toBe(steps);
+    expect(runs[i]?.protocol.options.n_iter).toBe(steps);
     expect(runs[i]?.scores.map(({ rewrite }) => rewrite.post)).toEqual(alone.scores.map(({ rewrite }) => rewrite.post));
   }
 });

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, describe, expect, it } from "vitest";
 import { LabFailure, RefusedInput } from "../../src/core/errors.js";
-import { canonicalJson, sha256Bytes, sha256File, sha256Json } from "../../src/core/hash.js";
+import { canonicalJson, sha256Bytes, sha256Chunks, sha256File, sha256Json } from "../../src/core/hash.js";
 
 const folder = mkdtempSync(join(tmpdir(), "wise-lab-hash-"));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -14,6 +14,7 @@ describe("sha256", () => {
     const abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
     expect(sha256Bytes("abc")).toBe(abc);
     expect(sha256Bytes(new TextEncoder().encode("abc"))).toBe(abc);
+    expect(sha256Chunks(["a", "", "bc"].map((part) => new TextEncoder().encode(part)))).toBe(abc);
   });
 
   it("hashes a file of several chunks as its bytes", async () => {

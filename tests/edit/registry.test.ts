@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
-import { methodNamed, methods } from "../../src/edit/registry.js";
+import { methodNamed, methods, prepareNamed } from "../../src/edit/registry.js";
 import { refusal } from "../model/support.js";
+import { modelOf } from "./model-of.js";
 
 test("every method is found under its own name", () => {
   for (const [name, method] of Object.entries(methods)) {
@@ -18,7 +19,19 @@ test("an unknown method is refused with the nearest one", async () => {
 });
 
 test("a prepared method says what its numbers stand under", async () => {
-  const prepared = await methodNamed("wise").prepare({ preset: "tiny", set: ["seed=7"] }, { layers: 4 });
-  expect(prepared).toMatchObject({ name: "wise", layer: 2, seed: 7, style: { chatTemplate: false } });
+  const prepared = await prepareNamed("wise", { preset: "tiny", set: ["seed=7"] }, modelOf(4));
+  expect(prepared).toMatchObject({
+    name: "wise",
+    method: methodNamed("wise"),
+    cut: { layer: 2, at: "mlpIn" },
+    seed: 7,
+    style: { chatTemplate: false },
+  });
   expect(JSON.parse(JSON.stringify(prepared.options))).toEqual(prepared.options);
+  expect(Object.keys(prepared.options).at(-1)).toBe("seed");
+});
+
+test("what cannot be prepared is refused with what there is", async () => {
+  expect((await refusal(() => prepareNamed("rmoe", { preset: "tiny" }, modelOf(4)))).where).toBe("method");
+  expect((await refusal(() => prepareNamed("wise", { preset: "tiny" }, modelOf(2)))).expected).toContain("0 to 1");
 });

@@ -1,9 +1,11 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createRng } from "../../src/core/rng.js";
-import type { EditRequest, EditSetting } from "../../src/edit/contract.js";
-import { loadWiseOptions } from "../../src/edit/wise/hparams.js";
+import type { EditRequest, EditSetting, Options } from "../../src/edit/contract.js";
+import { loadOptions } from "../../src/edit/hparams.js";
+import { methodNamed } from "../../src/edit/registry.js";
 import type { WiseOptions } from "../../src/edit/wise/options.js";
+import { openCheckpoint } from "../../src/model/checkpoint.js";
 import { createCutStore } from "../../src/model/cut-store.js";
 import { type LlamaModel, loadModel } from "../../src/model/model.js";
 import { selectBackend } from "../../src/tensor/backend.js";
@@ -31,6 +33,7 @@ export const facts: EditRequest[] = goldenRecords.records.map(({ src, alt }, rec
   record,
   prompt: src,
   target: alt,
+  subject: null,
   irrelevant: goldenRecords.irrelevant[record] as string,
 }));
 
@@ -39,16 +42,28 @@ export const fact = (i: number) => facts[i] as EditRequest;
 
 /** The options of the tiny checkpoint, few steps, with settings "key=value" on top. */
 export async function tinyOptions(...set: string[]): Promise<WiseOptions> {
-  return (await loadWiseOptions({ preset: "tiny", set: ["n_iter=4", ...set] })).options;
+  return (await optionsOf("wise", "n_iter=4", ...set)) as WiseOptions;
 }
+
+/** The options of a method for the tiny checkpoint, with settings "key=value" on top. */
+export async function optionsOf(name: string, ...set: string[]): Promise<Options> {
+  const { config } = await tinyCheckpoint;
+  return (await loadOptions(methodNamed(name), { preset: "tiny", set }, { model: config, others: [] })).options;
+}
+
+const tinyCheckpoint = openCheckpoint(join(golden, "tiny-llama3")).then(async (checkpoint) => {
+  await checkpoint.close();
+  return checkpoint;
+});
 
 /** What edits are made with: two templates of the golden folder, an empty store and a seeded generator. */
 export function settingOf(model: LlamaModel, layer = 2, seed = 0): EditSetting {
   return {
     model,
-    cuts: createCutStore(model, layer),
+    cuts: createCutStore(model, { layer, at: "mlpIn" }),
     templates: goldenRecords.templates.slice(0, 2),
     rng: createRng(seed),
+    assets: new Map(),
   };
 }
 

@@ -1,16 +1,19 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { LabFailure } from "../../src/core/errors.js";
-import { type Memory, type Overlay, untouched } from "../../src/edit/overlay.js";
-import { startWise, type WiseSession } from "../../src/edit/wise/wise.js";
+import type { EditSession } from "../../src/edit/contract.js";
+import { type Overlay, type Reading, type RoutedBatch, unrouted, untouched } from "../../src/edit/overlay.js";
+import { startWise } from "../../src/edit/wise/wise.js";
 import { type Answer, ask } from "../../src/eval/ask.js";
 import { agreement } from "../../src/eval/metrics.js";
 import { encodeProbe, type Probe, scoreProbes } from "../../src/eval/score.js";
-import { mainOutput } from "../../src/model/cut.js";
+import type { ProbeScore } from "../../src/eval/types.js";
 import { generate } from "../../src/model/generate.js";
 import type { LlamaModel } from "../../src/model/model.js";
+import type { Change, Site } from "../../src/model/patch.js";
 import { PLAIN } from "../../src/model/prompt.js";
 import { tf } from "../../src/tensor/tf.js";
-import { errorOf, fact, goldenRecords, largestDifference, loadTiny, settingOf, tinyOptions } from "../edit/support.js";
+import { errorOf, fact, goldenRecords, loadTiny, settingOf, tinyOptions } from "../edit/support.js";
+import { atValue } from "../support/points.js";
 import { expectTidy } from "../support/tensor-matcher.js";
 
 let model: LlamaModel;
@@ -18,6 +21,9 @@ beforeAll(async () => {
   model = await loadTiny();
 });
 afterAll(() => model.dispose());
+
+/** The matrix that WISE edits, at whose input the model is cut. */
+const VALUE: Site = { layer: 2, matrix: "down" };
 
 const setting = () => ({ model, cuts: settingOf(model).cuts, style: PLAIN });
 
@@ -28,9 +34,9 @@ const probes: Probe[] = goldenRecords.records.slice(0, 3).flatMap(({ src, rephra
 ]);
 
 /** One edit that every sequence is routed to, unless `set` says otherwise. */
-async function edited(...set: string[]): Promise<{ session: WiseSession; overlay: Overlay }> {
-  const session = startWise(settingOf(model), await tinyOptions("act_ratio=0", ...set));
-  await session.edit(fact(0));
+async function edited(...set: string[]): Promise<{ session: EditSession; overlay: Overlay }> {
+  const session = startWise(await tinyOptions("act_ratio=0", ...set), settingOf(model));
+  await session.edit([fact(0)]);
   return { session, overlay: await session.overlay() };
 }
 
@@ -42,7 +48,7 @@ test("agreement is the share of positions that agree", () => {
 
 describe("scores", () => {
   test("by teacher forcing are what the whole model predicts one position before each answer token", async () => {
-    const scores = await scoreProbes(probes, untouched(2), setting());
+    const scores = await scoreProbes(probes, untouched(atValue(2)), setting());
     const encoded = probes.map((probe) => encodeProbe(model, probe, PLAIN));
     expect(scores.map(({ target }) => target)).toEqual(encoded.map(({ ids, promptTokens }) => ids.slice(promptTokens)));
     // An independent way to the same tokens: the greedy continuation of everything in front of each.
@@ -56,7 +62,7 @@ describe("scores", () => {
   test("without an edit: nothing moves, and locality is whole by definition", async () => {
     for (const { answer, pre, post, score, preScore, route, target } of await scoreProbes(
       probes,
-      untouched(2),
+      untouched(atValue(2)),
       setting(),
     )) {
       expect(post).toEqual(pre);
@@ -93,13 +99,11 @@ describe("scores", () => {
       const [alone] = await scoreProbes([probe], overlay, setting());
       const beside = together[i];
       expect(alone).toMatchObject({ pre: beside?.pre, post: beside?.post, route: beside?.route, score: beside?.score });
-      expect(alone?.readings[0]?.delta).toBeCloseTo(beside?.readings[0]?.delta as number, 4);
+      expect(alone?.readings[0]?.numbers.delta).toBeCloseTo(beside?.readings[0]?.numbers.delta as number, 4);
     }
-    const before = await session.snapshot();
+    const before = await session.state();
     await scoreProbes(probes, overlay, setting());
-    const after = await session.snapshot();
-    expect(largestDifference(after.side, before.side)).toBe(0);
-    expect({ ...after, side: null }).toEqual({ ...before, side: null });
+    expect(await session.state()).toEqual(before);
     overlay.dispose();
     session.dispose();
   });
@@ -112,22 +116,180 @@ describe("scores", () => {
   });
 
   test("logits that are not finite are a failure, never a score", async () => {
-    const broken: Overlay = {
-      layer: 2,
-      async answer(_, batch) {
-        const main = tf.tidy((): tf.Tensor2D => tf.mul(mainOutput(model, batch, 2), Number.NaN));
-        return {
-          decisions: batch.lengths.map(() => ({ route: "main" as const, readings: [] })),
-          main,
-          under: () => main.clone(),
-          dispose: () => main.dispose(),
-        };
-      },
-      dispose: () => {},
-    };
+    const broken = unrouted(atValue(2), [{ site: VALUE, change: (_x, own) => tf.mul(own(), Number.NaN) }], () => {});
     const error = await expectTidy(() => errorOf(scoreProbes(probes, broken, setting())));
     expect(error).toBeInstanceOf(LabFailure);
     expect(error.message).toContain("not finite");
+  });
+});
+
+/** An overlay whose changes note which sequences of a batch go through them. */
+function watched(overlay: Overlay) {
+  const passes: { variant: string; rows: tf.Tensor; T: number }[] = [];
+  return {
+    overlay: {
+      ...overlay,
+      async route(batch): Promise<RoutedBatch> {
+        const routed = await overlay.route(batch);
+        const rows = tf.range(0, batch.lengths.length * batch.at.length, 1, "int32");
+        return {
+          ...routed,
+          patch: (variant) =>
+            routed.patch(variant).map(({ site, change }) => ({
+              site,
+              change: (x, own, pick) => {
+                const picked = tf.keep(tf.clone(pick(rows)));
+                passes.push({ variant, rows: picked, T: batch.at.length });
+                expect(x.shape[0]).toBe(picked.size);
+                return change(x, own, pick);
+              },
+            })),
+          dispose() {
+            routed.dispose();
+            rows.dispose();
+          },
+        };
+      },
+    } satisfies Overlay,
+    /** The sequences of every pass so far, by variant. */
+    async passes(): Promise<Record<string, number[]>> {
+      const found: Record<string, number[]> = {};
+      for (const { variant, rows, T } of passes.splice(0)) {
+        const through = Array.from(await rows.data<"int32">(), (row) => Math.floor(row / T));
+        found[variant] = [...(found[variant] ?? []), ...new Set(through)];
+        rows.dispose();
+      }
+      return found;
+    },
+  };
+}
+
+describe("a pass under a variant", () => {
+  const scaled =
+    (by: number): Change =>
+    (_x, own) =>
+      tf.mul(own(), by);
+  const changes: Record<string, Change[]> = { a: [scaled(-20)], b: [scaled(-7)], empty: [] };
+  const patchOf = (variant: string) => (changes[variant] ?? []).map((change) => ({ site: VALUE, change }));
+  const readings = (): Reading[] => Object.keys(changes).map((variant) => ({ variant, margin: 0, numbers: {} }));
+  /** For each of four sequences what is chosen, and what could be. */
+  const plan = [
+    { variant: "main", within: ["a"] },
+    { variant: "b", within: [] },
+    { variant: "main", within: [] },
+    { variant: "a", within: ["a", "b", "empty"] },
+  ];
+  const routing: Overlay = {
+    cut: atValue(2),
+    route: async () => ({
+      decisions: plan.map(({ variant }) => ({ variant, readings: readings() })),
+      patch: patchOf,
+      reachable: (variant, row) => plan[row]?.within.includes(variant) ?? false,
+      dispose: () => {},
+    }),
+    dispose: () => {},
+  };
+  const four = () => probes.slice(0, 4);
+
+  test("is made for the sequences that could be answered by it alone, and for no others", async () => {
+    const { overlay, passes } = watched(routing);
+    await scoreProbes(four(), overlay, setting());
+    expect(await passes()).toEqual({ a: [0, 3], b: [1, 3] });
+  });
+
+  test("gives what the variant says of everything; what could not answer has no prediction and no score", async () => {
+    const scores = await scoreProbes(four(), routing, setting());
+    const under: Record<string, number[][]> = {};
+    for (const variant of Object.keys(changes)) {
+      const always = unrouted(atValue(2), patchOf(variant), () => {});
+      under[variant] = (await scoreProbes(four(), always, setting())).map(({ post }) => post);
+    }
+    under.main = scores.map(({ pre }) => pre);
+    expect(under.empty).toEqual(under.main);
+    expect(under.a).not.toEqual(under.main);
+    for (const [row, { route, post, pre, target, readings: found }] of scores.entries()) {
+      const { variant: chosen, within } = plan[row] as (typeof plan)[number];
+      expect(route).toBe(chosen);
+      expect(post).toEqual(under[chosen]?.[row]);
+      expect(found.map(({ variant }) => variant)).toEqual(Object.keys(changes));
+      for (const { variant, predicted, score } of found) {
+        const known = variant === chosen || within.includes(variant);
+        expect(predicted, `${variant} of sequence ${row}`).toEqual(known ? under[variant]?.[row] : null);
+        const wanted = probes[row]?.kind === "locality" ? pre : target;
+        expect(score).toBe(predicted === null ? null : agreement(predicted, wanted));
+      }
+    }
+  });
+
+  test("is made once for every sequence where nothing routes, and there are no readings then", async () => {
+    const { overlay, passes } = watched(unrouted(atValue(2), patchOf("a"), () => {}));
+    const scores = await scoreProbes(four(), overlay, setting());
+    expect(await passes()).toEqual({ edited: [0, 1, 2, 3] });
+    expect(scores.map(({ route, readings }) => [route, readings])).toEqual(four().map(() => ["edited", []]));
+  });
+
+  test("is not made at all without edits", async () => {
+    const { overlay, passes } = watched(untouched(atValue(2)));
+    await scoreProbes(four(), overlay, setting());
+    expect(await passes()).toEqual({});
+  });
+});
+
+describe("under WISE's memories", () => {
+  /** A session of three edits: with saved memories, or with a merged one, and a side memory that is empty. */
+  async function withMemories(set: readonly string[]): Promise<EditSession> {
+    const session = startWise(await tinyOptions(...set), settingOf(model));
+    for (const i of [0, 1, 2]) await session.edit([fact(i)]);
+    return session;
+  }
+
+  test.each([
+    ["Retrieve", ["save_freq=1", "merge_freq=4"], ["side", "memory-0", "memory-1", "memory-2"]],
+    ["Merge", ["save_freq=1", "merge_freq=4", "retrieve=false"], ["side", "merged"]],
+  ])("%s: an empty side memory costs no pass, and another one only where it could answer", async (_, set, variants) => {
+    const session = await withMemories(set);
+    const { overlay, passes } = watched(await session.overlay());
+    const scores = await scoreProbes(probes, overlay, setting());
+    const found = await passes();
+    expect(Object.keys(found)).not.toContain("side");
+    for (const [row, { readings }] of scores.entries()) {
+      expect(readings.map(({ variant }) => variant)).toEqual(variants);
+      for (const { variant, predicted, score } of readings.slice(1)) {
+        expect(found[variant]?.includes(row) ?? false).toBe(predicted !== null);
+        expect(score === null).toBe(predicted === null);
+      }
+    }
+    const unknown = scores.flatMap(({ readings }) => readings).filter(({ predicted }) => predicted === null);
+    expect(unknown.length).toBeGreaterThan(0);
+    overlay.dispose();
+    session.dispose();
+  });
+
+  test.each([
+    ["Retrieve", ["save_freq=1", "merge_freq=4"]],
+    ["Retrieve, a shard in progress", ["save_freq=2", "merge_freq=4"]],
+    ["Merge", ["save_freq=2", "merge_freq=4", "retrieve=false"]],
+  ])("%s: what is logged once says what is answered at every act_ratio", async (_, set) => {
+    const session = await withMemories(set);
+    const overlay = await session.overlay();
+    const logged = await scoreProbes(probes, overlay, setting());
+    overlay.dispose();
+    const routes = new Set<string>();
+    for (const act_ratio of [0, 0.2, 0.5, 0.9, 1, 1.5, 4]) {
+      const given = { saved: await session.state() };
+      const other = startWise(await tinyOptions(...set, `act_ratio=${act_ratio}`), settingOf(model), given);
+      const under = await other.overlay();
+      for (const [row, { route, post }] of (await scoreProbes(probes, under, setting())).entries()) {
+        const { pre, readings } = logged[row] as ProbeScore;
+        const said = readings.find(({ variant }) => variant === route);
+        expect(route === "main" ? pre : said?.predicted, `${route} at ${act_ratio}`).toEqual(post);
+        routes.add(route);
+      }
+      under.dispose();
+      other.dispose();
+    }
+    expect(routes.size).toBeGreaterThan(1);
+    session.dispose();
   });
 });
 
@@ -136,37 +298,37 @@ describe("a free answer", () => {
   const asking = () => ({ ...setting(), maxNewTokens: 4 });
 
   test("is the greedy continuation, up to the model's end token", async () => {
-    const { tokens, text, route } = await ask(question, untouched(2), asking());
+    const { tokens, text, route } = await ask(question, untouched(atValue(2)), asking());
     const prompt = model.tokenizer.encode(question);
     expect([tokens]).toEqual(await generate(model, [prompt], { maxNewTokens: 4 }));
     expect(text).toBe(model.tokenizer.decode(tokens, { skipSpecial: true }));
     expect(route).toBe("main");
     const stopping = { ...model, config: { ...model.config, eosTokenIds: [tokens[1] as number] } };
-    const cut = await ask(question, untouched(2), { ...asking(), model: stopping });
+    const cut = await ask(question, untouched(atValue(2)), { ...asking(), model: stopping });
     expect(cut.tokens).toEqual(tokens.slice(0, 1));
   });
 
-  test("is routed once, on the question; every token is then read through that memory", async () => {
+  test("is routed once, on the question; every token is then read under that variant", async () => {
     const { session, overlay } = await edited();
     const read: string[] = [];
     const watched: Overlay = {
       ...overlay,
-      answer: async (on, batch) => {
-        const given = await overlay.answer(on, batch);
+      route: async (batch) => {
+        const given = await overlay.route(batch);
         // A router that would send everything after the question elsewhere.
-        if (read.length > 0) for (const decision of given.decisions) decision.route = "main";
-        const under = (memory: Memory) => {
-          read.push(memory);
-          return given.under(memory);
+        if (read.length > 0) for (const decision of given.decisions) decision.variant = "main";
+        const patch = (variant: string) => {
+          read.push(variant);
+          return given.patch(variant);
         };
-        return { ...given, under };
+        return { ...given, patch };
       },
     };
     const answer: Answer = await ask(question, watched, asking());
     expect(answer.route).toBe("side");
     expect(read).toEqual(["side", "side", "side", "side"]);
     expect(answer.readings).toHaveLength(1);
-    expect(answer.tokens).not.toEqual((await ask(question, untouched(2), asking())).tokens);
+    expect(answer.tokens).not.toEqual((await ask(question, untouched(atValue(2)), asking())).tokens);
     overlay.dispose();
     session.dispose();
   });

@@ -2,6 +2,8 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { EditMethod } from "../../src/edit/contract.js";
+import { methods } from "../../src/edit/registry.js";
 import { gridPoints } from "../../src/explore/grid.js";
 import { atSteps } from "../../src/explore/numSteps.js";
 import type { RunRequest } from "../../src/run/lab.js";
@@ -64,8 +66,8 @@ describe.each([
 
   test("and every rerun at another act_ratio and with fewer steps", async () => {
     const routes = new Set<string>();
-    for (const { ratio, steps, run } of gridPoints(pass, { ratios: [0.3, 1.1], steps: [1, 4] })) {
-      const rerun = await runWith([...set, `n_iter=${steps}`, `act_ratio=${ratio}`]);
+    for (const { value, steps, run } of gridPoints(pass, { values: [0.3, 1.1], steps: [1, 4] })) {
+      const rerun = await runWith([...set, `n_iter=${steps}`, `act_ratio=${value}`]);
       expect(found(run)).toEqual(found(rerun));
       routes.add(rerun.scores.map(({ rewrite, locality }) => [rewrite.route, locality[0]?.route]).join());
     }
@@ -98,9 +100,23 @@ describe("atSteps", () => {
     expect(error).toMatchObject({ found: `${steps} steps`, expected: `2, 6, ${LIMIT}` });
   });
 
+  test("keeps the numbers of a trace that do not depend on its steps", () => {
+    const { endNumbers: _, ...lasting } = methods.wise as EditMethod;
+    expect(atSteps(pass, 2, lasting).edits.map(({ numbers }) => numbers)).toEqual(
+      pass.edits.map(({ numbers }) => numbers),
+    );
+  });
+
+  test("refuses a method whose shorter edits are not the beginning of longer ones", async () => {
+    const { stepLimit: _, ...unlimited } = methods.wise as EditMethod;
+    const error = await refusal(() => atSteps(pass, 2, unlimited));
+    expect(error.message).toMatch(/no limit of steps/);
+    expect(error.found).toMatch(/^WISE, whose edits of fewer steps/);
+  });
+
   test("refuses another T, with the command that makes the runs", async () => {
     const error = await refusal(() => atSteps({ ...pass, protocol: { ...pass.protocol, T: 2 } }, 2));
     expect(error.found).toMatch(/^T = 2: later edits of a block depend/);
-    expect(error.hint).toMatch(/wise-lab explore num-steps --T 2 --steps 2/);
+    expect(error.hint).toMatch(/wise-lab explore num-steps --method wise --T 2 --steps 2/);
   });
 });

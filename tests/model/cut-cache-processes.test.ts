@@ -15,7 +15,7 @@ const T = 1000;
 const BATCHES = 8;
 const ENTRY_BYTES = 4 * T * (100 + 300);
 const OPTIONS: CutCacheOptions = {
-  key: { modelSha256: "ab".repeat(32), layer: 1, computedWith: "float32" },
+  key: { modelSha256: "ab".repeat(32), point: { layer: 1, at: "mlpIn" }, computedWith: "float32" },
   limitBytes: 5.5 * ENTRY_BYTES,
   hiddenSize: 100,
   intermediateSize: 300,
@@ -29,8 +29,8 @@ const WRITER = `
   for (let i = Number(first); ; i++) {
     const token = 1 + (i % ${BATCHES});
     const tokens = Array(${T}).fill(token);
-    const [residual, mlpIn] = [100, 300].map((width) => new Float32Array(${T} * width).fill(token));
-    await cache.write([tokens], [{ layer: 1, tokens, residual, mlpIn }]);
+    const [stream, mlpIn] = [100, 300].map((width) => new Float32Array(${T} * width).fill(token));
+    await cache.write([tokens], [{ point: { layer: 1, at: "mlpIn" }, tokens, stream, mlpIn }]);
     console.log(token);
     await cache.read([Array(${T}).fill(1 + ((i + 3) % ${BATCHES}))]);
   }`;
@@ -57,7 +57,7 @@ async function keptBatches(cache: CutCache): Promise<number[]> {
   for (let token = 1; token <= BATCHES; token++) {
     const [cut] = (await cache.read([Array(T).fill(token)])) ?? [];
     if (cut === undefined) continue;
-    expect(cut.residual.every((value) => value === token) && cut.mlpIn.every((value) => value === token)).toBe(true);
+    expect(cut.stream.every((value) => value === token) && cut.mlpIn?.every((value) => value === token)).toBe(true);
     kept.push(token);
   }
   return kept;
@@ -95,7 +95,9 @@ test.runIf(process.platform !== "win32")(
   async () => {
     const folder = await temporaryFolder();
     const cache = await openCutCache(folder, OPTIONS);
-    const small = [{ layer: 1, tokens: [5], residual: new Float32Array(100), mlpIn: new Float32Array(300) }];
+    const small = [
+      { point: OPTIONS.key.point, tokens: [5], stream: new Float32Array(100), mlpIn: new Float32Array(300) },
+    ];
     await cache.write([[5]], small);
     const writer = startWriter(folder, 0, "ulimit -f 1000"); // blocks of 512 bytes
     let errors = "";

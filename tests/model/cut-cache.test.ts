@@ -8,6 +8,7 @@ import type { Cut } from "../../src/model/cut.js";
 import { type CutCache, type CutKey, defaultCacheFolder, openCutCache } from "../../src/model/cut-cache.js";
 import { openSafetensors } from "../../src/model/safetensors.js";
 import { asOrdinaryUser } from "../support/ordinary-user.js";
+import { atInput, atValue } from "../support/points.js";
 import { canMountSmallDisk, mountSmallDisk } from "../support/small-disk.js";
 import { temporaryFolder } from "./support.js";
 
@@ -15,7 +16,7 @@ const D = 2;
 const M = 3;
 const KEY: CutKey = {
   modelSha256: "ab".repeat(32),
-  layer: 29,
+  point: atValue(29),
   computedWith: "float32 on tensorflow 2.21.0 cpu, 2 threads",
 };
 const MINUTE_MS = 60_000;
@@ -40,14 +41,14 @@ async function openCache({
 }
 
 /** Cuts of a batch with any bits a float can have. */
-function cutsOf(batch: readonly (readonly number[])[], { layer } = KEY): Cut[] {
-  const rng = createRng(2026).fork(JSON.stringify(batch), layer);
+function cutsOf(batch: readonly (readonly number[])[], { point } = KEY): Cut[] {
+  const rng = createRng(2026).fork(JSON.stringify(batch), point.layer);
   const floats = (length: number) =>
     new Float32Array(Uint32Array.from({ length }, () => Math.floor(rng.uniform() * 2 ** 32)).buffer);
   return batch.map((tokens) => ({
-    layer,
+    point,
     tokens,
-    residual: floats(tokens.length * D),
+    stream: floats(tokens.length * D),
     mlpIn: floats(tokens.length * M),
   }));
 }
@@ -55,7 +56,7 @@ function cutsOf(batch: readonly (readonly number[])[], { layer } = KEY): Cut[] {
 /** Everything of cuts, floats as bits. */
 function bitsOf(cuts: readonly Cut[] | null) {
   const bits = (values: Float32Array) => [...new Uint32Array(values.buffer, values.byteOffset, values.length)];
-  return cuts?.map(({ layer, tokens, residual, mlpIn }) => [layer, tokens, bits(residual), bits(mlpIn)]);
+  return cuts?.map(({ point, tokens, stream, mlpIn }) => [point, tokens, bits(stream), bits(mlpIn as Float32Array)]);
 }
 
 const BATCH = [[5, 9, 1], [7], [128_000, 3]];
@@ -87,7 +88,7 @@ describe("a cache of cuts", () => {
     await cache.write(BATCH, CUTS);
     const path = fileIn(cache);
     const file = await openSafetensors(path);
-    const place = file.tensors.get("1.residual")?.offset as number;
+    const place = file.tensors.get("1.stream")?.offset as number;
     await file.close();
     await flipBit(path, 8 * place);
     expect(bitsOf(await cache.read(BATCH, [2, 0]))).toEqual(bitsOf([CUTS[2], CUTS[0]] as Cut[]));
@@ -110,7 +111,12 @@ describe("a cache of cuts", () => {
     ]) {
       expect(await cache.has(other)).toBe(false);
     }
-    for (const change of [{ modelSha256: "cd".repeat(32) }, { layer: 28 }, { computedWith: "bf16" }]) {
+    for (const change of [
+      { modelSha256: "cd".repeat(32) },
+      { point: atValue(28) },
+      { point: atInput(29) },
+      { computedWith: "bf16" },
+    ]) {
       const { cache: other } = await openCache({ folder: cache.folder, key: { ...KEY, ...change } });
       expect(await other.has(BATCH)).toBe(false);
       expect(await other.read(BATCH)).toBeNull();
@@ -122,12 +128,26 @@ describe("a cache of cuts", () => {
     const { cache } = await openCache();
     await cache.write(BATCH, CUTS);
     const file = await openSafetensors(fileIn(cache));
-    expect(file.metadata).toEqual({ ...KEY, layer: "29", kind: "cuts", tokens: JSON.stringify(BATCH) });
+    expect(file.metadata).toEqual({ ...KEY, point: "layers.29.mlpIn", kind: "cuts", tokens: JSON.stringify(BATCH) });
     expect(file.tensors.get("2.mlpIn")).toMatchObject({ dtype: "F32", shape: [2, M] });
     expect(new Uint32Array((await file.readRaw("0.mlpIn")).buffer)).toEqual(
-      new Uint32Array((CUTS[0] as Cut).mlpIn.buffer),
+      new Uint32Array(((CUTS[0] as Cut).mlpIn as Float32Array).buffer),
     );
     await file.close();
+  });
+
+  test("of cuts at the start of a layer keeps their streams alone", async () => {
+    const { cache, notices } = await openCache({ key: { ...KEY, point: atInput(29) } });
+    const cuts = CUTS.map((cut): Cut => ({ ...cut, point: atInput(29), mlpIn: null }));
+    await cache.write(BATCH, cuts);
+    const file = await openSafetensors(fileIn(cache));
+    expect([...file.tensors.keys()]).toEqual(["0.stream", "1.stream", "2.stream", "sha256"]);
+    expect(file.metadata).toMatchObject({ point: "layers.29.input" });
+    await file.close();
+    const found = (await cache.read(BATCH)) as Cut[];
+    expect(found.map(({ point, mlpIn }) => [point, mlpIn])).toEqual(BATCH.map(() => [atInput(29), null]));
+    expect(found.map(({ stream }) => stream)).toEqual(cuts.map(({ stream }) => stream));
+    expect(notices).toEqual([]);
   });
 
   test("goes on when its folder is taken away", async () => {

@@ -4,6 +4,7 @@ import type { Cut } from "../../src/model/cut.js";
 import { createCutStore } from "../../src/model/cut-store.js";
 import type { LlamaModel } from "../../src/model/model.js";
 import { loadTiny } from "../edit/support.js";
+import { atValue } from "../support/points.js";
 import { expectTidy } from "../support/tensor-matcher.js";
 
 let model: LlamaModel;
@@ -28,7 +29,7 @@ async function held(store: ReturnType<typeof createCutStore>, tokens: readonly n
 }
 
 test("computes each sequence once, and keeps the order asked for", async () => {
-  const store = createCutStore(model, 2);
+  const store = createCutStore(model, atValue(2));
   const [first, second, again] = (await store.get([a, b, a])) as [Cut, Cut, Cut];
   expect([first.tokens, second.tokens]).toEqual([a, b]);
   expect(again).toBe(first);
@@ -37,7 +38,7 @@ test("computes each sequence once, and keeps the order asked for", async () => {
 });
 
 test("beyond its bytes it drops what was used least recently", async () => {
-  const store = createCutStore(model, 2, { bytes: 2 * one() });
+  const store = createCutStore(model, atValue(2), { bytes: 2 * one() });
   const [cutA, cutB] = await store.get([a, b]);
   expect(await held(store, a, cutA)).toBe(true); // b is now the oldest
   await store.get([c]);
@@ -46,14 +47,14 @@ test("beyond its bytes it drops what was used least recently", async () => {
 });
 
 test("one call always gets everything, however little fits", async () => {
-  const store = createCutStore(model, 2, { bytes: 0 });
+  const store = createCutStore(model, atValue(2), { bytes: 0 });
   const cuts = await store.get([a, b, c, a]);
   expect(cuts.map(({ tokens }) => tokens)).toEqual([a, b, c, a]);
   expect(cuts[3]).toBe(cuts[0]);
 });
 
 test("asked for one sequence twice at once, it still counts its bytes once", async () => {
-  const store = createCutStore(model, 2, { bytes: 2 * one() });
+  const store = createCutStore(model, atValue(2), { bytes: 2 * one() });
   await Promise.all([store.get([a]), store.get([a])]);
   const [cutA] = await store.get([a]);
   await store.get([b]);
@@ -61,8 +62,8 @@ test("asked for one sequence twice at once, it still counts its bytes once", asy
 });
 
 test("holds plain values, no tensors, also when it is interrupted", async () => {
-  await expectTidy(() => createCutStore(model, 2).get([a, b]));
-  const store = createCutStore(model, 2);
+  await expectTidy(() => createCutStore(model, atValue(2)).get([a, b]));
+  const store = createCutStore(model, atValue(2));
   await expectTidy(() => expect(store.get([a], AbortSignal.abort())).rejects.toThrow(Interrupted));
   expect((await store.get([a])).map(({ tokens }) => tokens)).toEqual([a]);
 });
@@ -73,8 +74,8 @@ test("a group is the same bits whoever asks first, and whatever was dropped mean
     [a, b, long],
     [b, c],
   ];
-  const small = createCutStore(model, 2, { bytes: one(), together });
-  const large = createCutStore(model, 2, { together });
+  const small = createCutStore(model, atValue(2), { bytes: one(), together });
+  const large = createCutStore(model, atValue(2), { together });
   const [first] = await large.get([a]);
   expect(await held(large, long, (await large.get([long]))[0])).toBe(true);
   for (const tokens of [c, b, a]) {

@@ -1,11 +1,12 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Interrupted } from "../../src/core/errors.js";
-import { batchCuts, type Cut, logitsAt, mainOutput } from "../../src/model/cut.js";
+import { batchCuts, type Cut, logitsAt } from "../../src/model/cut.js";
 import { batchesOf, runFrozen } from "../../src/model/frozen.js";
 import type { LlamaModel } from "../../src/model/model.js";
 import { tf } from "../../src/tensor/tf.js";
 import { goldenRecords, largestDifference, loadTiny } from "../edit/support.js";
+import { atValue } from "../support/points.js";
 import { expectTidy } from "../support/tensor-matcher.js";
 import { refusal } from "./support.js";
 
@@ -15,14 +16,14 @@ beforeAll(async () => {
 });
 afterAll(() => model.dispose());
 
-const layer = 2;
+const point = atValue(2);
 const texts = Object.values(goldenRecords.tokens).filter((ids) => ids.length > 1);
 
 /** Logits at the last position of every cut. */
 async function lastLogits(cuts: readonly Cut[]): Promise<Float32Array> {
   const batch = batchCuts(model, cuts);
   const spots = cuts.map(({ tokens }, row) => ({ row, position: tokens.length - 1 }));
-  const logits = tf.tidy(() => logitsAt(model, batch, mainOutput(model, batch, layer), { layer, spots }));
+  const logits = tf.tidy(() => logitsAt(model, batch, { spots }));
   const values = await logits.data<"float32">();
   batch.dispose();
   logits.dispose();
@@ -31,19 +32,19 @@ async function lastLogits(cuts: readonly Cut[]): Promise<Float32Array> {
 
 test("a cut holds the real tokens only, whatever it was batched with", async () => {
   const { hiddenSize: D, intermediateSize: M } = model.config;
-  const together = await runFrozen(model, texts, { layer });
+  const together = await runFrozen(model, texts, { point });
   for (const [i, tokens] of texts.entries()) {
-    const [alone] = (await runFrozen(model, [tokens], { layer })) as [Cut];
+    const [alone] = (await runFrozen(model, [tokens], { point })) as [Cut];
     const cut = together[i] as Cut;
-    expect(cut).toMatchObject({ layer, tokens });
-    expect([cut.residual.length, cut.mlpIn.length]).toEqual([tokens.length * D, tokens.length * M]);
-    expect(largestDifference(cut.residual, alone.residual)).toBeLessThan(1e-5);
-    expect(largestDifference(cut.mlpIn, alone.mlpIn)).toBeLessThan(1e-5);
+    expect(cut).toMatchObject({ point, tokens });
+    expect([cut.stream.length, cut.mlpIn?.length]).toEqual([tokens.length * D, tokens.length * M]);
+    expect(largestDifference(cut.stream, alone.stream)).toBeLessThan(1e-5);
+    expect(largestDifference(cut.mlpIn as Float32Array, alone.mlpIn as Float32Array)).toBeLessThan(1e-5);
   }
 });
 
 test("the edited part is the same for a sequence alone and among longer ones", async () => {
-  const cuts = await runFrozen(model, texts, { layer });
+  const cuts = await runFrozen(model, texts, { point });
   const together = await lastLogits(cuts);
   const V = model.config.vocabSize;
   for (const [row, cut] of cuts.entries()) {
@@ -52,22 +53,22 @@ test("the edited part is the same for a sequence alone and among longer ones", a
 });
 
 test("a cut is a value: written out and read back it gives the same bits", async () => {
-  const cuts = await runFrozen(model, texts, { layer });
+  const cuts = await runFrozen(model, texts, { point });
   const copies = cuts.map((cut): Cut => {
-    const text = JSON.stringify({ ...cut, residual: [...cut.residual], mlpIn: [...cut.mlpIn] });
-    const { residual, mlpIn, ...rest } = JSON.parse(text) as { residual: number[]; mlpIn: number[] } & Cut;
-    return { ...rest, residual: Float32Array.from(residual), mlpIn: Float32Array.from(mlpIn) };
+    const text = JSON.stringify({ ...cut, stream: [...cut.stream], mlpIn: [...(cut.mlpIn as Float32Array)] });
+    const { stream, mlpIn, ...rest } = JSON.parse(text) as { stream: number[]; mlpIn: number[] } & Cut;
+    return { ...rest, stream: Float32Array.from(stream), mlpIn: Float32Array.from(mlpIn) };
   });
-  expect(copies.map(({ layer, tokens }) => ({ layer, tokens }))).toEqual(texts.map((tokens) => ({ layer, tokens })));
+  expect(copies.map(({ point, tokens }) => ({ point, tokens }))).toEqual(texts.map((tokens) => ({ point, tokens })));
   expect(largestDifference(await lastLogits(copies), await lastLogits(cuts))).toBe(0);
 });
 
 test("many sequences in several batches come back in order", async () => {
   const many = Array.from({ length: 300 }, (_, i) => [0, i, ...(texts[i % texts.length] as number[])]);
-  const cuts = await runFrozen(model, many, { layer: 0 });
+  const cuts = await runFrozen(model, many, { point: atValue(0) });
   expect(cuts.map(({ tokens }) => tokens)).toEqual(many);
   const { hiddenSize: D } = model.config;
-  expect(cuts.every((cut, i) => cut.residual.length === (many[i] as number[]).length * D)).toBe(true);
+  expect(cuts.every((cut, i) => cut.stream.length === (many[i] as number[]).length * D)).toBe(true);
 });
 
 describe("batchesOf", () => {
@@ -98,23 +99,23 @@ describe("refused, before anything is computed", () => {
     ["a negative token", [[1, 2], [-1]], "token id", "found: -1"],
     ["half a token", [[0.5]], "token id", "found: 0.5"],
   ])("%s", async (_, sequences, where, found) => {
-    const error = await expectTidy(() => refusal(() => runFrozen(model, sequences, { layer })));
+    const error = await expectTidy(() => refusal(() => runFrozen(model, sequences, { point })));
     expect(error.message).toContain(`where: ${where}`);
     expect(error.message).toContain(found);
   });
 
   test.each([-1, 4, 1.5, Number.NaN])("layer %d", async (bad) => {
-    const error = await refusal(() => runFrozen(model, [[1]], { layer: bad }));
+    const error = await refusal(() => runFrozen(model, [[1]], { point: atValue(bad) }));
     expect(error.message).toContain(`has no layer ${bad}`);
     expect(error.expected).toContain("0 to 3");
   });
 });
 
 test("leaves no tensor behind", async () => {
-  await expectTidy(() => runFrozen(model, texts, { layer }));
-  await expectTidy(async () => batchCuts(model, await runFrozen(model, texts, { layer })).dispose());
+  await expectTidy(() => runFrozen(model, texts, { point }));
+  await expectTidy(async () => batchCuts(model, await runFrozen(model, texts, { point })).dispose());
   await expectTidy(async () => {
-    const stopped = runFrozen(model, texts, { layer, signal: AbortSignal.abort() });
+    const stopped = runFrozen(model, texts, { point, signal: AbortSignal.abort() });
     await expect(stopped).rejects.toThrow(Interrupted);
   });
 });

@@ -8,10 +8,12 @@ import { type CutCache, openCutCache } from "../../src/model/cut-cache.js";
 import { createCutStore } from "../../src/model/cut-store.js";
 import { type FrozenProgress, frozenPass, runFrozen } from "../../src/model/frozen.js";
 import { type LlamaModel, type LoadOptions, loadModel } from "../../src/model/model.js";
+import type { CutPoint } from "../../src/model/patch.js";
 import { selectBackend } from "../../src/tensor/backend.js";
 import { tf } from "../../src/tensor/tf.js";
 import { goldenRecords } from "../edit/support.js";
 import { layersRead } from "../support/layers-read.js";
+import { atInput, atValue } from "../support/points.js";
 import { golden } from "../support/shared.js";
 import { expectTidy } from "../support/tensor-matcher.js";
 import { copyOfGolden, refusal, temporaryFolder } from "./support.js";
@@ -32,19 +34,19 @@ async function withModel<T>(folder: string, options: LoadOptions, work: (model: 
   }
 }
 
-const streamed = (editLayer: number): LoadOptions => ({ residence: "streamed", editLayer });
+const streamed = (layer: number): LoadOptions => ({ residence: "streamed", cut: atValue(layer) });
 
 function cacheAt(folder: string, { config, sha256 }: LlamaModel, layer: number): Promise<CutCache> {
   const { hiddenSize, intermediateSize } = config;
-  const key = { modelSha256: sha256, layer, computedWith: "this test" };
+  const key = { modelSha256: sha256, point: atValue(layer), computedWith: "this test" };
   return openCutCache(folder, { key, limitBytes: 1e9, hiddenSize, intermediateSize });
 }
 
 /** What tells cuts apart, to the last bit; comparing the numbers one by one takes seconds. */
 const bitsOf = (cuts: readonly Cut[]) =>
-  cuts.map(({ layer, tokens, residual, mlpIn }) => ({
-    ...{ layer, tokens, sizes: [residual.length, mlpIn.length] },
-    hashes: [residual, mlpIn].map(({ buffer, byteOffset, byteLength }) =>
+  cuts.map(({ point, tokens, stream, mlpIn }) => ({
+    ...{ point, tokens, sizes: [stream.length, mlpIn?.length] },
+    hashes: [stream, mlpIn ?? new Float32Array()].map(({ buffer, byteOffset, byteLength }) =>
       sha256Bytes(new Uint8Array(buffer, byteOffset, byteLength)),
     ),
   }));
@@ -52,7 +54,7 @@ const bitsOf = (cuts: readonly Cut[]) =>
 /** The cuts of `BATCHES` by one pass, without those that the cache has, as a store does it. */
 async function passOf(
   model: LlamaModel,
-  options: { layer: number; keeper?: CutCache; signal?: AbortSignal; onProgress?: (at: FrozenProgress) => void },
+  options: { point: CutPoint; keeper?: CutCache; signal?: AbortSignal; onProgress?: (at: FrozenProgress) => void },
 ): Promise<Cut[]> {
   const made = new Map<Sequences, Cut[]>();
   for (const batch of BATCHES) {
@@ -74,12 +76,15 @@ async function passOf(
 }
 
 describe.each(CHECKPOINTS)("%s, streamed", (name) => {
-  test.each([0, 2, 3])("cut at layer %i gives the bits of the whole model", async (layer) => {
-    const whole = await withModel(join(golden, name), {}, (model) => runFrozen(model, texts, { layer }));
-    await withModel(join(golden, name), streamed(layer), async (model) => {
-      expect(bitsOf(await expectTidy(() => runFrozen(model, texts, { layer })))).toEqual(bitsOf(whole));
-    });
-  });
+  test.each([0, 2, 3].flatMap((layer) => [atInput(layer), atValue(layer)]))(
+    "cut at $layer, $at, gives the bits of the whole model",
+    async (point) => {
+      const whole = await withModel(join(golden, name), {}, (model) => runFrozen(model, texts, { point }));
+      await withModel(join(golden, name), { residence: "streamed", cut: point }, async (model) => {
+        expect(bitsOf(await expectTidy(() => runFrozen(model, texts, { point })))).toEqual(bitsOf(whole));
+      });
+    },
+  );
 
   test("holds the value matrix, what comes after it, and one passing layer", async () => {
     await selectBackend();
@@ -119,13 +124,13 @@ describe.each(CHECKPOINTS)("%s, streamed", (name) => {
       const read = layersRead(model);
       for (const work of [
         () => model.layer(1),
-        () => model.valueMatrix(1),
-        () => runFrozen(model, texts, { layer: 1 }),
+        () => model.weight({ layer: 1, matrix: "down" }),
+        () => runFrozen(model, texts, { point: atValue(1) }),
       ]) {
         expect(await refusal(work)).toMatchObject({
           where: name,
           found: "layer 1",
-          expected: "what the model was loaded for: streamed, float32, edits at layer 2",
+          expected: "what the model was loaded for: streamed, float32, cut at layers.2.mlpIn",
         });
       }
       expect(await refusal(() => model.layer(4))).toMatchObject({ where: "layer", found: 4 });
@@ -137,7 +142,7 @@ describe.each(CHECKPOINTS)("%s, streamed", (name) => {
 test("a streamed model is refused without the layer that it shall be cut at", async () => {
   await expectTidy(async () => {
     const error = await refusal(() => loadModel(join(golden, "tiny-llama3"), { residence: "streamed" }));
-    expect(error.expected).toBe("the layer whose value matrix will be edited");
+    expect(error.expected).toBe("the point before which nothing will be edited");
   });
 });
 
@@ -153,7 +158,7 @@ describe("one pass", () => {
     const read = layersRead(model);
     const progress: string[] = [];
     await passOf(model, {
-      layer: 2,
+      point: atValue(2),
       onProgress: ({ layer, layers, batch, batches }) => progress.push(`${layer}/${layers} ${batch}/${batches}`),
     });
     expect(read).toEqual([0, 1, 2]);
@@ -164,17 +169,21 @@ describe("one pass", () => {
 
   test.each(places)("stopped in layer %i after batch %i goes on from there to the same bits", async (layer, batch) => {
     const keeper = await cacheAt(await temporaryFolder(), model, 2);
-    const straight = await passOf(model, { layer: 2 });
+    const straight = await passOf(model, { point: atValue(2) });
     const stop = new AbortController();
     const onProgress = (at: FrozenProgress) => {
       if (at.layer === layer && at.batch === batch) stop.abort();
     };
-    const stopped = expectTidy(() => passOf(model, { layer: 2, keeper, signal: stop.signal, onProgress }));
+    const stopped = expectTidy(() => passOf(model, { point: atValue(2), keeper, signal: stop.signal, onProgress }));
     await expect(stopped).rejects.toThrow(Interrupted);
 
     const read = layersRead(model);
     const due: number[] = [];
-    const cuts = await passOf(model, { layer: 2, keeper, onProgress: (at) => at.batch === 1 && due.push(at.batches) });
+    const cuts = await passOf(model, {
+      point: atValue(2),
+      keeper,
+      onProgress: (at) => at.batch === 1 && due.push(at.batches),
+    });
     expect(bitsOf(cuts)).toEqual(bitsOf(straight));
     const from = batch === 3 ? layer + 1 : layer;
     expect(read).toEqual([0, 1, 2].slice(from));
@@ -188,11 +197,11 @@ describe("one pass", () => {
     const shard = join(folder, "model-00002-of-00004.safetensors");
     const straight = await withModel(folder, streamed(3), async (model) => {
       const keeper = await cacheAt(caches, model, 3);
-      const cuts = await passOf(model, { layer: 3 });
+      const cuts = await passOf(model, { point: atValue(3) });
       const onProgress = (at: FrozenProgress) => {
         if (at.layer === 0 && at.batch === 3) truncateSync(shard, 60_000); // within layer 1
       };
-      const error = await expectTidy(() => refusal(() => passOf(model, { layer: 3, keeper, onProgress })));
+      const error = await expectTidy(() => refusal(() => passOf(model, { point: atValue(3), keeper, onProgress })));
       expect(error.message).toContain("a file became shorter while it was read");
       expect(error.where).toMatch(/model-00002-of-00004\.safetensors: model\.layers\.1\.[a-z_.]+\.weight$/);
       return cuts;
@@ -200,7 +209,7 @@ describe("one pass", () => {
     await expectTidy(() => refusal(() => loadModel(folder)));
     await withModel(join(golden, "tiny-llama3"), streamed(3), async (model) => {
       const read = layersRead(model);
-      const cuts = await passOf(model, { layer: 3, keeper: await cacheAt(caches, model, 3) });
+      const cuts = await passOf(model, { point: atValue(3), keeper: await cacheAt(caches, model, 3) });
       expect(bitsOf(cuts)).toEqual(bitsOf(straight));
       expect(read).toEqual([1, 2, 3]);
     });
@@ -218,7 +227,7 @@ describe("one pass", () => {
     [1000, 1],
   ])("takes %i tokens of later groups along: %i passes for nine groups, none from a cache", async (ahead, passes) => {
     const cache = await cacheAt(await temporaryFolder(), model, 2);
-    const store = () => createCutStore(model, 2, { together: groups, cache, ahead });
+    const store = () => createCutStore(model, atValue(2), { together: groups, cache, ahead });
     const read = layersRead(model);
     const first = store();
     for (const group of groups) await first.get(group);

@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Interrupted } from "../../src/core/errors.js";
-import { mainOutput } from "../../src/model/cut.js";
 import { generate } from "../../src/model/generate.js";
 import type { LlamaModel } from "../../src/model/model.js";
 import { tf } from "../../src/tensor/tf.js";
 import { goldenRecords, loadTiny } from "../edit/support.js";
+import { atValue } from "../support/points.js";
 import { expectTidy } from "../support/tensor-matcher.js";
 import { refusal } from "./support.js";
 
@@ -51,7 +51,7 @@ describe("greedy continuations", () => {
   });
 });
 
-test("reads through whatever stands in for the value matrix", async () => {
+test("reads through whatever stands in for a matrix", async () => {
   const [prompt] = prompts as [number[]];
   const free = await generate(model, [prompt], { maxNewTokens: 5 });
   const layer = 1;
@@ -59,8 +59,11 @@ test("reads through whatever stands in for the value matrix", async () => {
     generate(model, [prompt], {
       maxNewTokens: 5,
       edited: {
-        layer,
-        output: async (batch) => tf.tidy((): tf.Tensor2D => tf.mul(mainOutput(model, batch, layer), scale)),
+        cut: atValue(layer),
+        patch: async () => ({
+          patch: [{ site: { layer, matrix: "down" }, change: (_x, own) => tf.mul(own(), scale) }],
+          dispose: () => {},
+        }),
       },
     });
   expect(await through(1)).toEqual(free);
@@ -81,7 +84,7 @@ test("leaves no tensor behind", async () => {
   await expectTidy(async () => {
     const failing = generate(model, [[1]], {
       maxNewTokens: 2,
-      edited: { layer: 1, output: () => Promise.reject(new Error("no output")) },
+      edited: { cut: atValue(1), patch: () => Promise.reject(new Error("no output")) },
     });
     await expect(failing).rejects.toThrow("no output");
   });

@@ -1,12 +1,13 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createRng } from "../../src/core/rng.js";
 import type { LlamaConfig } from "../../src/model/config.js";
-import { batchCuts, logitsAt, mainOutput } from "../../src/model/cut.js";
+import { batchCuts, logitsAt } from "../../src/model/cut.js";
 import { runFrozen } from "../../src/model/frozen.js";
 import { embed, forward, type LlamaWeights, positions } from "../../src/model/llama.js";
 import { type LlamaModel, loadModel } from "../../src/model/model.js";
 import { tf } from "../../src/tensor/tf.js";
 import { goldenRecords, largestDifference, loadTiny } from "../edit/support.js";
+import { atInput, atValue } from "../support/points.js";
 import { expectTidy } from "../support/tensor-matcher.js";
 import { tensorsOf, weightsOf, wholeLogits } from "../support/whole-model.js";
 
@@ -31,23 +32,26 @@ async function forwardLogits(model: LlamaModel, sequences: readonly (readonly nu
 }
 
 describe.each(["tiny-llama3", "tiny-llama3-tied"] as const)("%s", (name) => {
-  test.each([0, 1, 2, 3])("cut at layer %i, the pass gives the logits of the uncut one", async (layer) => {
-    const model = models[name];
-    const cuts = await runFrozen(model, texts, { layer });
-    const batch = batchCuts(model, cuts);
-    const spots = texts.flatMap((ids, row) => ids.map((_, position) => ({ row, position })));
-    const logits = tf.tidy(() => logitsAt(model, batch, mainOutput(model, batch, layer), { layer, spots }));
-    const ours = await logits.data<"float32">();
-    batch.dispose();
-    logits.dispose();
-    let offset = 0;
-    for (const ids of texts) {
-      const whole = await forwardLogits(model, [ids]);
-      expect(largestDifference(ours.subarray(offset, offset + whole.length), whole)).toBeLessThan(1e-5);
-      offset += whole.length;
-    }
-    expect(offset).toBe(ours.length);
-  });
+  test.each([0, 1, 2, 3].flatMap((layer) => [atInput(layer), atValue(layer)]))(
+    "cut at $layer, $at, the pass gives the logits of the uncut one",
+    async (point) => {
+      const model = models[name];
+      const cuts = await runFrozen(model, texts, { point });
+      const batch = batchCuts(model, cuts);
+      const spots = texts.flatMap((ids, row) => ids.map((_, position) => ({ row, position })));
+      const logits = tf.tidy(() => logitsAt(model, batch, { spots }));
+      const ours = await logits.data<"float32">();
+      batch.dispose();
+      logits.dispose();
+      let offset = 0;
+      for (const ids of texts) {
+        const whole = await forwardLogits(model, [ids]);
+        expect(largestDifference(ours.subarray(offset, offset + whole.length), whole)).toBeLessThan(1e-5);
+        offset += whole.length;
+      }
+      expect(offset).toBe(ours.length);
+    },
+  );
 
   test("what stands behind a sequence, or beside it in the batch, changes none of its logits", async () => {
     const model = models[name];

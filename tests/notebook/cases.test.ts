@@ -22,7 +22,7 @@ describe("displayCase", () => {
     const html = String(shown[0]?.["text/html"]);
     expect(html).toContain("Who is &lt;b class=&quot;good&quot;&gt;?");
     expect(html).not.toMatch(/<script|<style| class="| id="/);
-    for (const part of ["not routed", "✗ ␣no", "50 % of its threshold", "answered</span>", "<polyline"]) {
+    for (const part of ["not routed", "✗ ␣no", "margin was 0.5: 1 is needed", "answered</span>", "<polyline"]) {
       expect(html).toContain(part);
     }
     expect(shown[0]?.["text/plain"]).toContain("Rewrite: wrong, 0 (not routed)");

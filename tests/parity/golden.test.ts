@@ -1,37 +1,27 @@
-import { cp, mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
-import { openSafetensors } from "../../src/model/safetensors.js";
 import { runGolden } from "../../src/parity/golden.js";
-import type { GoldenEdit, GoldenRecords, GoldenWise } from "../../src/parity/golden-files.js";
+import { type GoldenRecords, openGolden } from "../../src/parity/golden-files.js";
+import { scenarios } from "../../src/parity/scenarios.js";
 import type { ParityItem } from "../../src/parity/tally.js";
+import type { GoldenEdit, GoldenWise } from "../../src/parity/wise.js";
 import { selectBackend } from "../../src/tensor/backend.js";
-import { refusal, temporaryFolder } from "../model/support.js";
+import { refusal } from "../model/support.js";
 import { golden } from "../support/shared.js";
 import { expectTidy } from "../support/tensor-matcher.js";
+import { changeJson, changeTensor, copyOf, failed, filesOf, hideTensor } from "./support.js";
 
 beforeAll(() => selectBackend());
 
 /** A golden folder with one checkpoint and some scenarios, which a test may change. */
-async function smallFolder(...scenarios: string[]): Promise<string> {
-  const folder = join(await temporaryFolder(), "golden");
-  await mkdir(folder);
-  for (const name of ["records.json", "tiny-llama3", "forward-tiny-llama3.safetensors"]) {
-    await cp(join(golden, name), join(folder, name), { recursive: true });
-  }
-  for (const scenario of scenarios) {
-    for (const end of ["json", "safetensors"]) {
-      await cp(join(golden, `wise-${scenario}.${end}`), join(folder, `wise-${scenario}.${end}`));
-    }
-  }
-  return folder;
-}
-
-async function changeJson<T>(path: string, change: (content: T) => void): Promise<void> {
-  const content = JSON.parse(await readFile(path, "utf8")) as T;
-  change(content);
-  await writeFile(path, JSON.stringify(content));
-}
+const smallFolder = (...scenarios: string[]) =>
+  copyOf(golden, [
+    "records.json",
+    "tiny-llama3",
+    "forward-tiny-llama3.safetensors",
+    ...scenarios.flatMap((scenario) => filesOf(`wise-${scenario}`)),
+  ]);
 
 const changeRecords = (folder: string, change: (records: GoldenRecords) => void) =>
   changeJson(join(folder, "records.json"), change);
@@ -39,34 +29,10 @@ const changeRecords = (folder: string, change: (records: GoldenRecords) => void)
 const changeWise = (folder: string, name: string, change: (wise: GoldenWise) => void) =>
   changeJson(join(folder, `wise-${name}.json`), change);
 
-/** Changes every number of a float tensor, in place. */
-async function changeTensor(path: string, name: string, change: (value: number) => number): Promise<void> {
-  const file = await openSafetensors(path);
-  const values = (await file.read(name)).map(change);
-  const { offset } = file.tensors.get(name) as { offset: number };
-  await file.close();
-  const bytes = await readFile(path);
-  bytes.set(new Uint8Array(values.buffer), offset);
-  await writeFile(path, bytes);
-}
-
-/** Takes a tensor away, by giving it another name of the same length. */
-async function hideTensor(path: string, name: string): Promise<void> {
-  const bytes = await readFile(path);
-  const at = bytes.indexOf(`"${name}"`);
-  bytes.write(name.replace(".", "_").toUpperCase(), at + 1);
-  await writeFile(path, bytes);
-}
-
-const failed = (items: readonly ParityItem[]) =>
-  Object.fromEntries(
-    items.filter(({ passed }) => !passed).map(({ scenario, item, where }) => [`${scenario}: ${item}`, where]),
-  );
-
 describe("the golden folder of the project", () => {
   test("passes in everything it holds", { timeout: 180_000 }, async () => {
     const shown: ParityItem[] = [];
-    const { items, passed } = await expectTidy(() => runGolden(golden, (item) => shown.push(item)));
+    const { items, passed } = await expectTidy(() => runGolden(golden, { onItem: (item) => shown.push(item) }));
     expect(failed(items)).toEqual({});
     expect(passed).toBe(true);
     expect(shown).toEqual(items);
@@ -254,6 +220,79 @@ describe("any names, any number of records", () => {
   });
 });
 
+describe("what is not compared is named", () => {
+  test("methods that are not built, with all of their files, and files that no scenario has", async () => {
+    const folder = await smallFolder("one-edit-paper");
+    const scenario = { method: "Conjure", model: "a-model-that-is-nowhere", options: {} };
+    await writeFile(join(folder, "conjure-twice.json"), JSON.stringify(scenario));
+    await writeFile(join(folder, "some-name.json"), JSON.stringify(scenario));
+    for (const file of ["conjure-twice.safetensors", "conjure-twice-archive.pt", "wise-two.safetensors", "notes.txt"]) {
+      await writeFile(join(folder, file), "");
+    }
+    await mkdir(join(folder, "conjure-twice"));
+    await writeFile(join(folder, "other.json"), "[]");
+    const { notBuilt, unread, passed } = await runGolden(folder);
+    expect(notBuilt).toEqual([
+      {
+        name: "conjure-twice",
+        files: ["conjure-twice", "conjure-twice-archive.pt", "conjure-twice.json", "conjure-twice.safetensors"],
+      },
+      { name: "some-name", files: ["some-name.json"] },
+    ]);
+    expect(unread).toEqual(["notes.txt", "other.json", "wise-two.safetensors"]);
+    expect(passed).toBe(true);
+  });
+
+  test("a folder of nothing that is built has not passed, whatever it holds", async () => {
+    const folder = await copyOf(golden, ["records.json"]);
+    await writeFile(join(folder, "conjure.json"), JSON.stringify({ model: "tiny-llama3" }));
+    expect(await runGolden(folder)).toMatchObject({ items: [], passed: false, notBuilt: [{ name: "conjure" }] });
+  });
+
+  test("the project's own folder has no such files", async () => {
+    expect(await openGolden(golden, { methods: Object.keys(scenarios) })).toMatchObject({ notBuilt: [], unread: [] });
+  });
+});
+
+describe("the checkpoint of the vectors", () => {
+  const SCENARIO = "wise-one-edit-paper";
+
+  test('lies in the folder, or in a folder "golden" beside it, with records.json', async () => {
+    const beside = await copyOf(golden, ["records.json", "tiny-llama3"]);
+    const folder = join(beside, "../vectors");
+    await mkdir(folder);
+    for (const file of filesOf(SCENARIO)) await cp(join(golden, file), join(folder, file));
+    const { items } = await runGolden(folder);
+    expect(failed(items)).toEqual({});
+    expect(items.map(({ scenario }) => scenario)).toContain(SCENARIO);
+  });
+
+  test("is the one that --model names, with the records.json beside it, wherever that is", async () => {
+    const folder = await copyOf(golden, filesOf(SCENARIO));
+    const elsewhere = await copyOf(golden, ["records.json", "tiny-llama3-tied"]);
+    await rename(join(elsewhere, "tiny-llama3-tied"), join(elsewhere, "another"));
+    const error = await refusal(() => runGolden(folder));
+    expect(error).toMatchObject({
+      where: join(folder, `${SCENARIO}.json`),
+      found: "tiny-llama3",
+      hint: "--model FOLDER",
+    });
+    const right = await runGolden(folder, { model: join(golden, "tiny-llama3") });
+    expect(failed(right.items)).toEqual({});
+    const { items } = await runGolden(folder, { model: join(elsewhere, "another") });
+    expect(Object.keys(failed(items))).toContain(`${SCENARIO}: loss ft`); // other weights
+  });
+
+  test("cannot be one for scenarios of several", async () => {
+    const folder = await smallFolder("one-edit-paper", "early-stop");
+    await changeWise(folder, "early-stop", (wise) => {
+      wise.model = "tiny";
+    });
+    const error = await refusal(() => runGolden(folder, { model: join(golden, "tiny-llama3") }));
+    expect(error.where).toBe("--model");
+  });
+});
+
 describe("refused: what cannot be compared must not look as if it had passed", () => {
   const JSON_FILE = "wise-one-edit-paper.json";
   const TENSORS = "wise-one-edit-paper.safetensors";
@@ -293,6 +332,14 @@ describe("refused: what cannot be compared must not look as if it had passed", (
           Object.assign(edits[0]?.steps[3] as object, { ft: "9.05" });
         }),
       "edits.0.steps.3.ft",
+    ],
+    [
+      "a scenario that does not say its checkpoint",
+      (folder) =>
+        changeWise(folder, "one-edit-paper", (wise) => {
+          Object.assign(wise, { model: undefined });
+        }),
+      `${JSON_FILE}, model`,
     ],
     ["a tensor that is missing", (folder) => hideTensor(join(folder, TENSORS), "side.0"), TENSORS],
     ["a mask that is missing", (folder) => hideTensor(join(folder, TENSORS), "mask.0"), TENSORS],

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { RefusedInput } from "../../src/core/errors.js";
-import { loadWiseOptions } from "../../src/edit/wise/hparams.js";
+import { prepareNamed } from "../../src/edit/registry.js";
 import {
   compareWithNearest,
   compareWithPublished,
@@ -14,6 +14,7 @@ import { rowsOf, summaryFrame } from "../../src/report/tables.js";
 import { parseT } from "../../src/run/blocks.js";
 import { studyPoints } from "../../src/run/study.js";
 import type { Protocol, RunResult } from "../../src/run/types.js";
+import { modelOf } from "../edit/model-of.js";
 import { sampleRun } from "./sample.js";
 
 const [headline] = (await readPublished({ source: "EasyEdit issue 474" })) as [PublishedRow];
@@ -102,7 +103,7 @@ describe("compareWithPublished", () => {
     ["records", { records: 12 }],
     ["T", { T: 5 }],
     ["when", { when: "after-each" }],
-    ["options.actRatio", { options: { ...headline.options, actRatio: 0.88 } }],
+    ["options.act_ratio", { options: { ...headline.options, act_ratio: 0.88 } }],
   ])("is not comparable when %s differs, and says so", (field, protocol) => {
     const comparison = compareWithPublished(headline, likeHeadline(protocol));
     expect(comparison.verdict).toBe("not comparable");
@@ -112,10 +113,10 @@ describe("compareWithPublished", () => {
   });
 
   it("counts options when many differ", () => {
-    const options = { ...headline.options, lr: 1, steps: 70, alpha: 5, actRatio: 0.88 };
+    const options = { ...headline.options, edit_lr: 1, n_iter: 70, act_margin: [5, 20, 10], act_ratio: 0.88 };
     const comparison = compareWithPublished(headline, likeHeadline({ T: 5, options }));
     expect(comparison.reason).toBe("T is 5, published 10; 4 options differ");
-    expect(comparison.differs).toContainEqual({ field: "options.lr", published: 0.9, measured: 1 });
+    expect(comparison.differs).toContainEqual({ field: "options.edit_lr", published: 0.9, measured: 1 });
   });
 
   it("is not comparable when a template is stated and differs", () => {
@@ -179,7 +180,7 @@ describe("the nearest of several runs", () => {
   it("is, of the project's own study, the one with its T and way to keep memories, and not comparable", async () => {
     const study: RunResult[] = [];
     for (const { T, set } of studyPoints) {
-      const { options } = await loadWiseOptions({ preset: "lab", set: [...set] });
+      const { options } = await prepareNamed("wise", { preset: "lab", set: [...set] }, modelOf(4));
       study.push(sampleRun({ T: parseT(T), model: "lab-llama", records: 20, options: { ...options } }));
     }
     expect(nearestRun(headline, study)?.protocol).toMatchObject({ T: 10, options: { retrieve: true } });

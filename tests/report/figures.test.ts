@@ -2,15 +2,20 @@ import type { Data } from "plotly.js-dist";
 import { describe, expect, it } from "vitest";
 import { RefusedInput } from "../../src/core/errors.js";
 import { createRng } from "../../src/core/rng.js";
+import { marginOf } from "../../src/edit/overlay.js";
+import type { ProbeReading } from "../../src/eval/types.js";
+import { exploreRouter } from "../../src/explore/exploreRouter.js";
 import { lossCurve } from "../../src/report/figures/lossCurve.js";
 import { publishedOverT } from "../../src/report/figures/publishedOverT.js";
+import { routerCurves } from "../../src/report/figures/routerCurves.js";
+import { routerRocCurve } from "../../src/report/figures/routerRocCurve.js";
 import { routingDistances } from "../../src/report/figures/routingDistances.js";
 import { routingHistogram } from "../../src/report/figures/routingHistogram.js";
 import { tRollback } from "../../src/report/figures/tRollback.js";
 import { readPublished } from "../../src/report/published.js";
 import { rowsOf, summaryFrame } from "../../src/report/tables.js";
-import type { RunResult } from "../../src/run/types.js";
-import { sampleRun, sampleTrace } from "./sample.js";
+import type { Protocol, RunResult } from "../../src/run/types.js";
+import { sampleRun, sampleTrace, sampleUnroutedRun } from "./sample.js";
 import { sampleFigures, samplePublished } from "./sample-figures.js";
 
 /** Fields that the tests look at, of traces of any type. */
@@ -20,6 +25,7 @@ interface Drawn {
   x: number[];
   y: number[];
   marker: { color: string | string[] };
+  line: { color: string };
   error_y: { array: number[]; arrayminus: number[] };
 }
 
@@ -52,13 +58,21 @@ describe("every figure", () => {
 describe("lossCurve", () => {
   const trace = sampleTrace(createRng(4), 0, 12);
 
-  it("draws each loss over the steps, replay only where there is some", () => {
-    const lines = drawn(lossCurve(trace).data);
+  it("draws each term of the loss over the steps, replay only where there is some", () => {
+    const lines = drawn(lossCurve(trace, { method: "wise" }).data);
     expect(lines.map((line) => line.name)).toEqual(["total", "fine-tuning", "routing"]);
-    expect(lines[1]?.y).toEqual(trace.steps.map((step) => step.ft));
-    expect(lines[2]?.y).toEqual(trace.steps.map((step) => step.act));
-    const replayed = { ...trace, steps: trace.steps.map((step) => ({ ...step, replay: 1 })) };
-    expect(drawn(lossCurve(replayed).data).map((line) => line.name)).toContain("replay");
+    expect(lines[1]?.y).toEqual(trace.steps.map(({ terms }) => terms.ft));
+    expect(lines[2]?.y).toEqual(trace.steps.map(({ terms }) => terms.act));
+    const steps = trace.steps.map((step) => ({ ...step, terms: { ...step.terms, replay: 1 } }));
+    const replayed = lossCurve({ ...trace, steps }, { method: "wise" });
+    expect(drawn(replayed.data).map((line) => line.name)).toContain("replay");
+  });
+
+  it("draws the terms of any method, by their own names where it has no words for them", () => {
+    const steps = trace.steps.map((step) => ({ ...step, terms: { nll: 3, kl: 1, wd: 0.5, norm: 0.1 } }));
+    const lines = drawn(lossCurve({ ...trace, steps }).data);
+    expect(lines.map((line) => line.name)).toEqual(["total", "nll", "kl", "wd", "norm"]);
+    expect(new Set(lines.map(({ line }) => line.color)).size).toBe(5);
   });
 
   it("says where an edit stopped early", () => {
@@ -74,18 +88,37 @@ describe("lossCurve", () => {
 
 describe("routingDistances", () => {
   const trace = sampleTrace(createRng(4), 0);
+  const minAct = trace.numbers.min_act as number;
+  const optionsWith = (ratio: number) => ({ act_margin: [2, 20, 10], act_ratio: ratio, retrieve: true });
 
   it("draws both distances and the lines they should cross", () => {
-    const figure = routingDistances(trace, { alpha: 2, beta: 20, actRatio: 0.5 });
-    expect(drawn(figure.data).map((line) => line.y.at(-1))).toEqual([
-      trace.steps.at(-1)?.inScope,
-      trace.steps.at(-1)?.outOfScope,
+    const figure = routingDistances(trace, { method: "wise", options: optionsWith(0.5) });
+    const last = trace.steps.at(-1)?.numbers;
+    expect(drawn(figure.data).map((line) => line.name)).toEqual(["edit prompt", "irrelevant"]);
+    expect(drawn(figure.data).map((line) => line.y.at(-1))).toEqual([last?.in_scope, last?.out_of_scope]);
+    expect(figure.layout.shapes?.map((shape) => shape.y0)).toEqual([2, 20, minAct * 0.5]);
+    const names = figure.layout.annotations?.map(({ text }) => text);
+    expect(names).toEqual([
+      "edit prompt",
+      "irrelevant",
+      "α = 2",
+      "β = 20",
+      expect.stringMatching(/^threshold [\d.]+$/),
     ]);
-    expect(figure.layout.shapes?.map((shape) => shape.y0)).toEqual([2, 20, trace.minAct * 0.5]);
+  });
+
+  it("draws the numbers of any method by their own names, below 0 too, and refuses an edit without any", () => {
+    const numbers = { slope: -3 };
+    const figure = routingDistances({ ...trace, steps: trace.steps.map((step) => ({ ...step, numbers })) });
+    expect(drawn(figure.data).map((line) => line.name)).toEqual(["slope"]);
+    expect(figure.layout.shapes).toEqual([]);
+    expect(figure.layout.yaxis?.range?.[0]).toBeLessThan(-3);
+    const bare = { ...trace, steps: trace.steps.map((step) => ({ ...step, numbers: {} })) };
+    expect(() => routingDistances(bare)).toThrow(/measured nothing beside its loss/);
   });
 
   it("keeps the names of close lines apart", () => {
-    const figure = routingDistances(trace, { alpha: 2, beta: 20, actRatio: 20.1 / trace.minAct });
+    const figure = routingDistances(trace, { method: "wise", options: optionsWith(20.1 / minAct) });
     const size = figure.layout.height ?? 0;
     const heights = (figure.layout.annotations ?? []).map((note) => (note.y as number) * size).sort((a, b) => a - b);
     const gaps = heights.slice(1).map((height, i) => height - (heights[i] as number));
@@ -159,35 +192,77 @@ describe("publishedOverT", () => {
 });
 
 describe("routingHistogram", () => {
-  const answered = { minAct: 8, predicted: [1], score: 1 };
+  const reading = (variant: string, delta: number, threshold = 4): ProbeReading => {
+    const numbers = { delta, min_act: 2 * threshold };
+    return { variant, margin: marginOf(delta, threshold), numbers, predicted: [1], score: 1 };
+  };
 
   /** A run whose rewrite probes have these ratios of Delta to threshold. */
-  function runWith(ratios: readonly number[], threshold = 4): RunResult {
-    const run = sampleRun({ records: ratios.length });
+  function runWith(ratios: readonly number[], threshold = 4, protocol: Partial<Protocol> = {}): RunResult {
+    const run = sampleRun({ records: ratios.length, ...protocol });
     const scores = run.scores.map((score, i) => {
-      const readings = [{ ...answered, memory: "side" as const, delta: (ratios[i] as number) * threshold, threshold }];
+      const readings = [reading("side", (ratios[i] as number) * threshold, threshold)];
       return { ...score, rewrite: { ...score.rewrite, readings }, rephrase: null, locality: [] };
     });
     return { ...run, scores };
   }
 
+  /** Share of the probes in bins before and behind a place, and the colours there. */
+  function sidesOf(bars: Drawn, place: number) {
+    const colors = bars.marker.color as string[];
+    const side = (isThere: (x: number) => boolean) => {
+      const bins = bars.x.flatMap((x, bin) => (isThere(x) ? [bin] : []));
+      const share = bins.reduce((total, bin) => total + (bars.y[bin] as number), 0);
+      return { share, colors: new Set(bins.map((bin) => colors[bin])) };
+    };
+    return { before: side((x) => x < place), behind: side((x) => x > place) };
+  }
+
   it("never puts both sides of the threshold into one bin, and loses no probe", () => {
     const [bars] = drawn(routingHistogram(runWith([0.2, 0.999, 1, 1.001, 9])).data) as [Drawn];
     expect(bars.y.reduce((total, share) => total + share, 0)).toBeCloseTo(1, 12);
-    const below = bars.y.filter((_, bin) => (bars.x[bin] as number) < 1).reduce((total, share) => total + share, 0);
-    expect(below).toBeCloseTo(2 / 5, 12);
-    const colors = bars.marker.color as string[];
-    expect(new Set(colors.filter((_, bin) => (bars.x[bin] as number) < 1)).size).toBe(1);
-    expect(colors.at(0)).not.toBe(colors.at(-1));
+    const { before, behind } = sidesOf(bars, 1);
+    expect(before.share).toBeCloseTo(2 / 5, 12);
+    expect([before.colors.size, behind.colors.size]).toEqual([1, 1]);
+    expect(before.colors).not.toEqual(behind.colors);
   });
 
-  it("counts the memory nearest to taking over", () => {
+  it.each([0.37, 0.004, 0, 2, 30])("does so too over the router's option, at a run's own value of %d", (own) => {
+    const turns = [0.2, 0.999, 1, 1.001, 9].map((factor) => 0.5 * factor * (own || 0.1));
+    const figure = routingHistogram(runWith(turns, 1, { options: { act_ratio: own, retrieve: true } }), {
+      unit: "option",
+    });
+    const [bars] = drawn(figure.data) as [Drawn];
+    const { before, behind } = sidesOf(bars, own);
+    const below = turns.filter((turn) => turn / 2 < own).length / 5;
+    expect(before.share).toBeCloseTo(below, 12);
+    expect(behind.share).toBeCloseTo(1 - below, 12);
+    expect(before.colors).not.toEqual(behind.colors);
+    expect(figure.layout.shapes?.[0]?.x0).toBe(own);
+    expect(figure.layout.xaxis?.range?.[1]).toBeGreaterThan(own);
+    expect(figure.layout.xaxis?.title).toMatchObject({ text: "act_ratio up to which an edit answers" });
+    expect(bars.x.length).toBeLessThan(60);
+  });
+
+  it("has the edits on the other side for an option from whose value on they answer", () => {
+    const run = runWith([1, 2, 3], 4, { method: "grace", options: { eps_ratio: 1 } });
+    const near = [0.5, 1, 1.5].map((distance) => ({ distance, radius: 1, slack: 0, key: 0 }));
+    const scores = run.scores.map((score, i) => {
+      const readings = [{ ...reading("codebook", 1), numbers: near[i] as (typeof near)[number] }];
+      return { ...score, rewrite: { ...score.rewrite, readings } };
+    });
+    const figure = routingHistogram({ ...run, scores }, { unit: "option" });
+    const { before, behind } = sidesOf(drawn(figure.data)[0] as Drawn, 1);
+    expect([before.share, behind.share]).toEqual([expect.closeTo(2 / 3, 12), expect.closeTo(1 / 3, 12)]);
+    const pale = sidesOf(drawn(routingHistogram(runWith([0.5])).data)[0] as Drawn, 1).before.colors;
+    expect(behind.colors).toEqual(pale);
+    expect(figure.layout.xaxis?.title).toMatchObject({ text: "eps_ratio from which an edit answers" });
+  });
+
+  it("counts the variant nearest to answering", () => {
     const run = runWith([0.5]);
     const [score] = run.scores;
-    const readings = [
-      { ...answered, memory: "side" as const, delta: 1, threshold: 4 },
-      { ...answered, memory: "memory-0" as const, delta: 6, threshold: 4 },
-    ];
+    const readings = [reading("side", 1), reading("memory-0", 6)];
     const rewrite = { ...(score as NonNullable<typeof score>).rewrite, readings };
     const [bars] = drawn(
       routingHistogram({ ...run, scores: [{ ...run.scores[0], rewrite }] as typeof run.scores }).data,
@@ -197,10 +272,33 @@ describe("routingHistogram", () => {
     expect(place).toBeLessThan(1.6);
   });
 
-  it("refuses a run without a router and a threshold of 0", () => {
+  it("puts what answers at every value behind all else", () => {
+    const [bars] = drawn(routingHistogram(runWith([1, 2], 0)).data) as [Drawn];
+    expect(bars.y.at(-1)).toBe(1);
+  });
+
+  it("refuses a run without readings, and a method whose edits always answer", () => {
     const run = runWith([1, 2]);
     const bare = run.scores.map((score) => ({ ...score, rewrite: { ...score.rewrite, readings: [] } }));
-    expect(() => routingHistogram({ ...run, scores: bare })).toThrow(/no probe .* read against a memory/);
-    expect(() => routingHistogram(runWith([1, 2], 0))).toThrow(/threshold of 0/);
+    expect(() => routingHistogram({ ...run, scores: bare })).toThrow(/no probe .* was decided by a router/);
+    expect(() => routingHistogram(sampleUnroutedRun())).toThrow(/the edits of ROME always answer/);
+  });
+});
+
+describe("figures of explored routers", () => {
+  const explored = ([10, 30] as const).map((T) => exploreRouter(sampleRun({ T }), [0, 0.5, 1]));
+
+  it("name the option, and the run's own value", () => {
+    const curves = routerCurves(explored);
+    expect(curves.layout.xaxis2?.title).toMatchObject({ text: "act_ratio" });
+    expect(curves.layout.annotations?.map(({ text }) => text)).toContain("run's own 0.5");
+    expect(routerRocCurve(explored).layout.annotations?.[0]?.text).toBe("marks: act_ratio 0.5");
+  });
+
+  it("of unlike options have no common axis of values, but one of shares", () => {
+    const [first, second] = explored as [(typeof explored)[0], (typeof explored)[0]];
+    const other = { ...second, option: { key: "eps_ratio", answers: "above" as const } };
+    expect(() => routerCurves([first, other])).toThrow(/share no axis/);
+    expect(routerRocCurve([first, other]).layout.annotations?.[0]?.text).toBe("marks: act_ratio 0.5 and eps_ratio 0.5");
   });
 });

@@ -5,7 +5,7 @@ import { readCSV } from "danfojs-node";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { renderSummary, summaryView, toCsv, toMarkdown, toText } from "../../src/report/format.js";
 import { frameOf, rowsOf, summaryFrame } from "../../src/report/tables.js";
-import { sampleRun } from "./sample.js";
+import { sampleRun, sampleUnroutedRun } from "./sample.js";
 
 const rows = [
   { name: 'Anna "Ann" Lee', note: "one, two", score: 0.123456789, whole: 3 },
@@ -97,6 +97,27 @@ describe("a summary for reading", () => {
       Rephrase: "-",
       Avg: "-",
     });
+  });
+
+  it("shows what was left to the untouched model, by a router alone", () => {
+    const head = "To main rew / reph / loc";
+    const always = sampleUnroutedRun({ T: 1, records: 12 });
+    const rows = rowsOf(summaryView(summaryFrame([...runs, always])));
+    expect(rows.map((row) => row.method)).toEqual(["wise", "wise", "rome"]);
+    expect(rows[0]?.[head]).toMatch(/^\d\.\d\d \/ \d\.\d\d \/ \d\.\d\d$/);
+    expect(rows[2]?.[head]).toBe("- / - / -");
+    expect(summaryView(summaryFrame([always])).columns).not.toContain(head);
+  });
+
+  it("names the side data of a method in the caption, and irrelevant prompts where there are any", () => {
+    const always = sampleUnroutedRun({ T: 1, records: 12 });
+    const text = renderSummary([always], "text");
+    expect(text).toContain("side data: covariance layers.5.down (sha256 33333333)");
+    expect(text).toMatch(/^rome: layer 5, v_num_grad_steps 30\.$/m);
+    expect(text).not.toContain("irrelevant");
+    expect(renderSummary([...runs, always], "text")).toContain(
+      "irrelevant prompts: invented (sha256 22222222); side data:",
+    );
   });
 
   it("carries its protocol", () => {

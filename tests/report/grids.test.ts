@@ -1,13 +1,14 @@
 import { describe, expect, it } from "vitest";
 import { RefusedInput } from "../../src/core/errors.js";
 import { mean } from "../../src/core/stats.js";
-import { atActRatio } from "../../src/explore/actRatio.js";
+import { atInference } from "../../src/explore/atInference.js";
 import { atSteps } from "../../src/explore/numSteps.js";
 import { gridHeatmap } from "../../src/report/figures/gridHeatmap.js";
 import { bestCells, gridFrame, gridOf, gridView, sweepGrid } from "../../src/report/grids.js";
 import { rowsOf } from "../../src/report/tables.js";
 import { measures } from "../../src/report/values.js";
 import type { RunResult } from "../../src/run/types.js";
+import { sampleUnroutedRun } from "./sample.js";
 import { sampleStepsRun } from "./sample-steps.js";
 
 const run = sampleStepsRun();
@@ -19,7 +20,7 @@ function pointOf(options: Record<string, unknown>, steps = 20): RunResult {
 }
 
 describe("gridOf", () => {
-  const grid = gridOf(run, { ratios: [1, 0.25], steps: [10, 1], measure: "rewrite" });
+  const grid = gridOf(run, { values: [1, 0.25], steps: [10, 1], measure: "rewrite" });
 
   it("holds in each cell the mean of the run with both settings, its own among them", () => {
     expect([grid.x.values, grid.y.values]).toEqual([
@@ -27,12 +28,18 @@ describe("gridOf", () => {
       [1, 10, 20],
     ]);
     grid.y.values.forEach((steps, y) => {
-      grid.x.values.forEach((ratio, x) => {
-        const { scores } = atActRatio(atSteps(run, steps as number), ratio as number);
+      grid.x.values.forEach((value, x) => {
+        const { scores } = atInference(atSteps(run, steps as number), value as number);
         expect(grid.cells[y]?.[x]?.mean).toBeCloseTo(mean(scores.map(measures.rewrite) as number[]), 12);
       });
     });
     expect(grid.own).toEqual({ x: 1, y: 2 });
+  });
+
+  it("is refused for a method whose edits always answer, which has nothing to cross the steps with", () => {
+    expect(() => gridOf(sampleUnroutedRun({ T: 1 }), { values: [1], steps: [1] })).toThrow(
+      /edits of ROME always answer/,
+    );
   });
 
   it("is read as rows, and as it lies", () => {
@@ -41,7 +48,7 @@ describe("gridOf", () => {
     expect(rows[1]).toMatchObject({ act_ratio: 0.5, n_iter: 1, rewrite: grid.cells[0]?.[1]?.mean });
     const best = rows.filter((row) => row.best).map((row) => row.rewrite);
     expect(new Set(best)).toEqual(new Set([Math.max(...rows.map((row) => row.rewrite as number))]));
-    expect(gridView(gridOf(run, { ratios: [0, 1], steps: [20] })).columns).toEqual([
+    expect(gridView(gridOf(run, { values: [0, 1], steps: [20] })).columns).toEqual([
       "n_iter \\ act_ratio",
       "0",
       "0.5",
@@ -52,13 +59,13 @@ describe("gridOf", () => {
 
 describe("sweepGrid", () => {
   const runs = [
-    pointOf({ lr: 1, maskRatio: 0.2 }),
-    pointOf({ lr: 0.1, maskRatio: 0.2 }, 1),
-    pointOf({ lr: 0.1, maskRatio: 0.5 }, 5),
+    pointOf({ edit_lr: 1, mask_ratio: 0.2 }),
+    pointOf({ edit_lr: 0.1, mask_ratio: 0.2 }, 1),
+    pointOf({ edit_lr: 0.1, mask_ratio: 0.5 }, 5),
   ];
 
   it("puts each run in its place, and leaves open what was not run", () => {
-    const grid = sweepGrid(runs, { x: "options.lr", y: "options.maskRatio" });
+    const grid = sweepGrid(runs, { x: "options.edit_lr", y: "options.mask_ratio" });
     expect([grid.x, grid.y]).toEqual([
       { title: "edit_lr", values: [0.1, 1] },
       { title: "mask_ratio", values: [0.2, 0.5] },
@@ -72,17 +79,21 @@ describe("sweepGrid", () => {
   });
 
   it("takes fields that vary together as one side", () => {
-    const margins = [pointOf({ alpha: 2, beta: 20, gamma: 10 }), pointOf({ alpha: 5, beta: 20, gamma: 10 })];
-    const grid = sweepGrid(margins, { x: ["options.alpha", "options.beta", "options.gamma"], y: "T" });
-    expect(grid.x).toEqual({ title: "alpha, beta, gamma", values: ["2, 20, 10", "5, 20, 10"] });
+    const shards = [
+      pointOf({ save_freq: 2, merge_freq: 4, act_margin: [2, 20, 10] }),
+      pointOf({ save_freq: 5, merge_freq: 10, act_margin: [5, 20, 10] }),
+    ];
+    const grid = sweepGrid(shards, { x: ["options.save_freq", "options.merge_freq"], y: "options.act_margin" });
+    expect(grid.x).toEqual({ title: "save_freq, merge_freq", values: ["2, 4", "5, 10"] });
+    expect(grid.y).toEqual({ title: "act_margin", values: ["[2,20,10]", "[5,20,10]"] });
   });
 
   it("refuses runs that differ in anything else, two of one cell, and an unknown field", () => {
-    const other = pointOf({ lr: 2, maskRatio: 0.2, alpha: 3 });
-    const fields = { x: "options.lr", y: "options.maskRatio" };
-    expect(() => sweepGrid([...runs, other], fields)).toThrow(/options\.alpha is 3/);
-    expect(() => sweepGrid([...runs, pointOf({ lr: 1, maskRatio: 0.2 })], fields)).toThrow(
-      /options\.lr 1, options\.maskRatio 0\.2/,
+    const other = pointOf({ edit_lr: 2, mask_ratio: 0.2, seed: 3 });
+    const fields = { x: "options.edit_lr", y: "options.mask_ratio" };
+    expect(() => sweepGrid([...runs, other], fields)).toThrow(/options\.seed is 3/);
+    expect(() => sweepGrid([...runs, pointOf({ edit_lr: 1, mask_ratio: 0.2 })], fields)).toThrow(
+      /options\.edit_lr 1, options\.mask_ratio 0\.2/,
     );
     expect(() => sweepGrid([run], { x: "options.rate", y: "T" })).toThrow(RefusedInput);
     expect(() => sweepGrid([], fields)).toThrow(RefusedInput);
@@ -91,17 +102,17 @@ describe("sweepGrid", () => {
 
 describe("gridHeatmap", () => {
   it("frames the best cells and the run's own, and writes numbers only where they fit", () => {
-    const grid = gridOf(run, { ratios: [0, 1], steps: [1, 5] });
+    const grid = gridOf(run, { values: [0, 1], steps: [1, 5] });
     const { layout, data } = gridHeatmap(grid);
     expect(layout.annotations?.map(({ text }) => text)).toEqual(grid.cells.flat().map((cell) => cell?.mean.toFixed(2)));
     expect(layout.shapes).toHaveLength(9 + bestCells(grid).length + 2);
     expect(data.map((trace) => (trace as { name: string }).name)).toEqual(["Avg", "best", "the run's own"]);
-    const wide = gridOf(run, { ratios: Array.from({ length: 41 }, (_, i) => i / 20), steps: [5] });
+    const wide = gridOf(run, { values: Array.from({ length: 41 }, (_, i) => i / 20), steps: [5] });
     expect(gridHeatmap(wide).layout.annotations).toEqual([]);
   });
 
   it("refuses a grid without numbers", () => {
-    const grid = gridOf(run, { ratios: [0], steps: [1], measure: "portability" });
+    const grid = gridOf(run, { values: [0], steps: [1], measure: "portability" });
     expect(() => gridHeatmap(grid)).toThrow(/no cell with a number/);
   });
 });

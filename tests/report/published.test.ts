@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { RefusedInput } from "../../src/core/errors.js";
-import { loadWiseOptions } from "../../src/edit/wise/hparams.js";
+import { prepareNamed } from "../../src/edit/registry.js";
 import {
   lifelongFrame,
   type PublishedRow,
@@ -15,6 +15,7 @@ import {
 } from "../../src/report/published.js";
 import { rowsOf } from "../../src/report/tables.js";
 import { projectFile } from "../../src/run/inputs.js";
+import { modelOf } from "../edit/model-of.js";
 
 const rows = await readPublished();
 const headline = rows.find((row) => row.source === "EasyEdit issue 474") as PublishedRow;
@@ -103,8 +104,8 @@ describe("the published numbers", () => {
     ["WISE paper, Table 2", "LLaMA-2-7B", "paper-llama-2-7b"],
   ])("of %s state the options of the preset that goes by them", async (source, model, preset) => {
     const [row] = await readPublished({ source, model, method: "WISE" });
-    const { options } = await loadWiseOptions({ preset });
-    expect(Object.keys(row?.options ?? {}).length).toBeGreaterThan(5);
+    const { options } = await prepareNamed("wise", { preset }, modelOf(32));
+    expect(Object.values(row?.options ?? {}).flat().length).toBeGreaterThan(5);
     expect(options).toMatchObject(row?.options ?? {});
   });
 
@@ -245,7 +246,7 @@ describe("where a number is from", () => {
     const value = (field: string) => lines.find((line) => line.field === field)?.value;
     expect(value("url")).toBe("https://github.com/zjunlp/EasyEdit/issues/474");
     expect(value("chatTemplate")).toBe("unknown");
-    expect(value("options.actRatio")).toBe("0.5");
+    expect(value("options.act_ratio")).toBe("0.5");
     expect(value("rewrite")).toBe("0.8738095238095237, printed as rewrite_acc");
     expect(lines.filter(({ field }) => field === "note").map((line) => line.value)).toEqual(headline.notes);
   });

@@ -1,11 +1,11 @@
 import { createRng } from "../../src/core/rng.js";
-import { exploreActRatio } from "../../src/explore/exploreActRatio.js";
+import { exploreRouter } from "../../src/explore/exploreRouter.js";
 import { atSteps } from "../../src/explore/numSteps.js";
 import type { Figure } from "../../src/report/figure.js";
-import { actRatioCurves } from "../../src/report/figures/actRatioCurves.js";
 import { gridHeatmap } from "../../src/report/figures/gridHeatmap.js";
 import { lossCurve } from "../../src/report/figures/lossCurve.js";
 import { publishedOverT } from "../../src/report/figures/publishedOverT.js";
+import { routerCurves } from "../../src/report/figures/routerCurves.js";
 import { routerRocCurve } from "../../src/report/figures/routerRocCurve.js";
 import { routingDistances } from "../../src/report/figures/routingDistances.js";
 import { routingHistogram } from "../../src/report/figures/routingHistogram.js";
@@ -22,30 +22,34 @@ export function sampleFigures(): Record<string, Figure> {
   const trace = sampleTrace(createRng(4), 0);
   const short = sampleTrace(createRng(3), 0, 24);
   const single = sampleTrace(createRng(3), 0, 1);
-  const replayed = { ...trace, steps: trace.steps.map((step) => ({ ...step, replay: step.act / 2 })) };
-  const levels = { alpha: 2, beta: 20, actRatio: 0.5 };
+  const replayed = {
+    ...trace,
+    steps: trace.steps.map((step) => ({ ...step, terms: { ...step.terms, replay: (step.terms.act as number) / 2 } })),
+  };
+  const method = "wise";
+  const options = { act_margin: [2, 20, 10], act_ratio: 0.5, retrieve: true };
   const runs = ([1, 10, 30, "all"] as const).map((T) => sampleRun({ T }));
   const [one, ten] = runs as [(typeof runs)[0], (typeof runs)[0]];
-  const routed = ([10, 30] as const).map((T) => sampleRun({ T, options: { actRatio: 0.5, retrieve: T === 10 } }));
-  const explored = routed.map((run) => exploreActRatio(run));
+  const routed = ([10, 30] as const).map((T) => sampleRun({ T, options: { act_ratio: 0.5, retrieve: T === 10 } }));
+  const explored = routed.map((run) => exploreRouter(run));
   const [first] = explored as [(typeof explored)[0]];
   const stepped = sampleStepsRun();
   const limits = [...stepped.scoreSteps, 20];
   const many = Array.from({ length: 41 }, (_, i) => i / 20);
   return {
-    "act-ratio-curves": actRatioCurves([first]),
-    "act-ratio-curves-two": actRatioCurves(explored, { title: "act_ratio", medium: "screen" }),
+    "router-curves": routerCurves([first]),
+    "router-curves-two": routerCurves(explored, { title: "act_ratio", medium: "screen" }),
     "router-roc": routerRocCurve([first]),
     "router-roc-two": routerRocCurve(explored, { title: "Router", medium: "screen" }),
-    "routing-histogram-min-act": routingHistogram(first.run, { unit: "min_act" }),
-    "loss-curve": lossCurve(trace),
-    "loss-curve-stopped": lossCurve(short, { title: "Loss of one edit", medium: "screen" }),
-    "loss-curve-replay": lossCurve(replayed),
+    "routing-histogram-option": routingHistogram(first.run, { unit: "option" }),
+    "loss-curve": lossCurve(trace, { method }),
+    "loss-curve-stopped": lossCurve(short, { method, title: "Loss of one edit", medium: "screen" }),
+    "loss-curve-replay": lossCurve(replayed, { method }),
     "loss-curve-single": lossCurve(single),
-    "routing-distances": routingDistances(trace, levels),
+    "routing-distances": routingDistances(trace, { method, options }),
     "routing-distances-close": routingDistances(trace, {
-      ...levels,
-      actRatio: 0.75,
+      method,
+      options: { ...options, act_ratio: 0.75 },
       title: "Routing",
       medium: "screen",
     }),
@@ -58,8 +62,8 @@ export function sampleFigures(): Record<string, Figure> {
     "routing-histogram-titled": routingHistogram(one, { title: "Router", medium: "screen" }),
     "steps-curve": stepsCurve(limits.map((steps) => atSteps(stepped, steps))),
     "steps-curve-single": stepsCurve([stepped], { title: "One n_iter", medium: "screen" }),
-    "grid-heatmap": gridHeatmap(gridOf(stepped, { ratios: [0, 0.25, 0.75, 1, 1.25], steps: limits })),
-    "grid-heatmap-fine": gridHeatmap(gridOf(stepped, { ratios: many, steps: limits, measure: "rewrite" }), {
+    "grid-heatmap": gridHeatmap(gridOf(stepped, { values: [0, 0.25, 0.75, 1, 1.25], steps: limits })),
+    "grid-heatmap-fine": gridHeatmap(gridOf(stepped, { values: many, steps: limits, measure: "rewrite" }), {
       title: "act_ratio and n_iter",
       medium: "screen",
     }),

@@ -1,4 +1,5 @@
 import { createRng, type Rng } from "../../src/core/rng.js";
+import { marginOf } from "../../src/edit/overlay.js";
 import type { EditTrace } from "../../src/edit/trace.js";
 import type { ProbeScore, RecordScore } from "../../src/eval/types.js";
 import type { RunResult } from "../../src/run/types.js";
@@ -21,7 +22,7 @@ export function sampleStepsRun(): RunResult {
       ...sampleProtocol,
       records: RECORDS,
       T: 1,
-      options: { steps: LIMIT, actRatio: 0.5, retrieve: true, lr: 0.5, maskRatio: 0.5 },
+      options: { n_iter: LIMIT, act_ratio: 0.5, retrieve: true, edit_lr: 0.5, mask_ratio: 0.5 },
     },
     edits,
     scores: edits.map((edit) => at(edit, edit.steps.length)),
@@ -35,7 +36,7 @@ export function sampleStepsRun(): RunResult {
 }
 
 function scoreAt(rng: Rng, edit: EditTrace, steps: number): RecordScore {
-  const minAct = edit.steps[steps - 1]?.inScope as number;
+  const minAct = edit.steps[steps - 1]?.numbers.in_scope as number;
   const probe = (kind: "rewrite" | "rephrase" | "locality"): ProbeScore => {
     const draw = rng.fork(kind);
     const reach = { rewrite: 1, rephrase: 0.75, locality: 0.25 }[kind] * (1 + 0.25 * draw.normal());
@@ -59,7 +60,15 @@ function scoreAt(rng: Rng, edit: EditTrace, steps: number): RecordScore {
       preScore: kind === "locality" ? null : 0.25,
       exact: score === 1,
       route: isSide ? "side" : "main",
-      readings: [{ memory: "side", delta, minAct, threshold, predicted, score: kept / 4 }],
+      readings: [
+        {
+          variant: "side",
+          margin: marginOf(delta, threshold),
+          numbers: { delta, min_act: minAct },
+          predicted,
+          score: kept / 4,
+        },
+      ],
     };
   };
   return {

@@ -1,4 +1,5 @@
 import { createRng, type Rng } from "../../src/core/rng.js";
+import { marginOf, UNROUTED } from "../../src/edit/overlay.js";
 import type { EditStep, EditTrace } from "../../src/edit/trace.js";
 import type { ProbeScore, RecordScore } from "../../src/eval/types.js";
 import type { Protocol, RunResult } from "../../src/run/types.js";
@@ -11,6 +12,7 @@ export const sampleProtocol: Protocol = {
   records: 60,
   irrelevant: "invented",
   irrelevantSha256: "2".repeat(64),
+  assets: {},
   T: 10,
   when: "after-all",
   metric: "teacher-forced token accuracy",
@@ -35,10 +37,43 @@ export function sampleRun(protocol: Partial<Protocol> = {}): RunResult {
   const scores = edits.map((edit) => {
     const block = Math.floor(edit.record / perBlock);
     const threshold =
-      Math.min(...edits.filter((e) => Math.floor(e.record / perBlock) === block).map((e) => e.minAct)) / 2;
+      Math.min(...edits.filter((e) => Math.floor(e.record / perBlock) === block).map((e) => minActOf(e))) / 2;
     return sampleScore(rng.fork("score", edit.record), { edit, block, threshold, crowd: Math.log10(perBlock) });
   });
   return { protocol: full, scores, edits, stepScores: [], scoreSteps: [], tokens: new Map(), folder: null };
+}
+
+/** The smallest in-scope activation that an invented edit left. */
+export function minActOf({ numbers }: EditTrace): number {
+  return numbers.min_act as number;
+}
+
+/** The same quality of a method whose edits always answer: with side data, and without irrelevant prompts. */
+export function sampleUnroutedRun(protocol: Partial<Protocol> = {}): RunResult {
+  const { scores, edits, ...run } = sampleRun(protocol);
+  const probe = (score: ProbeScore): ProbeScore => ({ ...score, route: UNROUTED, readings: [] });
+  return {
+    ...run,
+    protocol: {
+      ...run.protocol,
+      irrelevant: null,
+      irrelevantSha256: null,
+      assets: { "covariance layers.5.down": "3".repeat(64) },
+      method: "rome",
+      options: { layer: 5, v_num_grad_steps: 30, ...protocol.options },
+    },
+    scores: scores.map((score) => ({
+      ...score,
+      rewrite: probe(score.rewrite),
+      rephrase: score.rephrase && probe(score.rephrase),
+      locality: score.locality.map(probe),
+    })),
+    edits: edits.map(({ steps, ...edit }) => ({
+      ...edit,
+      numbers: {},
+      steps: steps.map(({ step, loss }) => ({ step, loss, terms: { nll: 0.9 * loss, kl: 0.1 * loss }, numbers: {} })),
+    })),
+  };
 }
 
 /** An invented edit: losses that decay, distances that part. */
@@ -50,11 +85,16 @@ export function sampleTrace(rng: Rng, record: number, steps = 30): EditTrace {
     const inScope = 26 * (1 - Math.exp(-0.2 * step)) + 0.3 * rng.normal() + 0.5;
     const outOfScope = 3.2 * step * Math.exp(-0.22 * step) + 0.5 + 0.1 * rng.uniform();
     const act = positive(outOfScope - inScope + 10) + positive(outOfScope - 2) + positive(20 - inScope);
-    trace.push({ step, ft, act, replay: 0, loss: ft + act, inScope, outOfScope });
+    trace.push({
+      step,
+      loss: ft + act,
+      terms: { ft, act },
+      numbers: { in_scope: inScope, out_of_scope: outOfScope },
+    });
   }
-  const minAct = (trace.at(-1) as EditStep).inScope;
+  const numbers = { min_act: (trace.at(-1) as EditStep).numbers.in_scope as number };
   const stoppedEarly = steps < 30;
-  return { record, steps: trace, stoppedEarly, minAct, seconds: { frozen: 0.2, steps: 0.05 * steps } };
+  return { record, steps: trace, stoppedEarly, numbers, seconds: { frozen: 0.2, steps: 0.05 * steps } };
 }
 
 interface Situation {
@@ -69,9 +109,8 @@ function sampleScore(rng: Rng, { edit, block, threshold, crowd }: Situation): Re
   const forget = 0.05 + 0.12 * crowd;
   const probe = (kind: "rewrite" | "rephrase" | "locality"): ProbeScore => {
     const draw = rng.fork(kind);
-    const centre = { rewrite: edit.minAct, rephrase: edit.minAct * (0.82 - 0.06 * crowd), locality: 1.5 + 2 * crowd }[
-      kind
-    ];
+    const minAct = minActOf(edit);
+    const centre = { rewrite: minAct, rephrase: minAct * (0.82 - 0.06 * crowd), locality: 1.5 + 2 * crowd }[kind];
     const delta = Math.max(0.05, centre * (1 + 0.16 * draw.normal()));
     const routed = delta >= threshold;
     const good = kind === "locality" ? !routed || draw.uniform() > 0.6 : routed && draw.uniform() > forget;
@@ -89,7 +128,15 @@ function sampleScore(rng: Rng, { edit, block, threshold, crowd }: Situation): Re
       preScore: kind === "locality" ? null : 0.25,
       exact: kept === 4,
       route: routed ? "side" : "main",
-      readings: [{ memory: "side", delta, minAct: 2 * threshold, threshold, predicted: post, score: kept / 4 }],
+      readings: [
+        {
+          variant: "side",
+          margin: marginOf(delta, threshold),
+          numbers: { delta, min_act: 2 * threshold },
+          predicted: post,
+          score: kept / 4,
+        },
+      ],
     };
   };
   return {

@@ -7,6 +7,7 @@ import { bySteps, recordOverSteps, stepsFindings, stepsFrame, stepsView } from "
 import { rowsOf } from "../../src/report/tables.js";
 import { measures } from "../../src/report/values.js";
 import type { RunResult } from "../../src/run/types.js";
+import { sampleUnroutedRun } from "./sample.js";
 import { sampleStepsRun } from "./sample-steps.js";
 
 const pass = sampleStepsRun();
@@ -86,5 +87,7 @@ describe("runs over n_iter", () => {
     expect(() => stepsCurve([one, one])).toThrow(/n_iter = 1 twice/);
     expect(() => stepsFrame([{ ...one, protocol: { ...one.protocol, options: {} } }])).toThrow(RefusedInput);
     expect(() => stepsFrame([])).toThrow(RefusedInput);
+    const always = sampleUnroutedRun({ T: 1 });
+    expect(stepsView(stepsFrame([always])).columns[0]).toBe("v_num_grad_steps");
   });
 });

@@ -6,9 +6,11 @@ import type { ProbeScore, RecordScore } from "../../src/eval/types.js";
 import { footnotes } from "../../src/report/protocols.js";
 import { blocksFrame, casesFrame, rowsOf, summaryFrame } from "../../src/report/tables.js";
 import type { RunResult } from "../../src/run/types.js";
-import { sampleRun } from "./sample.js";
+import { sampleRun, sampleUnroutedRun } from "./sample.js";
 
 const run = sampleRun({ T: 7, records: 16 });
+
+const always = sampleUnroutedRun({ T: 7, records: 16 });
 
 /** The run with some of its records changed. */
 function changed(records: Record<number, (score: RecordScore) => Partial<RecordScore>>): RunResult {
@@ -114,11 +116,34 @@ describe("summaryFrame", () => {
   it("takes runs that differ in method, T and timing, with a column for each", () => {
     const rows = rowsOf(summaryFrame([run, sampleRun({ T: "all", records: 16 })]));
     expect(rows.map((row) => row.T)).toEqual([7, "all"]);
-    const other = sampleRun({ T: 7, records: 16, method: "ft", options: { lr: 1 }, when: "after-each" });
+    const other = sampleRun({ T: 7, records: 16, method: "ft-l", options: { lr: 1 }, when: "after-each" });
     expect(rowsOf(summaryFrame([run, other])).map((row) => [row.method, row.when])).toEqual([
       ["wise", "after-all"],
-      ["ft", "after-each"],
+      ["ft-l", "after-each"],
     ]);
+  });
+
+  it("has no share of probes left to the untouched model where no router left any", () => {
+    const [first, second] = rowsOf(summaryFrame([run, always]));
+    expect(first?.localityToMain).toBeTypeOf("number");
+    expect([second?.rewriteToMain, second?.rephraseToMain, second?.localityToMain]).toEqual([null, null, null]);
+    expect(Object.keys(rowsOf(summaryFrame([always]))[0] ?? {}).filter((name) => name.endsWith("ToMain"))).toEqual([]);
+    expect(Object.keys(rowsOf(casesFrame(always))[0] ?? {}).filter((name) => name.endsWith("Route"))).toEqual([]);
+  });
+
+  it("compares methods in what both need: irrelevant prompts and side data count as options where one needs none", () => {
+    expect(rowsOf(summaryFrame([run, always])).map((row) => row.method)).toEqual(["wise", "rome"]);
+    const trained = {
+      ...always,
+      protocol: { ...always.protocol, irrelevant: "another", irrelevantSha256: "f".repeat(64) },
+    };
+    expect(() => summaryFrame([run, trained])).toThrow(/irrelevant is another, not invented; irrelevantSha256 is f+/);
+    const assets = { ...always.protocol.assets, "covariance layers.6.down": "4".repeat(64) };
+    const more = { ...always, protocol: { ...always.protocol, method: "memit", assets } };
+    expect(rowsOf(summaryFrame([always, more]))).toHaveLength(2);
+    const moved = Object.fromEntries(Object.keys(assets).map((name) => [name, "5".repeat(64)]));
+    const unlike = { ...more, protocol: { ...more.protocol, assets: moved } };
+    expect(() => summaryFrame([always, unlike])).toThrow(/assets\.covariance layers\.5\.down is 5+, not 3+$/m);
   });
 
   it.each([
@@ -130,6 +155,8 @@ describe("summaryFrame", () => {
     ["seed", { seed: 8 }],
     ["backend", { backend: "wasm" }],
     ["precision", { precision: "bf16 weights" }],
+    ["irrelevantSha256", { irrelevantSha256: null }],
+    ["assets.statistics", { assets: { statistics: "f".repeat(64) } }],
     ["options.act_ratio", { options: { ...run.protocol.options, act_ratio: 0.88 } }],
     ["options.merge_alg", { options: { ...run.protocol.options, merge_alg: "ties" } }],
   ])("refuses runs that differ in %s, and names it", (field, difference) => {

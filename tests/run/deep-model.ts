@@ -29,7 +29,7 @@ export async function writeDeepModel(parent: string): Promise<DeepModel> {
   const model: StandInModel = STAND_INS["llama-3-8b"];
   await writeStandIn({ ...model, config: { ...model.config, ...SHAPE }, maxShardBytes: 300_000 }, { folder });
   const hparams = join(parent, "deep.yaml");
-  const tiny = await readFile(join(repository, "data/hparams/tiny.yaml"), "utf8");
+  const tiny = await readFile(join(repository, "data/hparams/wise/tiny.yaml"), "utf8");
   await writeFile(hparams, tiny.replace("model.layers[2]", `model.layers[${DEEP_LAYERS}]`));
   return { folder, hparams };
 }

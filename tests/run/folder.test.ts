@@ -226,7 +226,6 @@ describe("another configuration is refused, with the fields that differ", () => 
 
   test.each([
     ["whether edits are kept", { saveEdits: true }, "saveEdits: true", "saveEdits: false"],
-
     ["T", { T: 1 }, "T: 1", "T: 2"],
     ["when", { when: "after-each" as const }, 'when: "after-each"', 'when: "after-all"'],
     ["number of records", { limit: 4 }, "records: 4", "records: 5"],
@@ -240,9 +239,9 @@ describe("another configuration is refused, with the fields that differ", () => 
   test("one option of the method", async () => {
     const out = await copyOfRun();
     const text = await readFile(join(out, "run.json"), "utf8");
-    await writeFile(join(out, "run.json"), text.replace('"maskRatio": 0.2', '"maskRatio": 0.3'));
+    await writeFile(join(out, "run.json"), text.replace('"mask_ratio": 0.2', '"mask_ratio": 0.3'));
     const error = await refusal(() => lab.run({ ...REQUEST, out }));
-    expect(error).toMatchObject({ found: "options.maskRatio: 0.2", expected: "options.maskRatio: 0.3" });
+    expect(error).toMatchObject({ found: "options.mask_ratio: 0.2", expected: "options.mask_ratio: 0.3" });
   });
 
   test("templates that the model did not write", async () => {

@@ -152,14 +152,14 @@ describe.runIf(hasUlimit())("under ulimit -v", () => {
       const folder = await temporaryFolder();
       await writeSparseModel(folder);
       const hparams = join(folder, "hparams.yaml");
-      const tiny = await readFile(join(repository, "data/hparams/tiny.yaml"), "utf8");
+      const tiny = await readFile(join(repository, "data/hparams/wise/tiny.yaml"), "utf8");
       await writeFile(hparams, tiny.replace("model.layers[2]", "model.layers[14]"));
       const [out, cache] = [join(folder, "run"), join(folder, "cache")];
       const args = ["--model", folder, "--hparams", hparams, "--T", "1", "--limit", "1", "--backend", backend];
       const ended = await limited(...command(out, ...args, "--weights", "whole", "--cache", cache));
       expect(ended, ended.stderr).toMatchObject({ status: 1, signal: null, stdout: "" });
       expect(ended.stderr).toContain("wise-lab: this run does not fit into memory: while in its ");
-      expect(ended.stderr).toMatch(/^ +3\.8 GB {2}other layers: 15 of 16, float32$/m);
+      expect(ended.stderr).toMatch(/^ +3\.8 GB {2}layers: 16 of 16, float32$/m);
       expect(refusalIn(ended)).toEqual({
         where: `memory plan, weights whole, float32, T = 1, ${backend} on CPU`,
         found: expect.stringMatching(/^\d\.\d GB of memory$/),

@@ -4,14 +4,19 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { RefusedInput } from "../../src/core/errors.js";
 import { loadIrrelevant, loadRecords } from "../../src/data/load.js";
+import { prepareNamed } from "../../src/edit/registry.js";
 import { foreseenTemplates } from "../../src/edit/templates.js";
-import { wiseMatrices } from "../../src/edit/wise/matrices.js";
+import { wiseBytes } from "../../src/edit/wise/matrices.js";
+import { wiseTemplates } from "../../src/edit/wise/rows.js";
 import { parseLlamaConfig } from "../../src/model/config.js";
+import { encodeForced, PLAIN } from "../../src/model/prompt.js";
 import { standInFor } from "../../src/model/stand-in/known.js";
 import { loadTokenizer } from "../../src/model/tokenizer.js";
 import { chooseWeights, type Machine, readMachine, renderPlan, requireFits } from "../../src/run/memory-fit.js";
 import { type MemoryPlan, type PlanInput, planMemory } from "../../src/run/memory-plan.js";
 import { measureWork, type Workload } from "../../src/run/workload.js";
+import { modelOf } from "../edit/model-of.js";
+import { atInput, atValue } from "../support/points.js";
 import { repository } from "../support/shared.js";
 
 const llama8b = parseLlamaConfig(standInFor("llama-3-8b", {}).config, "llama-3-8b");
@@ -28,12 +33,14 @@ const work: Workload = {
 
 const input: PlanInput = {
   config: llama8b,
-  layer: 29,
+  cut: atValue(29),
+  sites: [{ layer: 29, matrix: "down" }],
   weights: "streamed",
   precision: "float32",
   backend: { name: "tensorflow", device: "cpu" },
   work,
-  matrices: (block) => wiseMatrices({ saveFreq: 500, mergeFreq: 1000, retrieve: true, mergeAlg: "ties" }, block),
+  editBytes: (block) =>
+    wiseBytes({ save_freq: 500, merge_freq: 1000, retrieve: true, merge_alg: "ties" }, llama8b, block),
   cacheBytes: 20e9,
 };
 
@@ -58,9 +65,9 @@ function refusal(work: () => void): RefusedInput {
 }
 
 describe("the plan of LLaMA-3-8B", () => {
-  it("streamed: holds the value matrix, two layers and the head, within the 10 GB of this project's goal", () => {
+  it("streamed: holds the edited matrix, two layers and the head, within the 10 GB of this project's goal", () => {
     const plan = planMemory(input);
-    expect(part(plan, "value matrix")).toBe(4 * 4096 * 14336);
+    expect(part(plan, "edited matrices")).toBe(4 * 4096 * 14336);
     expect(part(plan, "later layers")).toBe(2 * 4 * (2 * 4096 * 5120 + 3 * 4096 * 14336 + 2 * 4096));
     expect(part(plan, "output head")).toBe(4 * 4096 * 128257);
     expect(part(plan, "edits")).toBe(4 * 4096 * 14336);
@@ -71,18 +78,57 @@ describe("the plan of LLaMA-3-8B", () => {
 
   it("whole: holds all but the embedding", () => {
     const plan = planMemory({ ...input, weights: "whole", cacheBytes: null });
-    const weights = part(plan, "value matrix") + part(plan, "other layers") + part(plan, "output head");
+    const weights = part(plan, "edited matrices") + part(plan, "layers") + part(plan, "output head");
     expect(weights).toBe(4 * (8_030_261_248 - 4096 * 128256)); // the model's published size, without its embedding
     expect(part(plan, "a layer being read")).toBe(0);
     expect(plan.disk).toEqual({ cuts: 0, kept: 0, streams: 0 });
   });
 
-  it("bf16: holds half of all but the value matrix, and one matrix unpacked", () => {
+  it("bf16: holds half of all but the edited matrix, and one matrix unpacked", () => {
     const [float32, bf16] = [planMemory(input), planMemory({ ...input, precision: "bf16" })];
     expect(part(bf16, "later layers")).toBe(part(float32, "later layers") / 2);
-    expect(part(bf16, "value matrix")).toBe(part(float32, "value matrix"));
+    expect(part(bf16, "edited matrices")).toBe(part(float32, "edited matrices"));
     expect(part(bf16, "a matrix unpacked")).toBe(256 * 1024 ** 2);
     expect(bf16.memory).toBeLessThan(float32.memory);
+  });
+
+  it("streamed, cut at the start of a layer: holds that layer too, and its results are streams alone", () => {
+    const site = { layer: 29, matrix: "gate" } as const;
+    const plan = planMemory({ ...input, cut: atInput(29), sites: [site] });
+    const layer = 2 * 4096 * 5120 + 3 * 4096 * 14336 + 2 * 4096;
+    expect(part(plan, "edited matrices")).toBe(4 * 4096 * 14336);
+    expect(part(plan, "later layers")).toBe(4 * (3 * layer - 4096 * 14336));
+    expect(part(plan, "matrix at the cut")).toBe(0);
+    expect(plan.disk.cuts).toBe(600_000 * 4096 * 4);
+    // Only the edited matrix is kept as float32 where the rest is not.
+    const bf16 = planMemory({ ...input, cut: atInput(29), sites: [site], precision: "bf16" });
+    expect(part(bf16, "edited matrices")).toBe(part(plan, "edited matrices"));
+    expect(part(bf16, "later layers")).toBe(part(plan, "later layers") / 2);
+  });
+
+  it("streamed, cut before a value matrix that is not edited: holds that matrix, at the model's precision", () => {
+    const sites = [{ layer: 30, matrix: "down" }] as const;
+    const plan = planMemory({ ...input, sites });
+    expect(part(plan, "matrix at the cut")).toBe(4 * 4096 * 14336);
+    expect(part(planMemory({ ...input, sites, precision: "bf16" }), "matrix at the cut")).toBe(2 * 4096 * 14336);
+    expect(part(planMemory({ ...input, sites, weights: "whole" }), "matrix at the cut")).toBe(0);
+  });
+
+  it("without edits that keep anything: no edits, nothing to move, and nothing beside them when they are read", () => {
+    const none = { kept: 0, stepping: 0, reading: 0, working: 0, variants: 1 };
+    const plan = planMemory({ ...input, sites: [], editBytes: () => none });
+    for (const name of ["edits", "edited matrices", "matrices of an edit", "matrices read"]) {
+      expect(part(plan, name), name).toBe(0);
+    }
+    expect(part(plan, "matrix at the cut")).toBe(4 * 4096 * 14336);
+  });
+
+  it("a batch of probes grows with the variants that answer it", () => {
+    const bytes = (variants: number) => {
+      const editBytes = () => ({ kept: 0, stepping: 0, reading: 0, working: 0, variants });
+      return part(planMemory({ ...input, editBytes }), "a batch of probes");
+    };
+    expect(bytes(3) - bytes(1)).toBe(2 * 4 * 1600 * 4096);
   });
 
   it("grows with the shards that a block leaves, and with what merging them takes", () => {
@@ -177,13 +223,15 @@ describe("the sizes of a run", () => {
   let source: Parameters<typeof measureWork>[0];
   beforeAll(async () => {
     const config = parseLlamaConfig(standInFor("llama-3-8b", {}).config, "llama-3-8b");
-    const tokenizer = await loadTokenizer(lab, { ...config, vocabSize: 1024 });
+    const shape = { config: { ...config, vocabSize: 1024 } };
+    const tokenizer = await loadTokenizer(lab, shape.config);
+    const { style, needs, rows } = await prepareNamed("wise", { preset: "lab" }, modelOf(4));
     source = {
       dataset: await loadRecords(join(repository, "data/lab/edits.json"), { limit: 20 }),
       irrelevant: await loadIrrelevant(join(repository, "data/lab/irrelevant.json")),
       T: 8,
-      templates: foreseenTemplates({ tokenizer, config: { ...config, vocabSize: 1024 } }),
-      method: { style: { chatTemplate: false, doubleBos: false } },
+      templates: foreseenTemplates({ tokenizer, ...shape }, wiseTemplates),
+      method: { style, needs, rows },
       model: { tokenizer },
     };
   });
@@ -201,6 +249,19 @@ describe("the sizes of a run", () => {
     expect(sizes.frozen.pass).toBeLessThan(sizes.frozen.padded);
   });
 
+  it("are smaller for a method that needs no templates and no irrelevant prompts", () => {
+    const rows: (typeof source)["method"]["rows"] = (request, { tokenizer }) => [
+      encodeForced(tokenizer, { prompt: request.prompt, answer: request.target }, PLAIN),
+    ];
+    const needs = { templates: null, irrelevant: false, subject: false, assets: [] };
+    const bare = { ...source, templates: ["{}"], irrelevant: null, method: { style: PLAIN, needs, rows } };
+    const { edit, score } = measureWork(bare);
+    expect(edit.sequences).toBe(1);
+    expect(edit.targets).toBe(edit.targetsOfOne);
+    expect(edit.targetsOfOne).toBe(measureWork(source).edit.targetsOfOne);
+    expect(score).toEqual(measureWork(source).score);
+  });
+
   it("need no model: its templates are foreseen, eleven of them", () => {
     expect(source.templates).toHaveLength(11);
     expect(source.templates.every((template) => template.endsWith("{}"))).toBe(true);
@@ -214,11 +275,11 @@ describe("what is printed", () => {
   it("is one line for what always stays, one for each phase, and the sum against what there is", () => {
     const lines = renderPlan(planMemory(input), machine(24)).split("\n");
     expect(lines[0]).toBe("memory plan, weights streamed, float32, T = 1, tensorflow on CPU:");
-    expect(lines.slice(1).map((line) => line.slice(2, 22).trim())).toEqual([
+    expect(lines.slice(1).map((line) => line.slice(2, 21).trim())).toEqual([
       "always",
       "frozen pass",
       "step of an edit",
-      "moving and merging",
+      "moving and saving",
       "scoring",
       "at most",
       "on disk",

@@ -118,7 +118,8 @@ describe("the protocol", () => {
       T: "all",
       when: "after-all",
       method: "wise",
-      options: { steps: 2, actRatio: 0.88, retrieve: true },
+      options: { n_iter: 2, act_ratio: 0.88, retrieve: true },
+      assets: {},
       model: "tiny-llama3",
       seed: 0,
     });

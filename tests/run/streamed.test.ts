@@ -33,8 +33,14 @@ const findings = ({ protocol, edits, scores }: RunResult) => ({
   edits: edits.map(({ seconds: _, ...edit }) => edit),
 });
 
-const probes = [0, 1, 2].flatMap((i) => {
+/** A golden fact as a user writes it by hand. */
+const byHand = (i: number) => {
   const { prompt, target, irrelevant } = fact(i);
+  return { prompt, target, irrelevant: irrelevant as string };
+};
+
+const probes = [0, 1, 2].flatMap((i) => {
+  const { prompt, target, irrelevant } = byHand(i);
   return [
     { kind: "rewrite" as const, prompt, answer: target },
     { kind: "locality" as const, prompt: irrelevant, answer: target },
@@ -48,7 +54,7 @@ describe.each(CHECKPOINTS)("edits by hand on %s, streamed", (name) => {
     expect([whole, streamed].map((lab) => lab.model.residence)).toEqual(["whole", "streamed"]);
     expect(streamed.templates).toEqual(whole.templates);
     for (const i of [0, 1]) {
-      for (const lab of [whole, streamed]) await lab.edit(fact(i));
+      for (const lab of [whole, streamed]) await lab.edit(byHand(i));
       expect(await streamed.hash()).toBe(await whole.hash());
       expect(await streamed.score(probes)).toEqual(await whole.score(probes));
     }
@@ -69,9 +75,9 @@ describe("weights held as bf16", () => {
   };
   /** Losses and routing activations of every step. */
   const numbersOf = ({ edits }: RunResult) =>
-    edits.flatMap(({ steps, minAct }) => [
-      minAct,
-      ...steps.flatMap(({ loss, inScope, outOfScope }) => [loss, inScope, outOfScope]),
+    edits.flatMap(({ steps, numbers }) => [
+      numbers.min_act as number,
+      ...steps.flatMap(({ loss, numbers: { in_scope, out_of_scope } }) => [loss, in_scope, out_of_scope] as number[]),
     ]);
 
   test.each(["whole", "streamed"] as const)("%s: edits of a bf16 checkpoint are those of float32", async (weights) => {

@@ -1,8 +1,12 @@
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { atInference } from "../../src/explore/atInference.js";
+import { inferenceOf } from "../../src/explore/router.js";
 import { rowsOf, summaryFrame } from "../../src/report/tables.js";
+import { probeKinds, probesOf } from "../../src/run/measures.js";
 import { readStudy, saveStudy, studyFields, studyPoints } from "../../src/run/study.js";
+import type { ScoredRun } from "../../src/run/types.js";
 import { refusal, temporaryFolder } from "../model/support.js";
 import { sampleProtocol, sampleRun } from "../report/sample.js";
 import { writeRun } from "./support.js";
@@ -16,6 +20,26 @@ async function madeUpRuns(): Promise<string> {
   }
   return out;
 }
+
+test("the study that comes with the project decides as it was recorded, and differs where its table says", async () => {
+  const study = await readStudy();
+  for (const [i, run] of study.entries()) {
+    const { key, own } = inferenceOf(run.protocol);
+    expect(key).toBe("act_ratio");
+    const again = atInference(run, own).scores;
+    for (const kind of probeKinds) {
+      const shown = (scores: ScoredRun["scores"]) =>
+        scores.flatMap((record) => probesOf(record, kind).map(({ route, score }) => [route, score]));
+      expect(shown(again)).toEqual(shown(run.scores));
+    }
+    expect(run.protocol.T).toBe(studyPoints[i]?.T);
+    for (const setting of studyPoints[i]?.set ?? []) {
+      const [name, value] = setting.split("=") as [string, string];
+      expect(String(run.protocol.options[name])).toBe(value);
+    }
+  }
+  expect(rowsOf(summaryFrame(study, { allow: studyFields }))).toHaveLength(6);
+});
 
 test("saved summaries of the study are read in the order of its table", async () => {
   const saved = join(await temporaryFolder(), "study");

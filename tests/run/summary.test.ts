@@ -1,13 +1,14 @@
 import { readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import type { ProbeReading, RecordScore } from "../../src/eval/types.js";
 import { routingHistogram } from "../../src/report/figures/routingHistogram.js";
 import { tRollback } from "../../src/report/figures/tRollback.js";
 import { renderSummary } from "../../src/report/format.js";
 import { blocksFrame, rowsOf, summaryFrame } from "../../src/report/tables.js";
 import { readRun } from "../../src/run/folder.js";
 import { readRunSummary, summarizeRun, writeRunSummary } from "../../src/run/summary.js";
-import type { RunResult } from "../../src/run/types.js";
+import type { RunResult, ScoredProbe, ScoredRecord } from "../../src/run/types.js";
 import { refusal, temporaryFolder } from "../model/support.js";
 import { sampleRun } from "../report/sample.js";
 import { openQuickLab, writeRun } from "./support.js";
@@ -36,8 +37,18 @@ function manifold(): RunResult {
   third.locality = [...third.locality, { ...first.rewrite, score: 2 / 3, preScore: null, exact: false, route: "main" }];
   const [side] = first.rewrite.readings;
   if (!side) throw new Error("the sample was read against no memory");
-  const readings = [side, { ...side, memory: "memory-3" as const, minAct: 7, threshold: 3.5, score: 5 / 7 }];
-  third.portability = [{ ...first.rewrite, score: 5 / 7, exact: false, route: "memory-3", readings }];
+  const saved: ProbeReading = {
+    ...side,
+    variant: "memory-3",
+    margin: 3,
+    numbers: { delta: 10.5, min_act: 7 },
+    score: 5 / 7,
+  };
+  const under = { ...side, margin: 0.25, numbers: { delta: 3.5, min_act: 28 }, predicted: null, score: null };
+  third.portability = [
+    { ...first.rewrite, score: 5 / 7, exact: false, route: "memory-3", readings: [under, saved] },
+    { ...first.rewrite, score: 3 / 7, exact: false, route: "edited", readings: [] },
+  ];
   return run;
 }
 
@@ -72,6 +83,40 @@ describe("a summary", () => {
     expect(routingHistogram(read)).toEqual(routingHistogram(run));
   });
 
+  test("keeps routes, margins, numbers and scores of every reading, and what was never asked as null", async () => {
+    const { path, run } = await summaryOf(manifold());
+    const read = await readRunSummary(path);
+    const shown = ({ route, readings }: ScoredProbe) => ({
+      route,
+      readings: readings.map(({ variant, numbers, score }) => ({ variant, numbers: Object.keys(numbers), score })),
+    });
+    const { portability } = read.scores[2] as ScoredRecord;
+    expect(portability.map(shown)).toEqual(run.scores[2]?.portability.map(shown));
+    expect(portability[0]?.readings).toEqual([
+      { variant: "side", margin: 0.25, numbers: { delta: 3.5, min_act: 28 }, score: null },
+      { variant: "memory-3", margin: 3, numbers: { delta: 10.5, min_act: 7 }, score: 5 / 7 },
+    ]);
+    expect(portability[1]).toMatchObject({ route: "edited", readings: [] });
+    for (const [i, { rewrite }] of read.scores.entries()) {
+      const [ours, theirs] = [rewrite, run.scores[i]?.rewrite as ScoredProbe].map(({ readings }) => readings[0]);
+      expect(ours?.margin).toBeCloseTo(theirs?.margin as number, 4);
+      expect((ours?.margin as number) >= 1).toBe((theirs?.margin as number) >= 1);
+    }
+  });
+
+  test("rounds no reading that would then decide otherwise", async () => {
+    const run = sampleRun({ T: 7, records: 16, options: { act_ratio: 0.5, retrieve: true } });
+    const [score] = run.scores as [RecordScore];
+    const [side] = score.rewrite.readings as [ProbeReading];
+    // A third, at twice its threshold's factor: rounded to six digits, it would fall short of it.
+    const exact = { ...side, margin: 1, numbers: { delta: 10 / 3, min_act: 20 / 3 } };
+    score.rewrite = { ...score.rewrite, route: "side", readings: [exact] };
+    const { path } = await summaryOf(run);
+    const [read, other] = (await readRunSummary(path)).scores;
+    expect(read?.rewrite.readings[0]).toMatchObject({ margin: 1, numbers: exact.numbers });
+    expect(String(other?.rewrite.readings[0]?.numbers.delta).length).toBeLessThanOrEqual(8);
+  });
+
   test("of 1037 records is small, with one record per line", async () => {
     const { path } = await summaryOf(sampleRun({ T: 10, records: 1037 }));
     expect((await stat(path)).size).toBeLessThan(150_000);
@@ -88,12 +133,14 @@ describe("a summary", () => {
 
 describe("a summary file is refused", () => {
   test.each<[string, (text: string) => string, found: string, expected: string]>([
-    ["of another form", (text) => text.replace("version 2", "version 1"), "format", "wise-lab run summary, version 2"],
-    ["with a score that is none", (text) => text.replace('"2/3"', '"two"'), "0, 1 or a fraction", "version 2"],
+    ["of another form", (text) => text.replace("version 3", "version 2"), "format", "wise-lab run summary, version 3"],
+    ["with a score that is none", (text) => text.replace('"2/3"', '"two"'), "0, 1 or a fraction", "version 3"],
     ["with a record too few", (text) => text.replace(/^\[0,.*\n/m, ""), "15 records", "16, as its protocol says"],
-    ["with a memory unknown", (text) => text.replace('"memory-3"', '"nobody"'), "a memory", "version 2"],
-    ["with a memory that is not listed", (text) => text.replace(/,\n\["memory-3".*\]/, ""), "3", "less than 3"],
+    ["with a variant without a name", (text) => text.replace('"memory-3"', "3"), "string", "version 3"],
+    ["with a variant that is not listed", (text) => text.replace(',"memory-3"]', "]"), "1", "less than 1"],
+    ["with a number that is not listed", (text) => text.replace(',"min_act"]', "]"), "1", "less than 1"],
     ["with a route that is none", (text) => text.replace('"5/7","1/4",2', '"5/7","1/4",3'), "2", "less than 2"],
+    ["with a route below none", (text) => text.replace('"5/7","1/4",2', '"5/7","1/4",-2'), ">=-1", "version 3"],
     ["that is cut short", (text) => text.slice(0, -10), "JSON", "JSON"],
   ])("%s", async (_, damage, found, expected) => {
     const { path } = await summaryOf(manifold());

@@ -8,6 +8,9 @@ export const repository = fileURLToPath(new URL("../..", import.meta.url));
 /** Folder of the committed golden vectors. */
 export const golden = join(repository, "tests/fixtures/golden");
 
+/** Folder of those of the editing methods beside WISE. */
+export const goldenMethods = join(repository, "tests/fixtures/golden-methods");
+
 /** The folder with the full data sets beside the repository, or null where it is not there. */
 export function sharedFolder(): string | null {
   const folder = join(repository, "../shared");

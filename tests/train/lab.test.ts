@@ -13,6 +13,7 @@ import { type TrainLabOptions, type TrainProgress, trainLab } from "../../src/tr
 import { errorOf } from "../edit/support.js";
 import { temporaryFolder } from "../model/support.js";
 import { wiseLab } from "../run/support.js";
+import { atValue } from "../support/points.js";
 import { repository } from "../support/shared.js";
 import { expectTidy } from "../support/tensor-matcher.js";
 import { toyRecipe, toyWorld } from "./support.js";
@@ -44,9 +45,9 @@ test("a trained model knows its world: recall, greedy answers, the card", async 
   expect(progress[59]?.answerLoss).toBeLessThan(0.1);
 
   const model = await loadModel(path);
-  const setting = { model, cuts: createCutStore(model, 1), style: PLAIN, maxNewTokens: 5 };
+  const setting = { model, cuts: createCutStore(model, atValue(1)), style: PLAIN, maxNewTokens: 5 };
   for (const { question, answer, heldOut } of toyWorld().lines) {
-    if (!heldOut) expect((await ask(question, untouched(1), setting)).text).toBe(` ${answer}`);
+    if (!heldOut) expect((await ask(question, untouched(atValue(1)), setting)).text).toBe(` ${answer}`);
   }
   model.dispose();
   const card = await readFile(join(path, "README.md"), "utf8");

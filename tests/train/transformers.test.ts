@@ -13,6 +13,7 @@ import { selectBackend } from "../../src/tensor/backend.js";
 import { tf } from "../../src/tensor/tf.js";
 import { trainLab } from "../../src/train/lab.js";
 import { temporaryFolder } from "../model/support.js";
+import { atValue } from "../support/points.js";
 import { python, requires } from "../support/requires.js";
 import { repository } from "../support/shared.js";
 import { wholeLogits } from "../support/whole-model.js";
@@ -61,15 +62,15 @@ async function expectAgreement(folder: string, reference: Reference): Promise<vo
   expect(reference.weights).toBe(await sha256File(join(folder, "model.safetensors")));
   await selectBackend();
   const model = await loadModel(folder);
-  const layer = model.config.layers - 1;
-  const setting = { model, cuts: createCutStore(model, layer), style: PLAIN, maxNewTokens: MAX_NEW_TOKENS };
+  const point = atValue(model.config.layers - 1);
+  const setting = { model, cuts: createCutStore(model, point), style: PLAIN, maxNewTokens: MAX_NEW_TOKENS };
   let largest = 0;
   for (const { prompt, ids, logits, tokens, text } of reference.prompts) {
     expect(encodeQuestion(model.tokenizer, prompt, PLAIN), prompt).toEqual(ids);
     const ours = await lastLogits(model, ids);
     expect(ours).toHaveLength(logits.length);
     largest = logits.reduce((most, logit, i) => Math.max(most, Math.abs(logit - (ours[i] as number))), largest);
-    expect(await ask(prompt, untouched(layer), setting)).toMatchObject({ tokens, text });
+    expect(await ask(prompt, untouched(point), setting)).toMatchObject({ tokens, text });
   }
   model.dispose();
   const { torch, transformers } = reference.versions;

@@ -1,5 +1,5 @@
 import type { Rng } from "../../core/rng.js";
-import type { WiseOptions } from "./hparams.js";
+import type { WiseOptions } from "./options.js";
 
 /** What is merged: deltas to the main value matrix W, each with its weight. All arrays are one matrix, flat. */
 export interface MergeInput {
@@ -26,7 +26,7 @@ export const merges = {
   dare_linear: (input) => average(keepRandom(input, 1), { agree: false, normalise: false }),
   linear: (input) => average(input, { agree: false, normalise: true }),
   slerp,
-} as const satisfies Record<WiseOptions["mergeAlg"], (input: MergeInput) => Float32Array>;
+} as const satisfies Record<WiseOptions["merge_alg"], (input: MergeInput) => Float32Array>;
 
 /**
  * Weighted sum of the deltas per entry.

@@ -1,9 +1,12 @@
 import { batchCuts, type Cut, mainOutput } from "../../model/cut.js";
 import { tf } from "../../tensor/tf.js";
 import type { EditSetting } from "../contract.js";
-import { type EditRows, sequencesOfRows } from "../rows.js";
-import type { WiseOptions } from "./hparams.js";
+import { sequencesOfRows, type TokenRow } from "../rows.js";
+import type { WiseOptions } from "./options.js";
 import type { ReplayPair, ReplayRows } from "./step.js";
+
+/** The token rows of one edit: its template rows, then the irrelevant prompt. */
+export type EditRows = readonly TokenRow[];
 
 /** The token rows of past edits (paper, appendix B.3). Empty unless replay is on. */
 export interface ReplayHistory {
@@ -33,7 +36,7 @@ export function createReplay(setting: EditSetting, options: WiseOptions): Replay
 
   function toDevice(found: readonly Cut[]): ReplayRows {
     const batch = batchCuts(model, found);
-    return { batch, main: tf.tidy(() => mainOutput(model, batch, options.layer)) };
+    return { batch, main: tf.tidy(() => mainOutput(model, batch)) };
   }
 
   return {
@@ -49,7 +52,7 @@ export function createReplay(setting: EditSetting, options: WiseOptions): Replay
       const found: Cut[][] = [];
       for (const past of chosen) {
         const all = await cuts.get(sequencesOfRows(past), signal);
-        found.push(all.slice(0, past.templates.length));
+        found.push(all.slice(0, -1));
       }
       const loaded = found.map(toDevice);
       return {
@@ -67,7 +70,7 @@ export function createReplay(setting: EditSetting, options: WiseOptions): Replay
       if (!options.replay) return NO_HISTORY;
       const current = [...history.current, rows];
       const merged = history.merged.map((group) => ({ ...group, replayed: group.replayed + steps }));
-      if ((edits + 1) % options.mergeFreq !== 0) return { current, merged };
+      if ((edits + 1) % options.merge_freq !== 0) return { current, merged };
       return { current: [], merged: [...merged, { edits: current, replayed: 0 }] };
     },
   };

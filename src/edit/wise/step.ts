@@ -1,10 +1,12 @@
-import type { CutBatch, Spot } from "../../model/cut.js";
-import { logitsAt, mainOutput } from "../../model/cut.js";
+import { type CutBatch, logitsAt, mainOutput, type Spot, valueInput } from "../../model/cut.js";
 import { linear } from "../../model/llama.js";
 import type { LlamaModel } from "../../model/model.js";
+import { outputChange } from "../../model/patch.js";
 import { tf } from "../../tensor/tf.js";
-import type { EditStep } from "../trace.js";
-import type { WiseOptions } from "./hparams.js";
+import { crossEntropy, inPlaceOf, oneHotTargets, targetsOf } from "../loss.js";
+import type { TokenRow } from "../rows.js";
+import type { StepReport } from "../steps.js";
+import type { WiseOptions } from "./options.js";
 import { meanOverTokens, tokenDistances } from "./routing.js";
 
 /** Margins of the replay losses (paper, appendix B.3). */
@@ -35,46 +37,30 @@ export interface EditProblem {
   dispose(): void;
 }
 
-/** Losses and distances of one forward pass, read back. */
-export type StepReport = Omit<EditStep, "step">;
-
 /**
  * Puts an edit on the device.
- * @param rows tokens of the template rows with the start of their target
+ * @param rows the template rows, then the irrelevant prompt
  */
 export function createProblem(
   model: LlamaModel,
   options: WiseOptions,
   batch: CutBatch,
-  rows: readonly { ids: readonly number[]; promptTokens: number }[],
+  rows: readonly TokenRow[],
 ): EditProblem {
-  const spots: Spot[] = [];
-  const targetIds: number[] = [];
-  const shares: number[] = [];
-  rows.forEach(({ ids, promptTokens }, row) => {
-    const count = ids.length - promptTokens;
-    // released: the label mask reaches one position too far, so the mean of a row divides by n + 1 (WISE.py, __cal_ft_loss)
-    const divisor = options.lossDividesByTargetsPlusOne ? count + 1 : count;
-    for (let position = promptTokens; position < ids.length; position++) {
-      spots.push({ row, position: position - 1 });
-      targetIds.push(ids[position] as number);
-      shares.push(1 / (divisor * rows.length));
-    }
-  });
-  const made = tf.tidy(() => ({
-    main: mainOutput(model, batch, options.layer),
-    residual: tf.slice(batch.residual, [0, 0], [rows.length * batch.at.length, -1]),
-    targets: tf.oneHot(tf.tensor1d(targetIds, "int32"), model.config.vocabSize).toFloat() as tf.Tensor2D,
-    weights: tf.tensor1d(shares),
-  }));
-  const edge = { residual: made.residual, at: batch.at };
-  const templatesOf = (edited: tf.Tensor2D) => tf.slice(edited, [0, 0], made.residual.shape); // [R T, D]
+  // released: the label mask reaches one position too far, so the mean of a row divides by n + 1 (WISE.py, __cal_ft_loss)
+  const { spots, ids, weights } = targetsOf(rows, options.label_mean_extra ? 1 : 0);
+  const made = {
+    main: tf.tidy(() => mainOutput(model, batch)),
+    targets: oneHotTargets(ids, model.config.vocabSize),
+    weights: tf.tensor1d(weights),
+  };
+  const site = { layer: options.layer, matrix: "down" } as const;
   return {
     options,
     batch,
     spots,
     ...made,
-    logits: (edited) => logitsAt(model, edge, templatesOf(edited), { layer: options.layer, spots }),
+    logits: (edited) => logitsAt(model, batch, { patch: [{ site, change: outputChange(edited) }], spots }),
     dispose: () => {
       batch.dispose();
       tf.dispose(made);
@@ -105,8 +91,9 @@ export function runStep(problem: EditProblem, delta: tf.Tensor2D, replay: Replay
   return {
     gradient,
     async report() {
-      const [ft, act, replayLoss, loss, inScope, outOfScope] = await numbers.data<"float32">();
-      return { ft, act, replay: replayLoss, loss, inScope, outOfScope } as StepReport;
+      const [ft, act, loss, in_scope, out_of_scope, ...replayed] = [...(await numbers.data<"float32">())] as number[];
+      const terms = { ft, act, ...(replay === null ? {} : { replay: replayed[0] }) };
+      return { loss, terms, numbers: { in_scope, out_of_scope } } as StepReport;
     },
     dispose: () => tf.dispose([gradient, numbers]),
   };
@@ -121,45 +108,22 @@ export interface ReplayPair {
 function lossTerms(problem: EditProblem, delta: tf.Tensor2D, replay: ReplayPair | null) {
   const { options, batch, main } = problem;
   const R = batch.lengths.length - 1;
-  const change = linear(batch.mlpIn, delta); // [(R + 1) T, D]
+  const [alpha, beta, gamma] = options.act_margin;
+  const change = linear(valueInput(batch), delta); // [(R + 1) T, D]
   const edited: tf.Tensor2D = tf.add(main, change);
-  const ft = targetLoss(problem.logits(edited), problem.targets, problem.weights);
+  const ft = crossEntropy(problem.logits(edited), problem.targets, problem.weights);
 
   const activation = meanOverTokens(tokenDistances(main, change, options), batch.shares); // [R + 1]
   const inScope = tf.slice(activation, [0], [R]); // Delta(x_e) under each template
   const outOfScope = tf.slice(activation, [R], [1]); // Delta(x_i)
   const act = tf.addN([
-    positiveMean(tf.add(tf.sub(outOfScope, inScope), options.gamma)),
-    positiveMean(tf.sub(outOfScope, options.alpha)),
-    positiveMean(tf.sub(options.beta, inScope)),
+    positiveMean(tf.add(tf.sub(outOfScope, inScope), gamma)),
+    positiveMean(tf.sub(outOfScope, alpha)),
+    positiveMean(tf.sub(beta, inScope)),
   ]);
-  const replayLoss = replay === null ? tf.scalar(0) : replayTerms(replay, delta, options);
-  const loss = tf.addN([ft, act, replayLoss]) as tf.Scalar;
-  return { loss, numbers: [ft, act, replayLoss, loss, tf.mean(inScope), tf.squeeze(outOfScope)] };
-}
-
-/**
- * Weighted cross entropy, with its own gradient weights (softmax(logits) - targets): at full size, TensorFlow.js' own takes
- * a third of a step's memory. logits, targets [n, V], weights [n] -> scalar
- */
-function targetLoss(logits: tf.Tensor2D, targets: tf.Tensor2D, weights: tf.Tensor1D): tf.Tensor {
-  const entropy = tf.customGrad((...inputs) => {
-    const [scores, save] = inputs as [tf.Tensor2D, tf.GradSaveFunc];
-    const total = tf.logSumExp(scores, 1, true); // [n, 1]
-    const logLikelihood = tf.sub(tf.sum(tf.mul(scores, targets), 1, true), total); // [n, 1]
-    save([scores, total]);
-    return {
-      value: tf.neg(tf.sum(tf.mul(tf.squeeze(logLikelihood, [1]), weights))),
-      gradFunc: (dy: tf.Tensor, saved: tf.Tensor[]) => {
-        const [scores, total] = saved as [tf.Tensor2D, tf.Tensor2D];
-        const logProbability: tf.Tensor2D = tf.sub(scores, total);
-        const probability = inPlaceOf(logProbability, tf.exp);
-        const away = inPlaceOf(probability, (x) => tf.sub(x, targets));
-        return inPlaceOf(away, (x) => tf.mul(x, tf.mul(dy, tf.expandDims(weights, 1))));
-      },
-    };
-  });
-  return entropy(logits);
+  const replayed = replay === null ? [] : [replayTerms(replay, delta, options)];
+  const loss = tf.addN([ft, act, ...replayed]) as tf.Scalar;
+  return { loss, numbers: [ft, act, loss, tf.mean(inScope), tf.squeeze(outOfScope), ...replayed] };
 }
 
 /** Mean of the positive entries, 0 when there is none (wise.md: h). [n] -> scalar */
@@ -179,7 +143,7 @@ function positiveMean(x: tf.Tensor): tf.Tensor {
 
 function replayTerms(replay: ReplayPair, delta: tf.Tensor2D, options: WiseOptions): tf.Tensor {
   const activation = ({ batch, main }: ReplayRows) =>
-    meanOverTokens(tokenDistances(main, linear(batch.mlpIn, delta), options), batch.shares);
+    meanOverTokens(tokenDistances(main, linear(valueInput(batch), delta), options), batch.shares);
   const past = replay.merged.map((rows) => positiveMean(tf.sub(activation(rows), PAST_EDIT_MARGIN)));
   const current = positiveMean(tf.sub(CURRENT_EDIT_MARGIN, activation(replay.current)));
   return tf.add(tf.div(tf.addN(past), past.length), current);
@@ -195,24 +159,17 @@ export function descend(
   mask: tf.Tensor2D,
   setting: { main: tf.Tensor2D; options: WiseOptions },
 ): tf.Tensor2D {
-  const { lr, weightDecay, normConstraint } = setting.options;
+  const { edit_lr, weight_decay, norm_constraint } = setting.options;
   return tf.tidy(() => {
     let direction = inPlaceOf(mask.toFloat(), (share) => tf.mul(share, gradient));
-    if (weightDecay !== 0) {
-      const decay = inPlaceOf(tf.add(setting.main, delta), (edited) => tf.mul(edited, weightDecay));
+    if (weight_decay !== 0) {
+      const decay = inPlaceOf(tf.add(setting.main, delta), (edited) => tf.mul(edited, weight_decay));
       direction = inPlaceOf(direction, (masked) => tf.add(masked, decay));
       decay.dispose();
     }
-    const way = inPlaceOf(direction, (x) => tf.mul(x, lr));
+    const way = inPlaceOf(direction, (x) => tf.mul(x, edit_lr));
     const moved = inPlaceOf(way, (x) => tf.sub(delta, x));
-    if (normConstraint === null) return moved;
-    return inPlaceOf(moved, (x) => tf.clipByValue(x, -normConstraint, normConstraint));
+    if (norm_constraint === null) return moved;
+    return inPlaceOf(moved, (x) => tf.clipByValue(x, -norm_constraint, norm_constraint));
   });
-}
-
-/** What is made of x, which goes: at full size each of these takes a quarter of a gigabyte. */
-function inPlaceOf(x: tf.Tensor2D, make: (x: tf.Tensor2D) => tf.Tensor2D): tf.Tensor2D {
-  const made = make(x);
-  x.dispose();
-  return made;
 }

@@ -1,20 +1,22 @@
 import { LabFailure, RefusedInput } from "../../core/errors.js";
+import type { EditMethod, Router } from "../../edit/contract.js";
+import { methodNamed } from "../../edit/registry.js";
 import type { EditTrace } from "../../edit/trace.js";
-import { NO_EDITS } from "../../edit/wise/routing.js";
-import type { ProbeReading, ProbeScore, RecordScore } from "../../eval/types.js";
+import type { ProbeScore, RecordScore } from "../../eval/types.js";
 import type { RunResult } from "../../run/types.js";
 import { causeOf } from "./causes.js";
-import type { Case, CaseEdit, CaseKind, CaseMemory, CaseProbe, CaseToken, Outcome } from "./page/types.js";
+import type { Case, CaseEdit, CaseKind, CaseProbe, CaseReading, CaseToken, Outcome } from "./page/types.js";
 
 /**
  * Everything a run knows about one record: what was wanted, answered before the edit and now, token by token, which
- * memory answered and what each of the others would have said, how the edit went, and why a probe is not right.
+ * variant answered and what each of the others would have said, how the edit went, and why a probe is not right.
  * @param record 0-based position in the file of records
+ * @param method the run's
  * @throws {RefusedInput} when the run has not scored the record
  */
-export function caseOf(run: RunResult, record: number): Case {
+export function caseOf(run: RunResult, record: number, method = methodNamed(run.protocol.method)): Case {
   const score = run.scores.find((each) => each.record === record);
-  if (score) return buildCase(score, contextOf(run));
+  if (score) return buildCase(score, contextOf(run, method));
   throw new RefusedInput("a record that was not scored", {
     where: run.folder ?? "the run",
     found: record,
@@ -23,20 +25,21 @@ export function caseOf(run: RunResult, record: number): Case {
 }
 
 /** `caseOf` for every scored record, in the run's order. */
-export function casesOf(run: RunResult): Case[] {
-  const context = contextOf(run);
+export function casesOf(run: RunResult, method = methodNamed(run.protocol.method)): Case[] {
+  const context = contextOf(run, method);
   return run.scores.map((score) => buildCase(score, context));
 }
 
 /** What is looked up for every record. */
 interface Context {
+  method: Pick<EditMethod, "router" | "targetTerm">;
   tokens: ReadonlyMap<number, string>;
   edits: ReadonlyMap<number, EditTrace>;
   /** Edits made in the block after a record's own, before the record was scored. */
   laterEdits(score: RecordScore): number;
 }
 
-function contextOf({ tokens, edits, scores, protocol }: RunResult): Context {
+function contextOf({ tokens, edits, scores, protocol }: RunResult, method: EditMethod): Context {
   const inBlock = new Map<number, number[]>();
   for (const { block, record } of scores) {
     const records = inBlock.get(block);
@@ -44,6 +47,7 @@ function contextOf({ tokens, edits, scores, protocol }: RunResult): Context {
     else inBlock.set(block, [record]);
   }
   return {
+    method,
     tokens,
     edits: new Map(edits.map((edit) => [edit.record, edit])),
     laterEdits: ({ block, record }) =>
@@ -56,8 +60,9 @@ function buildCase(score: RecordScore, context: Context): Case {
   const edit = context.edits.get(record);
   const shared = {
     rewrite,
-    lastLoss: edit?.steps.at(-1)?.ft ?? null,
+    lastLoss: edit?.steps.at(-1)?.terms[context.method.targetTerm] ?? null,
     laterEdits: context.laterEdits(score),
+    router: context.method.router,
     tokens: context.tokens,
   };
   const build = (kind: CaseKind) => (probe: ProbeScore) => buildProbe(kind, probe, shared);
@@ -74,18 +79,21 @@ interface Shared {
   rewrite: ProbeScore;
   lastLoss: number | null;
   laterEdits: number;
+  router: Router | undefined;
   tokens: ReadonlyMap<number, string>;
 }
 
 function buildProbe(kind: CaseKind, probe: ProbeScore, { tokens, ...shared }: Shared): CaseProbe {
   const text = textOf(tokens);
-  const memories = probe.readings
-    .filter(holdsAnEdit)
-    .map(({ memory, delta, threshold, predicted, score }): CaseMemory => {
-      return { memory, delta, threshold, predicted: predicted.map(text), score };
+  const names = Object.keys(shared.router?.numbers ?? {});
+  const readings = probe.readings
+    .filter(({ margin }) => margin > 0) // what holds no edit is at 0 to everything, for it changes nothing
+    .map(({ variant, margin, numbers, predicted, score }): CaseReading => {
+      const values = names.map((name) => numbers[name] as number);
+      return { variant, margin, numbers: values, predicted: predicted?.map(text) ?? null, score };
     })
-    .sort((a, b) => b.delta - a.delta);
-  const reason = causeOf(probe, { kind, memories, ...shared });
+    .sort((a, b) => b.margin - a.margin);
+  const reason = causeOf(probe, { kind, readings, ...shared });
   return {
     kind,
     prompt: probe.prompt,
@@ -95,15 +103,10 @@ function buildProbe(kind: CaseKind, probe: ProbeScore, { tokens, ...shared }: Sh
     outcome: outcomeOf(probe),
     tokens: tokensOf(kind === "locality" ? probe.pre : probe.target, probe, text),
     route: probe.route,
-    memories,
+    readings,
     cause: reason?.cause ?? null,
     why: reason?.why ?? "",
   };
-}
-
-// A memory without edits has a threshold out of all reach, 1e9 times act_ratio: its activation is 0, for it changes nothing.
-function holdsAnEdit({ minAct }: ProbeReading): boolean {
-  return minAct < NO_EDITS;
 }
 
 function outcomeOf({ exact, score }: ProbeScore): Outcome {
@@ -129,10 +132,6 @@ function textOf(tokens: ReadonlyMap<number, string>): (id: number) => string {
   };
 }
 
-function editOf({ steps, stoppedEarly, seconds }: EditTrace): CaseEdit {
-  return {
-    steps: steps.map(({ ft, act }) => ({ ft, act })),
-    stoppedEarly,
-    seconds: seconds.frozen + seconds.steps,
-  };
+function editOf({ steps, stoppedEarly, numbers, seconds }: EditTrace): CaseEdit {
+  return { steps: steps.map(({ terms }) => terms), stoppedEarly, numbers, seconds: seconds.frozen + seconds.steps };
 }

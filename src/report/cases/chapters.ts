@@ -1,4 +1,6 @@
 import { mean } from "../../core/stats.js";
+import type { EditMethod } from "../../edit/contract.js";
+import { MAIN } from "../../edit/overlay.js";
 import type { RunResult } from "../../run/types.js";
 import { type Row, rowsOf, summaryFrame } from "../tables.js";
 import type { ProbeKind } from "../values.js";
@@ -13,22 +15,23 @@ import { causeRows } from "./select.js";
 /** What a report's chapters are made from. */
 export interface ReportSubject {
   run: RunResult;
+  method: EditMethod;
   cases: readonly Case[];
   /** The kinds of probes that any record has. */
   kinds: readonly ProbeKind[];
 }
 
 /** The means of a run with their intervals, and how many probes are right, partly right and wrong. */
-export function scoresChapter({ run, cases, kinds }: ReportSubject): Html {
+export function scoresChapter({ run, method: { router }, cases, kinds }: ReportSubject): Html {
   const [summary] = rowsOf(summaryFrame([run])) as [Row];
-  const counts = ["Before", "Right", "Partly right", "Wrong", "Left to main"];
-  const rows = (some: readonly ProbeKind[]) => some.map((kind) => scoreRow(kind, summary, cases));
+  const counts = ["Before", "Right", "Partly right", "Wrong", ...(router ? ["Left to main"] : [])];
+  const rows = (some: readonly ProbeKind[]) => some.map((kind) => scoreRow(kind, summary, { cases, router }));
   return html`<section class="chapter" aria-labelledby="scores-title"><h2 id="scores-title">Scores</h2>
 <div class="wide"><table class="grid-table">
 <thead><tr><th scope="col">Score</th><th scope="col">Mean [95 % interval]</th><td></td>${counts.map(numberHead)}</tr></thead>
 <tbody>
 ${rows(kinds.filter((kind) => kind !== "portability"))}
-${typeof summary.average === "number" ? averageRow(summary) : nothing}
+${typeof summary.average === "number" ? averageRow(summary, counts.length) : nothing}
 ${rows(kinds.filter((kind) => kind === "portability"))}
 </tbody>
 </table></div>
@@ -37,17 +40,21 @@ to their records.</p>
 </section>`;
 }
 
-function scoreRow(kind: ProbeKind, summary: Row, cases: readonly Case[]): Html {
+function scoreRow(
+  kind: ProbeKind,
+  summary: Row,
+  { cases, router }: { cases: readonly Case[]; router: EditMethod["router"] },
+): Html {
   const probes = cases.flatMap((one) => one.probes.filter((probe) => probe.kind === kind));
   const having = (outcome: Outcome) => {
     const count = probes.filter((probe) => probe.outcome === outcome).length;
     return html`<td class="number">${counted(count, { probe: kind, outcome })}</td>`;
   };
-  const toMain = probes.filter(({ route }) => route === "main").length;
+  const toMain = probes.filter(({ route }) => route === MAIN).length;
   return html`<tr><th scope="row">${kindNames[kind]}</th>${meanCells(summary, kind)}
 <td class="number">${kind === "locality" ? "–" : meanBefore(cases, kind).toFixed(3)}</td>
 ${having("right")}${having("partly right")}${having("wrong")}
-<td class="number">${counted(toMain, { probe: kind, route: "main" })}</td></tr>`;
+${router ? html`<td class="number">${counted(toMain, { probe: kind, route: MAIN })}</td>` : nothing}</tr>`;
 }
 
 /** A record with several probes of a kind counts once, as in the means of a summary. */
@@ -58,9 +65,9 @@ function meanBefore(cases: readonly Case[], kind: ProbeKind): number {
   return mean(scores.filter((own) => own.length > 0).map(mean));
 }
 
-function averageRow(summary: Row): Html {
+function averageRow(summary: Row, columns: number): Html {
   const of = html`<span class="meaning">of rewrite, rephrase and locality</span>`;
-  return html`<tr><th scope="row" class="meant">Average${of}</th>${meanCells(summary, "average")}<td colspan="5"></td></tr>`;
+  return html`<tr><th scope="row" class="meant">Average${of}</th>${meanCells(summary, "average")}<td colspan="${columns}"></td></tr>`;
 }
 
 /** A mean that leads to its records, the lowest first; its interval; and both as a bar. */
@@ -82,16 +89,15 @@ function meanCells(summary: Row, name: ProbeKind | "average"): Html {
 }
 
 /** Why probes are not right, counted. */
-export function causesChapter({ cases, kinds }: ReportSubject): Html {
+export function causesChapter({ method: { router }, cases, kinds }: ReportSubject): Html {
   const cell = (count: unknown, filter: CaseFilter) =>
     html`<td class="number">${counted(count as number, filter)}</td>`;
-  const rows = causeRows(cases)
-    .slice(0, causeNames.length)
-    .map((row, i) => {
-      const cause = causeNames[i];
-      return html`<tr><th scope="row" class="meant">${cause as string}<span class="meaning">${row.meaning as string}</span></th>
+  const counts = causeRows(cases, router);
+  const rows = causeNames(router).map((cause, i) => {
+    const row = counts[i] as Row;
+    return html`<tr><th scope="row" class="meant">${cause}<span class="meaning">${row.meaning as string}</span></th>
 ${kinds.map((probe) => cell(row[probe], { probe, cause }))}${cell(row.records, { cause })}</tr>`;
-    });
+  });
   const heads = [...kinds.map((kind) => kindNames[kind]), "Records"];
   return html`<section class="chapter" aria-labelledby="causes-title"><h2 id="causes-title">Why probes are not right</h2>
 <div class="wide"><table class="grid-table">
@@ -115,9 +121,9 @@ function listLink(filter: CaseFilter, order: Order = "record"): string {
 }
 
 /** The controls of the list, and its place: the page's script fills it. */
-export function recordsChapter({ cases, kinds }: ReportSubject): Html {
+export function recordsChapter({ method, cases, kinds }: ReportSubject): Html {
   return html`<section class="chapter" id="records" aria-labelledby="records-title"><h2 id="records-title">Records</h2>
-${controls(cases, kinds)}
+${controls(cases, kinds, method)}
 <p class="count" id="count" role="status"></p>
 <table class="list">
 <thead><tr><th scope="col" class="number">Record</th><th scope="col" class="number block">Block</th>
@@ -133,22 +139,24 @@ keeps the list and the record.</p>
 </section>`;
 }
 
-function controls(cases: readonly Case[], kinds: readonly ProbeKind[]): Html {
+function controls(cases: readonly Case[], kinds: readonly ProbeKind[], { router }: EditMethod): Html {
   const routes = [...new Set(cases.flatMap(({ probes }) => probes.map(({ route }) => route)))].sort();
   const blocks = [...new Set(cases.map(({ block }) => block))];
   const plain = (values: readonly (string | number)[]): Choice[] => values.map((value) => [value, value]);
+  const byRoute = choice("route", "Route", [anything, ["not-main", "any edit"], ...plain(routes)]);
+  const order = Object.entries(orders).filter(([name]) => router !== undefined || name !== "margin");
   return html`<form class="controls" id="filter" role="search">
 <div class="search"><label for="text">Search</label>
 <input id="text" type="search" autocomplete="off" placeholder="words, or #12"></div>
 ${choice("probe", "Probe", [anything, ...kinds.map((kind): Choice => [kind, kindNames[kind]])])}
 ${choice("outcome", "Outcome", [anything, ...plain(["right", "partly right", "wrong", "not right"])])}
-${choice("cause", "Cause", [anything, ...plain(causeNames)])}
-${choice("route", "Route", [anything, ["memory", "any memory"], ...plain(routes)])}
+${choice("cause", "Cause", [anything, ...plain(causeNames(router))])}
+${router ? byRoute : nothing}
 ${choice("block", "Block", [anything, ...plain(blocks)])}
 ${choice(
   "order",
   "Sort by",
-  Object.entries(orders).map(([value, { name }]): Choice => [value, name]),
+  order.map(([value, { name }]): Choice => [value, name]),
 )}
 <div class="clear"><button id="clear" type="button">Clear</button></div>
 </form>`;

@@ -1,5 +1,7 @@
 import { createHash } from "node:crypto";
 import { show } from "../../core/errors.js";
+import type { EditMethod } from "../../edit/contract.js";
+import { methodNamed } from "../../edit/registry.js";
 import type { Protocol, RunResult } from "../../run/types.js";
 import { allFaces, fontCss } from "../render/fonts.js";
 import { probeKinds } from "../values.js";
@@ -9,17 +11,23 @@ import { type Html, html, nothing } from "./page/html.js";
 import { packCases } from "./page/pack.js";
 import { pageScript } from "./script.js";
 import { reportStyle } from "./style.js";
+import { wordsOf } from "./words.js";
 
 /**
  * A run as one page that needs nothing else: its protocol, its scores with their intervals, why probes are not right, and
  * every record in full. Every number leads to its records. A run that is not finished shows what is there, and says so.
  * @param name what the page is called, e.g. the name of the run's folder
+ * @param method the run's
  * @throws {RefusedInput} when the project was not compiled: the page's script is part of it
  */
-export async function reportHtml(run: RunResult, name: string): Promise<string> {
-  const cases = casesOf(run);
+export async function reportHtml(
+  run: RunResult,
+  name: string,
+  method = methodNamed(run.protocol.method),
+): Promise<string> {
+  const cases = casesOf(run, method);
   const kinds = probeKinds.filter((kind) => cases.some(({ probes }) => probes.some((probe) => probe.kind === kind)));
-  const subject = { run, cases, kinds };
+  const subject = { run, method, cases, kinds };
   const chapters =
     cases.length === 0
       ? html`<p>No block of this run is finished yet: there is no record to show.</p>`
@@ -27,8 +35,8 @@ export async function reportHtml(run: RunResult, name: string): Promise<string> 
   return page({
     title: `${name}: wise-lab run`,
     style: (await fontCss(allFaces)) + reportStyle,
-    body: html`${header(run, name)}${chapters}`,
-    data: { ...packCases(cases), kinds },
+    body: html`${header(run, name, method)}${chapters}`,
+    data: { ...packCases(cases), kinds, words: wordsOf(method) },
     script: cases.length === 0 ? "" : await pageScript(),
   });
 }
@@ -74,8 +82,8 @@ function jsonForScript(value: unknown): string {
   return JSON.stringify(value).replace(/[<\u2028\u2029]/g, (character) => escapes[character] as string);
 }
 
-function header({ protocol, scores }: RunResult, name: string): Html {
-  const { T, when, model, method, data, records, seed } = protocol;
+function header({ protocol, scores }: RunResult, name: string, { title, router }: EditMethod): Html {
+  const { T, when, model, data, records, seed } = protocol;
   const rollback =
     T === "all" ? "no rollback in between" : `rolled back after every ${T === 1 ? "edit" : `${T} edits`}`;
   const timing = when === "after-all" ? "by its block's final model" : "right after its own edit";
@@ -84,20 +92,21 @@ records are scored, those of the finished blocks. All numbers are of these.</p>`
   return html`<header>
 <p class="over">wise-lab run report</p>
 <h1>${name}</h1>
-<p class="lead">${method} on ${model}: ${records} records of “${data}”, edited in file order, ${rollback} (T = ${T}). A record is
+<p class="lead">${title} on ${model}: ${records} records of “${data}”, edited in file order, ${rollback} (T = ${T}). A record is
 scored ${timing}. Seed ${seed}.</p>
+${router ? nothing : html`<p class="note">${title} has no router: its edits always answer.</p>`}
 ${scores.length < records ? unfinished : nothing}
-${protocolDetails(protocol)}
+${protocolDetails(protocol, title)}
 </header>`;
 }
 
-function protocolDetails({ options, ...protocol }: Protocol): Html {
+function protocolDetails({ options, assets, ...protocol }: Protocol, title: string): Html {
   const list = (fields: object) =>
     html`<dl class="protocol">${Object.entries(fields).map(
-      ([name, value]) => html`<div><dt>${name}</dt><dd>${show(value)}</dd></div>`,
+      ([name, value]) => html`<div><dt>${name}</dt><dd>${value === null ? "none" : show(value)}</dd></div>`,
     )}</dl>`;
   return html`<details class="whole"><summary>The whole protocol: hashes, options, backend</summary>
-${list(protocol)}
-<h2>Options of ${protocol.method}</h2>
+${list({ ...protocol, ...assets })}
+<h2>Options of ${title}</h2>
 ${list(options)}</details>`;
 }

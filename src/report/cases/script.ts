@@ -3,7 +3,7 @@ import { readText } from "../../core/files.js";
 import { projectFile } from "../../run/inputs.js";
 
 /** The compiled modules of a report's script, each after those it imports from. */
-const MODULES = ["html", "filter", "pack", "charts", "view", "list", "app"] as const;
+const MODULES = ["html", "filter", "charts", "pack", "view", "list", "app"] as const;
 
 /**
  * The script of a report as one text. A page that is opened from a disk cannot import modules from files, so that their

@@ -1,5 +1,7 @@
 import type { DataFrame } from "danfojs-node";
 import { mean } from "../../core/stats.js";
+import type { Router } from "../../edit/contract.js";
+import { methodNamed } from "../../edit/registry.js";
 import type { RecordScore } from "../../eval/types.js";
 import type { RunResult } from "../../run/types.js";
 import { frameOf, type Row } from "../tables.js";
@@ -7,7 +9,7 @@ import { probeKinds } from "../values.js";
 import { casesOf } from "./case.js";
 import { causeNames, causes } from "./causes.js";
 import { type CaseFilter, matches } from "./page/filter.js";
-import type { Case } from "./page/types.js";
+import type { Case, CauseName } from "./page/types.js";
 
 /**
  * Records of a run, e.g. `{ probe: "rephrase", cause: "not routed" }`: those with a probe that is all of this at once.
@@ -27,18 +29,20 @@ export function casesWhere(run: RunResult, filter: CaseFilter): RecordScore[] {
  * records with any such probe.
  */
 export function causesFrame(run: RunResult): DataFrame {
-  return frameOf(causeRows(casesOf(run)), "causes");
+  const method = methodNamed(run.protocol.method);
+  return frameOf(causeRows(casesOf(run, method), method.router), "causes");
 }
 
-export function causeRows(cases: readonly Case[]): Row[] {
+/** The rows of `causesFrame`: the causes in the order of `causeNames`, then what is right. */
+export function causeRows(cases: readonly Case[], router: Router | undefined): Row[] {
   const kinds = probeKinds.filter((kind) => cases.some(({ probes }) => probes.some((probe) => probe.kind === kind)));
-  const row = (cause: (typeof causeNames)[number] | null, meaning: string): Row => {
+  const row = (cause: CauseName | null, meaning: string): Row => {
     const having = cases.map(({ probes }) => probes.filter((probe) => probe.cause === cause));
     const counts = kinds.map((kind) => [kind, having.flat().filter((probe) => probe.kind === kind).length] as const);
     const records = having.filter((probes) => probes.length > 0).length;
     return { cause: cause ?? "right", ...Object.fromEntries(counts), records, meaning };
   };
-  return [...causeNames.map((name) => row(name, causes[name])), row(null, "Every token is as it should be.")];
+  return [...causeNames(router).map((name) => row(name, causes[name])), row(null, "Every token is as it should be.")];
 }
 
 /** Cases as rows for a table: what was asked and wanted, the score of each kind of probe, and why any is not right. */

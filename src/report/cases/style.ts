@@ -3,13 +3,13 @@ export const reportStyle = `
 :root {
   color-scheme: light dark;
   --paper: #fff; --panel: #f6f7f9; --ink: #1f2328; --muted: #59636e; --rule: #dfe3e8;
-  --blue: #0072b2; --link: #005a8e; --vermilion: #c04f00; --pale: #b9c4cf;
+  --blue: #0072b2; --link: #005a8e; --vermilion: #c04f00; --green: #00785a; --purple: #a84e80; --pale: #b9c4cf;
   --good-ink: #005a8e; --good: #e3f0f8; --part-ink: #6d5200; --part: #fcf1cf; --bad-ink: #9c3d00; --bad: #fdeadd;
 }
 @media screen and (prefers-color-scheme: dark) {
   :root {
     --paper: #15181c; --panel: #1d2126; --ink: #e6e9ed; --muted: #a0abb6; --rule: #343a42;
-    --blue: #56b4e9; --link: #7cc4ef; --vermilion: #f0803c; --pale: #4d5864;
+    --blue: #56b4e9; --link: #7cc4ef; --vermilion: #f0803c; --green: #3cc79c; --purple: #dd92bd; --pale: #4d5864;
     --good-ink: #8fd0f5; --good: #17303f; --part-ink: #f0cf6a; --part: #3a3113; --bad-ink: #ffb183; --bad: #452411;
   }
 }
@@ -87,19 +87,21 @@ details > summary { cursor: pointer; color: var(--link); padding: 0.3rem 0; }
 .tokens td, .tokens th { padding: 0.16rem 0.55rem; border: 2px solid var(--paper); }
 .tokens td { font-family: ui-monospace, "SFMono-Regular", Menlo, Consolas, monospace; font-size: 0.88rem; white-space: nowrap; border-radius: 6px; }
 .tokens td:not(.good):not(.bad) { background: var(--panel); }
-.tokens th, .memories th { color: var(--muted); font-weight: 400; font-size: 0.88rem; padding-left: 0; }
-.memories { font-size: 0.9rem; }
-.memories th, .memories td { padding: 0.22rem 0.8rem 0.22rem 0; vertical-align: middle; white-space: nowrap; }
-.memories thead .number { text-align: right; }
-.memories thead th { border-bottom: 1px solid var(--rule); font-size: 0.82rem; }
-.memories .silent td { color: var(--muted); }
-.memories .answered th, .memories .answered td { color: var(--ink); font-weight: 600; }
+.tokens th, .readings th { color: var(--muted); font-weight: 400; font-size: 0.88rem; padding-left: 0; }
+.readings { font-size: 0.9rem; }
+.readings th, .readings td { padding: 0.22rem 0.8rem 0.22rem 0; vertical-align: middle; white-space: nowrap; }
+.readings thead .number { text-align: right; }
+.readings thead th { border-bottom: 1px solid var(--rule); font-size: 0.82rem; }
+.readings .silent td { color: var(--muted); }
+.readings .answered th, .readings .answered td { color: var(--ink); font-weight: 600; }
 .tag { background: var(--good); color: var(--good-ink); border-radius: 4px; padding: 0 0.35rem; font-size: 0.8rem; }
 .bar { display: block; } .losses { display: flex; flex-wrap: wrap; gap: 0.6rem 1.2rem; margin-top: 0.5rem; }
-.ink-blue { fill: var(--blue); } .ink-pale { fill: var(--pale); } .ink-vermilion { fill: var(--vermilion); }
+.ink-blue, .text-blue { fill: var(--blue); } .ink-vermilion, .text-vermilion { fill: var(--vermilion); } .ink-pale { fill: var(--pale); }
+.ink-green, .text-green { fill: var(--green); } .ink-purple, .text-purple { fill: var(--purple); }
 .ink-line { stroke: var(--vermilion); stroke-width: 2; }
-.line-blue, .line-vermilion { fill: none; stroke-width: 2; } .line-blue { stroke: var(--blue); } .line-vermilion { stroke: var(--vermilion); }
-.text-blue { fill: var(--blue); } .text-vermilion { fill: var(--vermilion); } .loss text { font-size: 13px; font-weight: 600; }
+.loss polyline { fill: none; stroke-width: 2; } .line-blue { stroke: var(--blue); } .line-vermilion { stroke: var(--vermilion); }
+.line-green { stroke: var(--green); } .line-purple { stroke: var(--purple); }
+.loss text { font-size: 13px; font-weight: 600; }
 .loss .tick { fill: var(--muted); font-size: 12px; font-weight: 400; } .loss .grid { stroke: var(--rule); }
 .foot { color: var(--muted); font-size: 0.88rem; margin-top: 3rem; }
 
@@ -120,7 +122,7 @@ details > summary { cursor: pointer; color: var(--link); padding: 0.3rem 0; }
   h1 { font-size: 1.6rem; }
   .controls > div { flex: 1 1 40%; } .controls .search { flex: 1 1 100%; }
   .meter, .picture, .raw, .meaning { display: none; }
-  .memories th, .memories td { padding-right: 0.5rem; }
+  .readings th, .readings td { padding-right: 0.5rem; }
   .grid-table .meant { min-width: 0; } .grid-table th, .grid-table td { padding: 0.5rem 0.4rem; }
   .list thead { position: absolute; clip-path: inset(50%); }
   .list tr { display: flex; flex-wrap: wrap; gap: 0.15rem 0.6rem; padding: 0.6rem 0; border-bottom: 1px solid var(--rule); }

@@ -1,5 +1,6 @@
 import type { Data, LayoutAxis, ScatterData } from "plotly.js-dist";
 import { RefusedInput } from "../../core/errors.js";
+import { methodNamed } from "../../edit/registry.js";
 import type { EditStep, EditTrace } from "../../edit/trace.js";
 import type { Figure } from "../figure.js";
 import {
@@ -15,17 +16,20 @@ import {
   wholeTicks,
 } from "../theme.js";
 
-/** The losses of one edit over its steps, in nats for the fine-tuning part, with a word where it stopped early. */
-export function lossCurve(trace: EditTrace, options: FigureOptions = {}): Figure {
+export interface LossCurveOptions extends FigureOptions {
+  /** Name of the method that made the edit, which has its words for the terms of the loss. Default: their own names. */
+  method?: string;
+}
+
+/** The loss of one edit over its steps and each of its terms, with a word where it stopped early. */
+export function lossCurve(trace: EditTrace, options: LossCurveOptions = {}): Figure {
   const last = lastStep(trace);
   const theme = createTheme(options.medium);
-  const parts = [
-    { name: "fine-tuning", of: (s: EditStep) => s.ft, color: colors.blue, dash: "solid" },
-    { name: "routing", of: (s: EditStep) => s.act, color: colors.vermilion, dash: "dash" },
-    { name: "replay", of: (s: EditStep) => s.replay, color: colors.green, dash: "dot" },
-  ] as const;
-  const shown = parts.filter((part) => part.name !== "replay" || trace.steps.some((s) => s.replay !== 0));
-  const lines = shown.map((part) => line(trace, part, theme));
+  const { terms = {} } = options.method === undefined ? {} : methodNamed(options.method);
+  const lines = namesIn(trace, "terms").map((term, i) => {
+    const part = { name: terms[term] ?? term, of: (s: EditStep) => s.terms[term] ?? 0, ...lookOfLine(i) };
+    return line(trace, part, theme);
+  });
   const total = { name: "total", of: (s: EditStep) => s.loss, color: colors.ink, dash: "solid" } as const;
   return {
     data: [line(trace, total, theme, { width: 1, opacity: 0.55 }), ...lines],
@@ -50,6 +54,23 @@ export function lossCurve(trace: EditTrace, options: FigureOptions = {}): Figure
     },
     config: baseConfig,
   };
+}
+
+/** Names of what the steps of an edit tell, in order. */
+export function namesIn({ steps }: EditTrace, field: "terms" | "numbers"): string[] {
+  return [...new Set(steps.flatMap((step) => Object.keys(step[field])))];
+}
+
+const looks = [
+  { color: colors.blue, dash: "solid" },
+  { color: colors.vermilion, dash: "dash" },
+  { color: colors.green, dash: "dot" },
+  { color: colors.purple, dash: "dashdot" },
+] as const;
+
+/** Colour and dash of one line among a few. */
+export function lookOfLine(index: number): (typeof looks)[number] {
+  return looks[index % looks.length] as (typeof looks)[number];
 }
 
 /** @throws {RefusedInput} for a trace without steps: there is nothing to draw. */
@@ -83,12 +104,12 @@ interface Part {
   name: string;
   of: (step: EditStep) => number;
   color: string;
-  dash: "solid" | "dash" | "dot";
+  dash: (typeof looks)[number]["dash"];
 }
 
 interface Stroke {
   color: string;
-  dash: "solid" | "dash" | "dot";
+  dash: (typeof looks)[number]["dash"];
   width: number;
 }
 

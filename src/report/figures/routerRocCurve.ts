@@ -1,7 +1,7 @@
 import type { Annotation, Data, LayoutAxis } from "plotly.js-dist";
-import type { ActRatioExploration } from "../../explore/exploreActRatio.js";
-import { runNames } from "../actRatio.js";
+import type { RouterExploration } from "../../explore/exploreRouter.js";
 import type { Figure } from "../figure.js";
+import { runNames } from "../router.js";
 import {
   axis,
   baseConfig,
@@ -26,11 +26,11 @@ const styles = [
 ] as const;
 
 /**
- * The router's ROC over all act_ratios: the share of rewrites and rephrases that a memory answers over the share of
- * unrelated prompts that one answers, with AUC in the legend. The mark is the run's own act_ratio.
- * @param explorations one or two, e.g. Retrieve and Merge
+ * The router's ROC over all values of its inference-only option: the share of rewrites and rephrases that an edit answers
+ * over the share of unrelated prompts that one answers, with AUC in the legend. The mark is the run's own value.
+ * @param explorations one or two
  */
-export function routerRocCurve(explorations: readonly ActRatioExploration[], options: FigureOptions = {}): Figure {
+export function routerRocCurve(explorations: readonly RouterExploration[], options: FigureOptions = {}): Figure {
   requireOneOrTwo(explorations);
   const theme = createTheme(options.medium);
   const names = runNames(explorations.map(({ run }) => run));
@@ -44,8 +44,8 @@ export function routerRocCurve(explorations: readonly ActRatioExploration[], opt
         heightInches: 2.35 + legend,
         margins: { left: 44, right: 14, top: (0.06 + legend) * PIXELS_PER_INCH },
       }),
-      xaxis: axis("Unrelated prompts to a memory", theme, share),
-      yaxis: axis("Rewrites and rephrases to a memory", theme, share),
+      xaxis: axis("Unrelated prompts to an edit", theme, share),
+      yaxis: axis("Rewrites and rephrases to an edit", theme, share),
       shapes: [{ ...levelLine(0, [0, 1], { color: colors.muted, width: theme.px(0.7), dash: "dot" }), y1: 1 }],
       annotations: [ownLabel(explorations, theme)],
     },
@@ -54,7 +54,7 @@ export function routerRocCurve(explorations: readonly ActRatioExploration[], opt
 }
 
 function curveAndMark(
-  { roc, own }: ActRatioExploration,
+  { roc, own, option: { key } }: RouterExploration,
   { name, i, theme }: { name: string; i: number; theme: Theme },
 ): Data[] {
   const { color, dash, symbol } = styles[i] as (typeof styles)[number];
@@ -69,14 +69,14 @@ function curveAndMark(
       x: roc.points.map(({ outOfScope }) => outOfScope),
       y: roc.points.map(({ inScope }) => inScope),
       line: { color, width: theme.px(1.3), dash },
-      text: roc.points.map(({ ratio }) => `act_ratio ${ratio.toPrecision(3)}`),
+      text: roc.points.map(({ value }) => `${key} ${value.toPrecision(3)}`),
       hovertemplate: "%{text}: %{y:.3f} of edited, %{x:.3f} of unrelated",
     },
     {
       type: "scatter",
       mode: "markers",
       uid: `roc-own-${i}`,
-      name: `act_ratio ${own.ratio}`,
+      name: `${key} ${own.value}`,
       showlegend: false,
       x: [roc.own.outOfScope],
       y: [roc.own.inScope],
@@ -88,9 +88,9 @@ function curveAndMark(
 }
 
 /** What the marks are, where no good router has its curve. */
-function ownLabel(explorations: readonly ActRatioExploration[], theme: Theme): Partial<Annotation> {
-  const values = [...new Set(explorations.map(({ own }) => own.ratio))];
-  return label(`marks: act_ratio ${values.join(" and ")}`, {
+function ownLabel(explorations: readonly RouterExploration[], theme: Theme): Partial<Annotation> {
+  const values = [...new Set(explorations.map(({ own, option }) => `${option.key} ${own.value}`))];
+  return label(`marks: ${values.join(" and ")}`, {
     xref: "x",
     x: 0.98,
     xanchor: "right",

@@ -1,5 +1,8 @@
 import type { Annotation, Data } from "plotly.js-dist";
-import type { EditStep, EditTrace } from "../../edit/trace.js";
+import { RefusedInput } from "../../core/errors.js";
+import type { Guide, Options } from "../../edit/contract.js";
+import { methodNamed } from "../../edit/registry.js";
+import type { EditTrace } from "../../edit/trace.js";
 import type { Figure } from "../figure.js";
 import {
   axis,
@@ -14,96 +17,83 @@ import {
   spread,
   type Theme,
 } from "../theme.js";
-import { lastStep, stepAxis, stepRange, strokes } from "./lossCurve.js";
+import { lastStep, lookOfLine, namesIn, stepAxis, stepRange, strokes } from "./lossCurve.js";
 
-/** The lines that the distances of an edit are pushed across, in the unit of the distances. */
-export interface RoutingLevels {
-  /** Bound that the irrelevant prompt should stay under (wise: act_margin[0]). */
-  alpha?: number;
-  /** Bound that the edit prompt should rise above (wise: act_margin[1]). */
-  beta?: number;
-  /** With it, the router's threshold of this edit is drawn: its min_act times this. */
-  actRatio?: number;
+export interface RoutingDistancesOptions extends FigureOptions {
+  /** Name of the method that made the edit, which has its words for the numbers. Default: their own names. */
+  method?: string;
+  /** Its options: with them, the levels that the numbers are held against are drawn. */
+  options?: Options;
 }
 
-export interface RoutingDistancesOptions extends FigureOptions, RoutingLevels {}
-
-/** Routing activation Delta of the edit prompt and of the irrelevant prompt over the steps of one edit. */
+/**
+ * The numbers that the steps of one edit measured beside the loss, such as routing activations, one line each.
+ * @throws {RefusedInput} for an edit that measured none
+ */
 export function routingDistances(trace: EditTrace, options: RoutingDistancesOptions = {}): Figure {
   const last = lastStep(trace);
   const theme = createTheme(options.medium);
-  const levels = levelsOf(trace, options);
-  const highest = Math.max(...trace.steps.flatMap((s) => [s.inScope, s.outOfScope]), ...levels.map((l) => l.value));
-  const top = highest * 1.06 || 1;
+  const { measured } = options.method === undefined ? {} : methodNamed(options.method);
+  const curves = measuredIn(trace).map((number, i) => ({
+    name: measured?.names[number] ?? number,
+    value: last.numbers[number] ?? 0,
+    y: trace.steps.map(({ numbers }) => numbers[number] ?? null),
+    ...lookOfLine(i),
+  }));
+  const levels = (options.options && measured ? measured.guides(options.options, trace.numbers) : []).map(levelOf);
+  const values = [...trace.steps.flatMap(({ numbers }) => Object.values(numbers)), ...levels.map(({ value }) => value)];
+  const [bottom, top] = [Math.min(0, ...values) * 1.06, Math.max(0, ...values) * 1.06 || 1];
   const layout = baseLayout({ ...options, heightInches: 2, margins: { right: 74, top: 8 }, legend: false });
-  const curves = [
-    { name: "edit prompt", value: last.inScope, of: (s: EditStep) => s.inScope, color: colors.blue, dash: "solid" },
-    {
-      name: "irrelevant",
-      value: last.outOfScope,
-      of: (s: EditStep) => s.outOfScope,
-      color: colors.vermilion,
-      dash: "dash",
-    },
-  ] as const;
   return {
     data: curves.map(
-      (curve): Data => ({
+      ({ name, y, color, dash }): Data => ({
         type: "scatter",
-        ...strokes(trace.steps.length, theme, { color: curve.color, dash: curve.dash, width: theme.px(1.7) }),
-        uid: `distance-${curve.name}`,
-        name: curve.name,
+        ...strokes(trace.steps.length, theme, { color, dash, width: theme.px(1.7) }),
+        uid: `distance-${name}`,
+        name,
         x: trace.steps.map((s) => s.step),
-        y: trace.steps.map(curve.of),
+        y,
         hovertemplate: "step %{x}: %{y:.4g}",
       }),
     ),
     layout: {
       ...layout,
       xaxis: stepAxis(trace, theme),
-      yaxis: axis("Routing activation Δ", theme, { ...gridLines(theme), nticks: 6, range: [0, top] }),
+      yaxis: axis(measured?.title ?? "Measured", theme, { ...gridLines(theme), nticks: 6, range: [bottom, top] }),
       shapes: levels.map(({ value, color, dash }) =>
         levelLine(value, stepRange(trace), { color, dash, width: theme.px(0.9) }),
       ),
-      annotations: rightLabels([...curves, ...levels], { top, plotHeight: plotHeight(layout), theme }),
+      annotations: rightLabels([...curves, ...levels], { bottom, top, plotHeight: plotHeight(layout), theme }),
     },
     config: baseConfig,
   };
 }
 
-interface Level {
-  name: string;
-  value: number;
-  color: string;
-  dash: "solid" | "dot";
+function measuredIn(trace: EditTrace): string[] {
+  const names = namesIn(trace, "numbers");
+  if (names.length > 0) return names;
+  throw new RefusedInput("an edit that measured nothing beside its loss has no such figure", {
+    where: `trace of record ${trace.record}`,
+    found: "no numbers at its steps",
+    expected: "an edit by a method whose steps measure some; lossCurve draws any edit",
+  });
 }
 
-function levelsOf(trace: EditTrace, { alpha, beta, actRatio }: RoutingLevels): Level[] {
-  const bound = (name: string, value: number): Level => ({
-    name: `${name} = ${short(value)}`,
-    value,
-    color: colors.muted,
-    dash: "dot",
-  });
-  const levels: Level[] = [];
-  if (alpha !== undefined) levels.push(bound("α", alpha));
-  if (beta !== undefined) levels.push(bound("β", beta));
-  if (actRatio !== undefined) {
-    const value = trace.minAct * actRatio;
-    levels.push({ name: `threshold ${short(value)}`, value, color: colors.ink, dash: "solid" });
-  }
-  return levels;
+function levelOf({ name, value, kind }: Guide) {
+  return kind === "threshold"
+    ? { name: `${name} ${short(value)}`, value, color: colors.ink, dash: "solid" as const }
+    : { name: `${name} = ${short(value)}`, value, color: colors.muted, dash: "dot" as const };
 }
 
 /** Names at the right end of their lines, kept from lying over one another. */
 function rightLabels(
   ends: readonly { name: string; value: number; color: string }[],
-  frame: { top: number; plotHeight: number; theme: Theme },
+  frame: { bottom: number; top: number; plotHeight: number; theme: Theme },
 ): Partial<Annotation>[] {
-  const { top, plotHeight, theme } = frame;
+  const { bottom, top, plotHeight, theme } = frame;
   const lineHeight = theme.pt(7.5) * 1.15;
   const heights = spread(
-    ends.map((end) => (end.value / top) * plotHeight),
+    ends.map((end) => ((end.value - bottom) / (top - bottom)) * plotHeight),
     lineHeight,
   );
   return ends.map((end, i) =>

@@ -1,6 +1,9 @@
 import type { Annotation, Data, LayoutAxis, Shape, YAxisName } from "plotly.js-dist";
 import { RefusedInput } from "../../core/errors.js";
-import { routerOf } from "../../explore/router.js";
+import type { EditMethod, Options } from "../../edit/contract.js";
+import { MAIN } from "../../edit/overlay.js";
+import { methodNamed } from "../../edit/registry.js";
+import { inferenceOf, type RunInference, requireRouter } from "../../explore/router.js";
 import type { ScoredProbe, ScoredRun } from "../../run/types.js";
 import type { Figure } from "../figure.js";
 import {
@@ -20,9 +23,9 @@ import { probesOf } from "../values.js";
 const kinds = ["rewrite", "rephrase", "locality"] as const;
 type Kind = (typeof kinds)[number];
 
-/** Bins per unit, or nearly so: a whole number below the threshold, so that no bin holds both sides of it. */
+/** Bins per unit of the axis, or nearly so: a whole number below the threshold, so that no bin holds both sides of it. */
 const BINS = 12;
-/** Distances beyond this many units share the last bin, so that one outlier does not flatten the rest. */
+/** What lies beyond this many units shares the last bin, so that one outlier does not flatten the rest. */
 const LAST_EDGE = 3;
 /** Heights in inches: of the band above a panel, which holds its name, and of what stands below the last one. */
 const BAND = 0.2;
@@ -30,32 +33,37 @@ const PANEL = 0.46;
 const FOOT = 0.33;
 
 export interface RoutingHistogramOptions extends FigureOptions {
-  /** What activations are shares of. Relative to min_act the axis is that of act_ratio. Default "threshold". */
-  unit?: "threshold" | "min_act";
+  /** Margins, or values of the router's inference-only option at which probes turn. Default "margin". */
+  unit?: "margin" | "option";
 }
 
 /**
- * How far the routing activation of each probe is from its threshold: a histogram of Delta / threshold, one panel per
- * kind of probe. Below 1 the untouched model answers (pale), from 1 on a memory (full colour); of Delta / min_act, below
- * and from the run's act_ratio on. Of several memories the one nearest to taking over counts. A ratio is drawn because
- * every block has a threshold of its own.
- * @throws {RefusedInput} when no probe was read against a memory, or a threshold or min_act is not above 0.
+ * How near each probe is to being answered by an edit: a histogram of margins, one panel per kind of probe. Below 1 the
+ * untouched model answers (pale), from 1 on an edit (full colour). Or of the values of the router's option at which probes
+ * turn, on either side of the run's own. Of several variants the one nearest to answering counts.
+ * @param method the run's
+ * @throws {RefusedInput} for a method whose edits always answer, a run without readings and, by option, a router that has
+ *   none at inference only
  */
-export function routingHistogram(run: ScoredRun, options: RoutingHistogramOptions = {}): Figure {
-  const scale = scaleOf(run, options.unit ?? "threshold");
+export function routingHistogram(
+  run: ScoredRun,
+  options: RoutingHistogramOptions = {},
+  method = methodNamed(run.protocol.method),
+): Figure {
+  const scale = scaleOf(run, options.unit ?? "margin", method);
   const probes = new Map(kinds.map((kind) => [kind, readProbes(run, kind, scale)]));
   const shown = kinds.filter((kind) => probes.get(kind)?.length);
   if (shown.length === 0) {
-    throw new RefusedInput("no probe of the run was read against a memory", {
+    throw new RefusedInput("no probe of the run was decided by a router", {
       where: `scores of the ${run.protocol.method} run`,
-      found: "no routing activations",
-      expected: "a method with a router, such as wise",
+      found: "no readings",
+      expected: "probes that were read after an edit",
     });
   }
   const theme = createTheme(options.medium);
   const panels = shown.map((kind, i) => ({ kind, suffix: i === 0 ? "" : `${i + 1}`, probes: probes.get(kind) ?? [] }));
-  const ratios = panels.flatMap((panel) => panel.probes.map(({ ratio }) => ratio));
-  const lastEdge = Math.min(LAST_EDGE, Math.max(1.5, Math.floor(Math.max(...ratios) * 2) / 2 + 0.5));
+  const furthest = Math.max(...panels.flatMap((panel) => panel.probes.map(({ place }) => place))) / scale.one;
+  const lastEdge = scale.one * Math.min(LAST_EDGE, Math.max(1.5, Math.floor(furthest * 2) / 2 + 0.5));
   const plot = panels.length * (BAND + PANEL) - BAND; // the first band is the top margin
   const tops = panels.map((_, i) => 1 - (i * (BAND + PANEL)) / plot);
   const axes = panels.map((panel, i): [string, Partial<LayoutAxis>] => {
@@ -65,7 +73,7 @@ export function routingHistogram(run: ScoredRun, options: RoutingHistogramOption
   });
   const margins = { top: BAND * PIXELS_PER_INCH, bottom: FOOT * PIXELS_PER_INCH };
   return {
-    data: panels.map((panel) => bars(panel, lastEdge, { scale, theme })),
+    data: panels.map((panel) => bars(panel, edgesOf(scale, lastEdge), { scale, theme })),
     layout: {
       ...baseLayout({ ...options, heightInches: BAND + plot + FOOT, margins, legend: false }),
       bargap: 0,
@@ -79,22 +87,36 @@ export function routingHistogram(run: ScoredRun, options: RoutingHistogramOption
 }
 
 interface Scale {
-  unit: "threshold" | "min_act";
-  /** Where the threshold stands, and the width of a bin. */
+  /** The router's option; null for margins. */
+  option: RunInference | null;
+  /** Where the threshold stands, on an axis of so many of these. */
   threshold: number;
-  bin: number;
+  one: number;
 }
 
-function scaleOf(run: ScoredRun, unit: Scale["unit"]): Scale {
-  const threshold = unit === "threshold" ? 1 : routerOf(run.protocol).own;
-  return { unit, threshold, bin: threshold === 0 ? 1 / BINS : threshold / Math.ceil(threshold * BINS) };
+function scaleOf(run: ScoredRun, unit: "margin" | "option", method: EditMethod): Scale {
+  requireRouter(method);
+  const option = unit === "option" ? inferenceOf(run.protocol, method) : null;
+  const threshold = option?.own ?? 1;
+  return { option, threshold, one: 10 ** Math.max(0, Math.ceil(Math.log10(threshold / 2))) };
 }
 
-/** A probe that was read against a memory. */
+/** Edges of the bins, rising from 0: the threshold is one of them. Below it they are alike, and beyond it nearly so. */
+function edgesOf({ threshold, one }: Scale, lastEdge: number): number[] {
+  const below = Math.ceil((threshold / one) * BINS);
+  const width = below > 1 ? threshold / below : one / BINS;
+  const beyond = Math.ceil((lastEdge - threshold) / width);
+  return [
+    ...Array.from({ length: below }, (_, bin) => (bin * threshold) / below),
+    ...Array.from({ length: beyond + 1 }, (_, bin) => threshold + bin * width),
+  ];
+}
+
+/** A probe that a router decided on. */
 interface ReadProbe {
-  /** Delta in units of the memory nearest to taking over, or furthest past it. */
-  ratio: number;
-  toMemory: boolean;
+  /** On the axis. */
+  place: number;
+  toEdit: boolean;
 }
 
 interface Panel {
@@ -104,62 +126,53 @@ interface Panel {
   probes: readonly ReadProbe[];
 }
 
-function readProbes(run: ScoredRun, kind: Kind, { unit }: Scale): ReadProbe[] {
+function readProbes(run: ScoredRun, kind: Kind, { option }: Scale): ReadProbe[] {
+  const { options } = run.protocol;
   return run.scores.flatMap((record) =>
     probesOf(record, kind)
       .filter(({ readings }) => readings.length > 0)
       .map(({ readings, route }) => ({
-        ratio: Math.max(...readings.map((reading) => ratioOf(reading, unit, `${kind} of record ${record.record}`))),
-        toMemory: route !== "main",
+        place: placeOf(readings, option, options),
+        toEdit: route !== MAIN,
       })),
   );
 }
 
-function ratioOf(
-  { memory, delta, minAct, threshold }: ScoredProbe["readings"][number],
-  unit: Scale["unit"],
-  where: string,
-): number {
-  const one = unit === "threshold" ? threshold : minAct;
-  if (one > 0) return delta / one;
-  throw new RefusedInput(`a ${unit} of 0 or less has no ratio to draw`, {
-    where: `reading of ${memory}, ${where}`,
-    found: one,
-    expected: unit === "threshold" ? "a threshold above 0 (an act_ratio above 0)" : "a min_act above 0",
-  });
+function placeOf(readings: ScoredProbe["readings"], option: RunInference | null, options: Options): number {
+  return option === null ? Math.max(...readings.map(({ margin }) => margin)) : option.turn(readings, options);
 }
 
 function bars(
   { kind, suffix, probes }: Panel,
-  lastEdge: number,
+  edges: readonly number[],
   { scale, theme }: { scale: Scale; theme: Theme },
 ): Data {
-  const below = Math.round(scale.threshold / scale.bin);
-  const counts = Array.from({ length: Math.ceil(lastEdge / scale.bin) }, () => 0);
-  for (const { ratio } of probes) {
-    // Of two numbers that differ by rounding alone, one must not fall on the other side of the threshold.
-    const bin =
-      ratio >= scale.threshold
-        ? Math.max(below, Math.floor(ratio / scale.bin))
-        : Math.min(below - 1, Math.floor(ratio / scale.bin));
-    const shown = Math.min(bin, counts.length - 1);
-    counts[shown] = (counts[shown] ?? 0) + 1;
+  const isAbove = scale.option?.answers === "above"; // what turns up to the threshold is then answered by an edit
+  const starts = edges.slice(0, -1);
+  const counts = starts.map(() => 0);
+  for (const { place } of probes) {
+    const bin = Math.max(
+      0,
+      starts.findLastIndex((start) => (isAbove ? place > start : place >= start)),
+    );
+    counts[bin] = (counts[bin] ?? 0) + 1;
   }
   const { color, tint } = metricStyles[kind];
+  const isEdit = (start: number) => start >= scale.threshold !== isAbove;
   return {
     type: "bar",
     uid: `routing-${kind}`,
     name: kind,
-    x: counts.map((_, bin) => (bin + 0.5) * scale.bin),
+    x: starts.map((start, bin) => (start + (edges[bin + 1] as number)) / 2),
     y: counts.map((count) => count / probes.length),
-    width: scale.bin,
+    width: starts.map((start, bin) => (edges[bin + 1] as number) - start),
     yaxis: `y${suffix}` as YAxisName,
     marker: {
-      color: counts.map((_, bin) => (bin < below ? tint : color)),
+      color: starts.map((start) => (isEdit(start) ? color : tint)),
       line: { color: colors.paper, width: theme.px(0.5) },
     },
     customdata: counts,
-    hovertemplate: `%{x:.2f} of ${scale.unit}: %{customdata} probes`,
+    hovertemplate: "%{x:.2f}: %{customdata} probes",
   };
 }
 
@@ -168,14 +181,20 @@ function xAxis(
   lowest: string,
   { scale, theme }: { scale: Scale; theme: Theme },
 ): Partial<LayoutAxis> {
-  const ticks = Array.from({ length: Math.round(lastEdge * 2) + 1 }, (_, i) => i / 2);
-  return axis(`Routing activation Δ / ${scale.unit}`, theme, {
+  const half = scale.one / 2;
+  const ticks = Array.from({ length: Math.round(lastEdge / half) + 1 }, (_, i) => i * half);
+  return axis(titleOf(scale.option), theme, {
     range: [0, lastEdge],
     tickmode: "array",
     tickvals: ticks,
-    ticktext: ticks.map((tick) => (tick === LAST_EDGE ? `${tick}+` : String(tick))),
+    ticktext: ticks.map((tick) => (tick === LAST_EDGE * scale.one ? `${tick}+` : String(tick))),
     anchor: `y${lowest}` as YAxisName,
   });
+}
+
+function titleOf(option: RunInference | null): string {
+  if (option === null) return "Margin: from 1 on an edit answers";
+  return `${option.key} ${option.answers === "below" ? "up to" : "from"} which an edit answers`;
 }
 
 function thresholdLine(threshold: number, theme: Theme): Partial<Shape> {
@@ -184,8 +203,8 @@ function thresholdLine(threshold: number, theme: Theme): Partial<Shape> {
 }
 
 function panelLabel({ kind, probes }: Panel, top: number, theme: Theme): Partial<Annotation> {
-  const share = probes.filter(({ toMemory }) => toMemory).length / probes.length;
-  return label(`${kind}: ${(100 * share).toFixed(0)}% to a memory`, {
+  const share = probes.filter(({ toEdit }) => toEdit).length / probes.length;
+  return label(`${kind}: ${(100 * share).toFixed(0)}% to an edit`, {
     xref: "paper",
     x: 1,
     xanchor: "right",

@@ -1,7 +1,7 @@
 import type { Annotation, Data, Layout } from "plotly.js-dist";
 import type { RunResult } from "../../run/types.js";
 import type { Figure } from "../figure.js";
-import { bySteps, shareStopped, stepsOf } from "../steps.js";
+import { bySteps, shareStopped, stepsField, stepsKey, stepsOf } from "../steps.js";
 import { type Row, rowsOf, summaryFrame } from "../tables.js";
 import {
   axis,
@@ -17,28 +17,32 @@ import {
 } from "../theme.js";
 
 const names = ["rewrite", "rephrase", "locality", "average"] as const;
-/** How far the marks of one n_iter stand apart, as powers of ten: their intervals must not lie over one another. */
+/** How far the marks of one limit stand apart, as powers of ten: their intervals must not lie over one another. */
 const APART = 0.012;
 /** Parts of the plot area: the curves, and under them the share of edits that stopped early. */
 const CURVES = [0.3, 1] as const;
 const STOPPED = [0, 0.19] as const;
 
 /**
- * Rewrite, rephrase, locality and Avg over n_iter, with 95% bootstrap intervals over records; under them the share of
- * edits whose loss had settled by then. The axis is logarithmic: the first steps do most.
- * @param runs that differ in n_iter alone, e.g. of `exploreSteps`
+ * Rewrite, rephrase, locality and Avg over the step limit, with 95% bootstrap intervals over records; under them the share
+ * of edits whose loss had settled by then. The axis is logarithmic: the first steps do most.
+ * @param runs that differ in the step limit alone, e.g. of `exploreSteps`
  * @throws {RefusedInput} as `bySteps`
  */
 export function stepsCurve(runs: readonly RunResult[], options: FigureOptions = {}): Figure {
   const ordered = bySteps(runs);
   const theme = createTheme(options.medium);
-  const rows = rowsOf(summaryFrame(ordered, { allow: ["options.steps"] }));
+  const rows = rowsOf(summaryFrame(ordered, { allow: stepsField(ordered) }));
   const steps = ordered.map(stepsOf);
+  const key = stepsKey(ordered[0] as RunResult);
   return {
-    data: [...names.map((name, i) => curve(name, { rows, steps, place: i - 1.5, theme })), stopped(ordered, theme)],
+    data: [
+      ...names.map((name, i) => curve(name, { rows, steps, key, place: i - 1.5, theme })),
+      stopped(ordered, theme),
+    ],
     layout: {
       ...baseLayout({ ...options, heightInches: 2.6 }),
-      ...axes(steps, theme),
+      ...axes(steps, key, theme),
       annotations: [stoppedLabel(theme)],
     },
     config: baseConfig,
@@ -48,12 +52,14 @@ export function stepsCurve(runs: readonly RunResult[], options: FigureOptions = 
 interface Curve {
   rows: readonly Row[];
   steps: readonly number[];
-  /** Its place among the marks of one n_iter. */
+  /** The option that limits them. */
+  key: string;
+  /** Its place among the marks of one limit. */
   place: number;
   theme: Theme;
 }
 
-function curve(name: (typeof names)[number], { rows, steps, place, theme }: Curve): Data {
+function curve(name: (typeof names)[number], { rows, steps, key, place, theme }: Curve): Data {
   const { color, symbol } = metricStyles[name];
   const column = (ending: string) => rows.map((row) => (row[`${name}${ending}`] ?? null) as number | null);
   const means = column("");
@@ -76,7 +82,7 @@ function curve(name: (typeof names)[number], { rows, steps, place, theme }: Curv
     },
     line: { color, width: theme.px(name === "average" ? 1.5 : 1.1), dash: name === "average" ? "dot" : "solid" },
     marker: { color, symbol, size: theme.px(4.5) },
-    text: steps.map((limit) => `n_iter = ${limit}`),
+    text: steps.map((limit) => `${key} = ${limit}`),
     hovertemplate: "%{text}: %{y:.3f}",
   };
 }
@@ -96,7 +102,7 @@ function stopped(runs: readonly RunResult[], theme: Theme): Data {
     line: { color: colors.muted, width: theme.px(1) },
     marker: { color: colors.muted, size: theme.px(3) },
     cliponaxis: false,
-    text: runs.map((run) => `n_iter = ${stepsOf(run)}`),
+    text: runs.map((run) => `${stepsKey(run)} = ${stepsOf(run)}`),
     hovertemplate: "%{text}: %{y:.0%} of the edits stopped early",
   };
 }
@@ -114,11 +120,15 @@ function stoppedLabel(theme: Theme): Partial<Annotation> {
   });
 }
 
-function axes(steps: readonly number[], theme: Theme): Pick<Partial<Layout>, "xaxis" | "yaxis" | "yaxis2"> {
+function axes(
+  steps: readonly number[],
+  key: string,
+  theme: Theme,
+): Pick<Partial<Layout>, "xaxis" | "yaxis" | "yaxis2"> {
   const ends = [Math.log10(Math.min(...steps)), Math.log10(Math.max(...steps))] as const;
   const air = Math.max(0.04 * (ends[1] - ends[0]), 0.04);
   return {
-    xaxis: axis("Steps per edit n_iter", theme, {
+    xaxis: axis(`Steps per edit ${key}`, theme, {
       type: "log",
       range: [ends[0] - air, ends[1] + air],
       tickmode: "array",

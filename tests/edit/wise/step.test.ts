@@ -1,13 +1,15 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createRng } from "../../../src/core/rng.js";
-import { editRows, sequencesOfRows } from "../../../src/edit/rows.js";
+import { sequencesOfRows, type TokenRow } from "../../../src/edit/rows.js";
+import type { StepReport } from "../../../src/edit/steps.js";
 import type { WiseOptions } from "../../../src/edit/wise/options.js";
-import { createProblem, descend, runStep, type StepReport } from "../../../src/edit/wise/step.js";
+import { wiseRows } from "../../../src/edit/wise/rows.js";
+import { createProblem, descend, runStep } from "../../../src/edit/wise/step.js";
 import { batchCuts } from "../../../src/model/cut.js";
 import { runFrozen } from "../../../src/model/frozen.js";
 import type { LlamaModel } from "../../../src/model/model.js";
-import { PLAIN } from "../../../src/model/prompt.js";
 import { tf } from "../../../src/tensor/tf.js";
+import { atValue } from "../../support/points.js";
 import { expectTidy } from "../../support/tensor-matcher.js";
 import { fact, goldenRecords, loadTiny, tinyOptions } from "../support.js";
 
@@ -21,20 +23,26 @@ afterAll(() => model.dispose());
 
 /** The first edit of the golden folder under some templates. */
 async function problemOf(options: WiseOptions, templates: readonly string[] = goldenRecords.templates) {
-  const rows = editRows(model.tokenizer, fact(0), { templates, style: PLAIN });
-  const cuts = await runFrozen(model, sequencesOfRows(rows), { layer: options.layer });
-  return { rows, problem: createProblem(model, options, batchCuts(model, cuts), rows.templates) };
+  const rows = wiseRows(fact(0), { tokenizer: model.tokenizer, templates }, options);
+  const cuts = await runFrozen(model, sequencesOfRows(rows), { point: atValue(options.layer) });
+  return { rows, problem: createProblem(model, options, batchCuts(model, cuts), rows) };
 }
 
 type Problem = Awaited<ReturnType<typeof problemOf>>["problem"];
 
-async function lossAt(problem: Problem, delta: Float32Array): Promise<StepReport> {
+interface WiseReport extends StepReport {
+  terms: { ft: number; act: number };
+  numbers: { in_scope: number; out_of_scope: number };
+}
+
+async function lossAt(problem: Problem, delta: Float32Array): Promise<WiseReport> {
   const at = tf.tensor2d(delta, shape);
   const step = runStep(problem, at, null);
   const report = await step.report();
   step.dispose();
   at.dispose();
-  return report;
+  expect(Object.keys(report.terms)).toEqual(["ft", "act"]);
+  return report as WiseReport;
 }
 
 async function gradientAt(problem: Problem, delta: Float32Array): Promise<Float32Array> {
@@ -68,7 +76,7 @@ describe.each(["paper", "released"])("gradient of the loss, %s", (variant) => {
           delta.map((value, i) => value + step * direction(i)),
         );
       const [above, below] = [await along(h), await along(-h)];
-      expect(above.act).toBeGreaterThan(0);
+      expect(above.terms.act).toBeGreaterThan(0);
       return (above.loss - below.loss) / (2 * h);
     };
     const order = [...gradient.keys()].sort(
@@ -101,9 +109,11 @@ describe("terms of the loss, with one template", () => {
     ] as const) {
       const options = await tinyOptions(`act_margin=[${alpha}, ${beta}, ${gamma}]`);
       const { problem } = await problemOf(options, ["{}"]);
-      const { act, inScope, outOfScope, ft, loss } = await lossAt(problem, random(4, 0.02));
+      const { terms, numbers, loss } = await lossAt(problem, random(4, 0.02));
+      const { ft, act } = terms;
+      const { in_scope, out_of_scope } = numbers;
       const h = (x: number) => Math.max(x, 0);
-      expect(act).toBeCloseTo(h(outOfScope - inScope + gamma) + h(outOfScope - alpha) + h(beta - inScope), 4);
+      expect(act).toBeCloseTo(h(out_of_scope - in_scope + gamma) + h(out_of_scope - alpha) + h(beta - in_scope), 4);
       expect(loss).toBeCloseTo(ft + act, 4);
       problem.dispose();
     }
@@ -112,16 +122,16 @@ describe("terms of the loss, with one template", () => {
   test("margins that hold for every template cost nothing", async () => {
     const { problem } = await problemOf(await tinyOptions("act_margin=[100, 0, 0]"), ["{}"]);
     const report = await lossAt(problem, zeros());
-    expect(report).toMatchObject({ act: 0, replay: 0, inScope: 0, outOfScope: 0 });
+    expect(report).toMatchObject({ terms: { act: 0 }, numbers: { in_scope: 0, out_of_scope: 0 } });
     problem.dispose();
   });
 
   test("the target loss is the mean over n target tokens, or as released their sum over n + 1", async () => {
     const at = async (variant: string) => {
       const { problem, rows } = await problemOf(await tinyOptions(`variant=${variant}`), ["{}"]);
-      const { ft } = await lossAt(problem, zeros());
+      const { ft } = (await lossAt(problem, zeros())).terms;
       problem.dispose();
-      const [{ ids, promptTokens }] = rows.templates as [{ ids: number[]; promptTokens: number }];
+      const [{ ids, promptTokens }] = rows as [TokenRow];
       return { ft, n: ids.length - promptTokens };
     };
     const [paper, released] = [await at("paper"), await at("released")];
@@ -143,7 +153,7 @@ describe("descend", () => {
   // W, W' - W, gradient and mask of four entries.
   const small = (values: number[]) => tf.tensor2d(values, [2, 2]);
   const run = async (settings: string[]) => {
-    const options = { ...(await tinyOptions(...settings)), lr: 0.5 };
+    const options = await tinyOptions("edit_lr=0.5", ...settings);
     return expectTidy(async () => {
       const [main, delta, gradient, mask] = [
         small([10, -10, 20, 1]),

@@ -1,13 +1,29 @@
 import { describe, expect, it, test } from "vitest";
 import { LabFailure, RefusedInput } from "../../../src/core/errors.js";
+import { LARGEST_MARGIN } from "../../../src/edit/overlay.js";
+import { methodNamed } from "../../../src/edit/registry.js";
 import type { RecordScore } from "../../../src/eval/types.js";
 import { caseOf, casesOf } from "../../../src/report/cases/case.js";
+import { ANSWERS_ALL } from "../../../src/report/cases/page/charts.js";
 import { packCases, unpackCases } from "../../../src/report/cases/page/pack.js";
-import { casesWhere, causesFrame } from "../../../src/report/cases/select.js";
+import { caseView } from "../../../src/report/cases/page/view.js";
+import { casesWhere, causeRows, causesFrame } from "../../../src/report/cases/select.js";
 import { caseText } from "../../../src/report/cases/text.js";
+import { wordsOf } from "../../../src/report/cases/words.js";
 import { rowsOf } from "../../../src/report/tables.js";
 import { openQuickLab } from "../../run/support.js";
-import { answered, localityProbe, probe, reading, record, runOf } from "./sample.js";
+import {
+  answered,
+  editedProbe,
+  localityProbe,
+  probe,
+  reading,
+  record,
+  runOf,
+  unreachable,
+  unroutedMethod,
+  unroutedRun,
+} from "./sample.js";
 
 const right = [1, 2];
 const wrong = [8, 9];
@@ -20,13 +36,19 @@ const withFirst = (first: Partial<RecordScore>, { later = 0, lastLoss = 0.01 } =
 describe("the cause of a probe that is not right", () => {
   const forgottenAt = { later: 3 };
   test.each<[cause: string, kind: string, first: Partial<RecordScore>, at: object, why: RegExp]>([
-    ["not routed", "rewrite", { rewrite: probe("main", [reading("side", right, 0.5)]) }, {}, /side memory.* 50 %/],
     [
-      "wrong memory",
+      "not routed",
+      "rewrite",
+      { rewrite: probe("main", [reading("side", right, 0.5)]) },
+      {},
+      /side memory.* margin was 0\.5: 1 is needed/,
+    ],
+    [
+      "wrong edit",
       "rephrase",
       { rephrase: probe("memory-1", [reading("memory-0", right), reading("memory-1", half, 3)]) },
       {},
-      /memory-1 answered \(Δ 30, threshold 10\); memory-0 \(Δ 20\) would be right/i,
+      /memory.1 answered \(margin 3\); .*memory.0 \(margin 2\) would be right/i,
     ],
     ["over-edited", "locality", { locality: [localityProbe("side", [reading("side", half)])] }, {}, /had to stay/],
     ["over-edited", "rephrase", { rephrase: probe("side", [reading("side", half)], right) }, {}, /had it right/],
@@ -38,9 +60,9 @@ describe("the cause of a probe that is not right", () => {
       "rewrite",
       { rewrite: probe("memory-0", [reading("memory-0", wrong)]) },
       {},
-      /after the merge 0 of 2/,
+      /after .*memory.0 was made over 0 of 2/,
     ],
-    ["not learned", "rewrite", { rewrite: probe("side", [reading("side", wrong)]) }, {}, /No memory has it/],
+    ["not learned", "rewrite", { rewrite: probe("side", [reading("side", wrong)]) }, {}, /No edit has it/],
     [
       "not learned",
       "rewrite",
@@ -70,18 +92,20 @@ describe("the cause of a probe that is not right", () => {
 });
 
 describe("caseOf", () => {
-  it("has every token as text, before and now, and every memory that holds an edit, the closest first", () => {
-    const empty = { ...reading("side", right, 0), minAct: 1e9, threshold: 5e8 };
-    const rewrite = probe("memory-1", [empty, reading("memory-0", wrong), reading("memory-1", half, 3)], [1, 8]);
+  it("has every token as text, before and now, and every variant that holds an edit, the closest first", () => {
+    const empty = { ...reading("side", right, 0), numbers: { delta: 0, min_act: 1e9 } };
+    const readings = [empty, reading("memory-0", wrong), unreachable("memory-2", 0.4), reading("memory-1", half, 3)];
+    const rewrite = probe("memory-1", readings, [1, 8]);
     const { probes, edit } = caseOf(withFirst({ rewrite }), 0);
     expect(probes[0]?.tokens).toEqual([
       { wanted: " one", before: " one", now: " one", wasRight: true, right: true },
       { wanted: " two", before: " no", now: " never", wasRight: false, right: false },
     ]);
     expect(probes[0]?.outcome).toBe("partly right");
-    expect(probes[0]?.memories).toEqual([
-      { memory: "memory-1", delta: 30, threshold: 10, predicted: [" one", " never"], score: 0.5 },
-      { memory: "memory-0", delta: 20, threshold: 10, predicted: [" no", " never"], score: 0 },
+    expect(probes[0]?.readings).toEqual([
+      { variant: "memory-1", margin: 3, numbers: [30, 20], predicted: [" one", " never"], score: 0.5 },
+      { variant: "memory-0", margin: 2, numbers: [20, 20], predicted: [" no", " never"], score: 0 },
+      { variant: "memory-2", margin: 0.4, numbers: [4, 20], predicted: null, score: null },
     ]);
     expect(edit).toEqual({
       steps: [
@@ -89,6 +113,7 @@ describe("caseOf", () => {
         { ft: 0.01, act: 0.02 },
       ],
       stoppedEarly: true,
+      numbers: { min_act: 20 },
       seconds: 0.75,
     });
   });
@@ -99,13 +124,16 @@ describe("caseOf", () => {
   });
 
   it("reads as plain text", () => {
-    const rewrite = probe("main", [reading("side", right, 0.5)], half);
-    const text = caseText(caseOf(withFirst({ rewrite }), 0));
+    const rewrite = probe("main", [reading("side", right, 0.5), unreachable("memory-0", 0.2)], half);
+    const text = caseText(caseOf(withFirst({ rewrite }), 0), wordsOf(methodNamed("wise")));
     expect(text).toContain("Rewrite: partly right, 0.5 (not routed)");
     expect(text).toContain('wanted   " one"  " two"');
     expect(text).toContain('now     +" one" -" never"');
+    expect(text).toMatch(/ {4}side: .* 5, .* 20, margin 0\.5: one two \(1\)/);
     expect(text).toContain("* untouched");
-    expect(text).toContain("2 steps, stopped early, 0.75 s");
+    expect(text).toContain("1 more can never answer");
+    expect(text).toContain("2 steps, stopped early, 0.75 s; it left min_act 20");
+    expect(text).toMatch(/loss 3 0\.01\n.*loss 6 0\.02/);
   });
 });
 
@@ -124,7 +152,7 @@ describe("selecting records", () => {
     expect(found({ outcome: "not right" })).toEqual([1, 2, 3]);
     expect(found({ probe: "rewrite", outcome: "not right" })).toEqual([1]);
     expect(found({ probe: "rephrase", route: "main" })).toEqual([]);
-    expect(found({ route: "memory", outcome: "partly right" })).toEqual([2]);
+    expect(found({ route: "not-main", outcome: "partly right" })).toEqual([2]);
     expect(found({ block: 1 })).toEqual([3]);
     expect(found({ text: "lovelace ADA" })).toEqual([1]);
     expect(found({ text: "#2" })).toEqual([2]);
@@ -141,6 +169,58 @@ describe("selecting records", () => {
     }
     const total = (kind: string) => rows.reduce((sum, each) => sum + (each[kind] as number), 0);
     expect(["rewrite", "rephrase", "locality"].map(total)).toEqual([4, 1, 1]);
+  });
+});
+
+describe("a run of a method without a router", () => {
+  const locality = [{ ...editedProbe(half, right), preScore: null }];
+  test.each<
+    [cause: string, kind: string, first: Partial<RecordScore>, at: { later?: number; lastLoss?: number }, why: RegExp]
+  >([
+    [
+      "over-edited",
+      "locality",
+      { rewrite: editedProbe(right), locality },
+      {},
+      /the edited model answered; .*had to stay/,
+    ],
+    ["over-edited", "rephrase", { rephrase: editedProbe(half, right) }, {}, /had it right/],
+    ["not carried over", "rephrase", { rewrite: editedProbe(right), rephrase: editedProbe(half) }, {}, /1 of 2 tokens/],
+    ["forgotten", "rewrite", { rewrite: editedProbe(wrong) }, { later: 1 }, /loss 0\.01.*after 1 later edit 0 of 2/],
+    ["not learned", "rewrite", { rewrite: editedProbe(wrong) }, {}, /loss of the last step was 0\.01/],
+    ["not learned", "rewrite", { rewrite: editedProbe(wrong) }, { later: 1, lastLoss: 0.4 }, /was 0\.4/],
+  ])("has probes that are %s (%s)", (cause, kind, first, { later = 0, lastLoss = 0.01 }, why) => {
+    const scores = [record(0, first), ...Array.from({ length: later }, (_, i) => record(i + 1))];
+    const { probes } = caseOf(unroutedRun(scores, lastLoss), 0, unroutedMethod);
+    const found = probes.find((each) => each.kind === kind);
+    expect(found?.cause).toBe(cause);
+    expect(found?.why).toMatch(why);
+  });
+
+  it("reads as plain text without a word on routing", () => {
+    const one = caseOf(unroutedRun([record(0, { rewrite: editedProbe(half) })]), 0, unroutedMethod);
+    const text = caseText(one, wordsOf(unroutedMethod));
+    expect(text).toContain("it left event new\n  cross entropy loss 3 0.01\n  decay loss 1 1");
+    expect(text).not.toMatch(/untouched|margin|memory/);
+  });
+
+  it("counts only the causes it can have, and is packed and unpacked without loss", () => {
+    const cases = casesOf(unroutedRun([record(0, { rewrite: editedProbe(half) })]), unroutedMethod);
+    const names = causeRows(cases, unroutedMethod.router).map(({ cause }) => cause);
+    expect(names).toEqual(["over-edited", "not carried over", "forgotten", "not learned", "right"]);
+    expect(unpackCases(JSON.parse(JSON.stringify(packCases(cases))))).toEqual(cases);
+  });
+});
+
+describe("a margin that answers everything", () => {
+  it("is shown as without an end, on the page too, which has the number for itself", () => {
+    expect(ANSWERS_ALL).toBe(LARGEST_MARGIN);
+    const rewrite = probe("side", [reading("side", wrong, LARGEST_MARGIN)]);
+    const one = caseOf(withFirst({ rewrite }), 0);
+    expect(caseText(one, wordsOf(methodNamed("wise")))).toContain("margin ∞: no never (0)");
+    const { html } = caseView(one, wordsOf(methodNamed("wise")));
+    expect(html).toContain('aria-label="margin ∞, 1 is needed"');
+    expect(html).toMatch(/<rect [^>]*width="158"[\s\S]*?<line [^>]*x1="80"/);
   });
 });
 

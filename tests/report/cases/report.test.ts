@@ -4,15 +4,27 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { type Browser, chromium, type Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { methodNamed } from "../../../src/edit/registry.js";
 import { findBrowser, prepareBrowser } from "../../../src/report/browser.js";
 import { reportHtml } from "../../../src/report/cases/report.js";
+import { wordsOf } from "../../../src/report/cases/words.js";
 import { readRun } from "../../../src/run/folder.js";
 import type { RunResult } from "../../../src/run/types.js";
 import { temporaryFolder } from "../../model/support.js";
 import { scratchFolder } from "../../notebook/support.js";
 import { openQuickLab, wiseLab } from "../../run/support.js";
 import { requires } from "../../support/requires.js";
-import { localityProbe, probe, reading, record, runOf } from "./sample.js";
+import {
+  editedProbe,
+  localityProbe,
+  probe,
+  reading,
+  record,
+  runOf,
+  unreachable,
+  unroutedMethod,
+  unroutedRun,
+} from "./sample.js";
 
 const EVIL = `</script><script>window.hacked = 1</script><img src=x onerror="window.hacked=2"> & "quoted" \u2028<!--`;
 
@@ -20,14 +32,40 @@ const EVIL = `</script><script>window.hacked = 1</script><img src=x onerror="win
 function mixedRun(): RunResult {
   return runOf([
     record(0),
-    record(1, { rewrite: probe("main", [reading("side", [1, 2], 0.5)]) }),
+    record(1, { rewrite: probe("main", [reading("side", [1, 2], 0.5), unreachable("memory-0", 0.1)]) }),
     record(2, { rephrase: probe("side", [reading("side", [1, 9])]) }),
     record(3, { block: 1, locality: [localityProbe("side", [reading("side", [8, 9])])] }),
     record(4, { block: 1, subject: EVIL, rewrite: { ...probe("side", [reading("side", [1, 2])]), prompt: EVIL } }),
   ]);
 }
 
+/** Edits that always answer: one right, one that changed a locality probe, one that is not right. */
+function mixedUnroutedRun(): RunResult {
+  return unroutedRun([
+    record(0, { rewrite: editedProbe([1, 2]) }),
+    record(1, {
+      rewrite: editedProbe([1, 2]),
+      locality: [{ ...editedProbe([1, 9], [1, 2]), preScore: null }],
+    }),
+    record(2, { rewrite: editedProbe([8, 9]) }),
+  ]);
+}
+
 describe("reportHtml", () => {
+  it("says what a router left to the untouched model, and of a method without one that its edits always answer", async () => {
+    const always = "has no router: its edits always answer";
+    const routed = await reportHtml(mixedRun(), "routed");
+    for (const part of ["Left to main", ">any edit<", "wrong edit"]) expect(routed).toContain(part);
+    expect(routed).not.toContain(always);
+
+    const page = await reportHtml(mixedUnroutedRun(), "plain", unroutedMethod);
+    expect(page).toContain(`Plain ${always}.`);
+    const markup = page.replace(/<(script|style)[\s\S]*?<\/\1>/g, "");
+    expect(markup).not.toMatch(/Left to main|id="route"|not routed|wrong edit|value="margin"/);
+    const all = page.replace(/url\(data:[^)]*\)/g, ""); // a font may spell anything
+    expect(all).not.toMatch(/\b(memory|memories|side|act_ratio|WISE)\b/);
+  });
+
   it("says what is missing from an unfinished run, and shows one without any block", async () => {
     const run = { ...mixedRun(), protocol: { ...mixedRun().protocol, records: 9 } };
     expect(await reportHtml(run, "half")).toMatch(/Not finished\.<\/strong> 5 of 9\s+records/);
@@ -83,12 +121,16 @@ describe.runIf(requires("chromium"))("a report in a browser, offline", () => {
   let browser: Browser;
   let page: Page;
   let address = "";
+  let plainAddress = "";
   const faults: string[] = [];
 
   beforeAll(async () => {
     const file = join(await folder(), "report.html");
     await writeFile(file, await reportHtml(mixedRun(), "mixed"));
     address = pathToFileURL(file).href;
+    const plain = join(await folder(), "plain.html");
+    await writeFile(plain, await reportHtml(mixedUnroutedRun(), "plain", unroutedMethod));
+    plainAddress = pathToFileURL(plain).href;
     const found = findBrowser();
     if (found === null) throw new Error("no browser");
     const { path, env } = await prepareBrowser(found);
@@ -121,9 +163,13 @@ describe.runIf(requires("chromium"))("a report in a browser, offline", () => {
     await rows().getByRole("link").click();
     const detail = page.locator("#detail");
     expect(await detail.locator("h3").first().textContent()).toMatch(/Rewrite ✗ wrong not routed/);
-    expect(await detail.locator(".why").textContent()).toContain("50 % of its threshold");
+    expect(await detail.locator(".why").textContent()).toContain("its margin was 0.5: 1 is needed");
     expect(await detail.locator(".tokens").first().textContent()).toMatch(/wanted␣one␣two\s*before✗ ␣no✗ ␣never/);
-    expect(await detail.locator(".memories").first().textContent()).toContain("untouched answered");
+    expect(await detail.locator(".readings").first().textContent()).toContain("untouched answered");
+    const symbols = wordsOf(methodNamed("wise")).numbers?.map(({ symbol }) => symbol) ?? [];
+    const heads = ["Variant", ...symbols, "Margin", "", "Would answer", "Score"];
+    expect(await detail.locator(".readings thead th").allTextContents()).toEqual(heads);
+    expect(await detail.textContent()).toContain("1 more can never answer.");
     expect(await detail.locator("svg.bar").count()).toBeGreaterThan(0);
     expect(await detail.locator("svg.loss polyline").count()).toBe(2);
     expect(page.url()).toMatch(/#.*cause=not\+routed.*record=1$/);
@@ -188,6 +234,23 @@ describe.runIf(requires("chromium"))("a report in a browser, offline", () => {
       expect(await page.evaluate("document.documentElement.scrollWidth")).toBeLessThanOrEqual(360);
     }
     await page.setViewportSize({ width: 1300, height: 900 });
+  });
+
+  it("shows a run of a method without a router, and nothing of routing", async () => {
+    await page.goto(plainAddress);
+    expect(await rows().count()).toBe(3);
+    expect(await page.getByLabel("Route").count()).toBe(0);
+    await page.getByLabel("Outcome").selectOption("not right");
+    expect(await rows().count()).toBe(2);
+    await page.getByLabel("Sort by").selectOption("loss");
+    await page.locator("#row-1").click();
+    const detail = page.locator("#detail");
+    await expectOpen("Record 1");
+    expect(await detail.locator(".why").textContent()).toContain("The edited model answered; the answer had to stay");
+    expect(await detail.locator(".readings").count()).toBe(0);
+    expect(await detail.textContent()).toContain("It left event new.");
+    expect(await detail.locator("svg.loss polyline").count()).toBe(2);
+    expect(await detail.locator("svg.loss text:first-child").allTextContents()).toEqual(["cross entropy", "decay"]);
   });
 
   it("asked for nothing and met no fault", () => expect(faults).toEqual([]));

@@ -2,7 +2,7 @@ import { type CaseFilter, selectCases } from "./filter.js";
 import { type Html, html } from "./html.js";
 import { listRows, type ReportState, readState, stateHash } from "./list.js";
 import { type PackedCases, unpackCases } from "./pack.js";
-import type { Case, CaseKind } from "./types.js";
+import type { Case, CaseKind, MethodWords } from "./types.js";
 import { caseView } from "./view.js";
 
 // What is used of the browser. The rest of the project runs in Node, where the names of the DOM stand for nothing.
@@ -40,6 +40,7 @@ declare const window: PageElement;
 /** What the page carries beside its tables. */
 export interface ReportData extends PackedCases {
   kinds: CaseKind[];
+  words: MethodWords;
 }
 
 function startReport(): void {
@@ -48,10 +49,13 @@ function startReport(): void {
   let shown: ReportState | null = null;
 
   function show(state: ReportState): void {
-    const selected = selectCases(cases, state.filter, state.order);
+    const selected = selectCases(cases, data.words, state);
     showControls(state);
     showList(selected, cases.length, { state, kinds: data.kinds });
-    if (shown?.record !== state.record) showDetail(cases, shown, state.record);
+    if (shown?.record !== state.record) {
+      const one = cases.find(({ record }) => record === state.record);
+      showDetail(one && caseView(one, data.words), shown, state.record);
+    }
     showNeighbours(selected, state);
     shown = state;
   }
@@ -76,11 +80,12 @@ function startReport(): void {
 
 function readControls(): Pick<ReportState, "filter" | "order"> {
   const told = new URLSearchParams();
-  for (const name of [...controlNames, "order"]) told.set(name, element(`#${name}`).value);
+  for (const name of [...controlNames, "order"]) told.set(name, document.querySelector(`#${name}`)?.value ?? "");
   const { filter, order } = readState(told.toString());
   return { filter, order };
 }
 
+/** A page has those of them that its run has a use for. */
 const controlNames = [
   "text",
   "probe",
@@ -92,9 +97,9 @@ const controlNames = [
 
 function showControls({ filter, order }: ReportState): void {
   for (const name of controlNames) {
-    const control = element(`#${name}`);
+    const control = document.querySelector(`#${name}`);
     const value = String(filter[name] ?? "");
-    if (control.value !== value) control.value = value;
+    if (control !== null && control.value !== value) control.value = value;
   }
   element("#order").value = order;
 }
@@ -110,15 +115,14 @@ function showList(
   element("#empty").hidden = selected.length > 0;
 }
 
-function showDetail(cases: readonly Case[], before: ReportState | null, record: number | null): void {
-  const one = cases.find((each) => each.record === record);
+function showDetail(view: Html | undefined, before: ReportState | null, record: number | null): void {
   document.body.classList.toggle("reading", record !== null);
   element("#detail").hidden = record === null;
   if (record === null) {
     document.querySelector(`#row-${before?.record}`)?.focus();
     return;
   }
-  element("#case").innerHTML = (one ? caseView(one) : missing(record)).html;
+  element("#case").innerHTML = (view ?? missing(record)).html;
   element("#detail").scrollTop = 0;
   const title = element("#case .title");
   title.tabIndex = -1; // read out when it opens

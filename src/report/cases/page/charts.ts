@@ -1,36 +1,39 @@
 import { type Html, html } from "./html.js";
-import type { CaseEdit, CaseMemory } from "./types.js";
+import type { CaseEdit, CaseReading, MethodWords } from "./types.js";
 
 const BAR_WIDTH = 160;
 const BAR_HEIGHT = 14;
 
-/** A memory's activation as a bar, and its threshold as a line across it. `scale` is what the full width stands for. */
-export function routingBar({ delta, threshold }: CaseMemory, scale: number, answered: boolean): Html {
-  const x = (value: number) => round((BAR_WIDTH - 2) * (scale > 0 ? value / scale : 0));
-  const said = `activation ${shortNumber(delta)}, threshold ${shortNumber(threshold)}`;
-  const line = x(threshold) + 1;
-  return html`<svg class="bar" role="img" aria-label="${said}" width="${BAR_WIDTH}" height="${BAR_HEIGHT}" viewBox="0 0 ${BAR_WIDTH} ${BAR_HEIGHT}"><rect class="${answered ? "ink-blue" : "ink-pale"}" x="0" y="3" width="${x(delta)}" height="8" rx="2"></rect><line class="ink-line" x1="${line}" x2="${line}" y1="0" y2="${BAR_HEIGHT}"></line></svg>`;
+/** A margin as a bar, with a line across it where answering begins, at 1. `scale`, at least 1, is the full width. */
+export function marginBar({ margin }: CaseReading, scale: number, answered: boolean): Html {
+  const x = (value: number) => round((BAR_WIDTH - 2) * Math.min(value / scale, 1));
+  const said = `margin ${marginText(margin)}, 1 is needed`;
+  const line = x(1) + 1;
+  return html`<svg class="bar" role="img" aria-label="${said}" width="${BAR_WIDTH}" height="${BAR_HEIGHT}" viewBox="0 0 ${BAR_WIDTH} ${BAR_HEIGHT}"><rect class="${answered ? "ink-blue" : "ink-pale"}" x="0" y="3" width="${x(margin)}" height="8" rx="2"></rect><line class="ink-line" x1="${line}" x2="${line}" y1="0" y2="${BAR_HEIGHT}"></line></svg>`;
 }
 
 const WIDTH = 226;
 const HEIGHT = 150;
 const MARGIN = { left: 38, right: 12, top: 28, bottom: 34 };
 
-/** The two losses of an edit over its steps, each on a scale of its own: one starts ten times as high as the other. */
-export function lossCharts({ steps }: CaseEdit): Html {
-  const ft = lossChart(
-    "fine-tuning",
-    steps.map((step) => step.ft),
-    "blue",
-  );
-  return html`${ft}${lossChart(
-    "routing",
-    steps.map((step) => step.act),
-    "vermilion",
-  )}`;
+const lineStyles = ["blue", "vermilion", "green", "purple"] as const;
+type LineStyle = (typeof lineStyles)[number];
+
+/** The terms of an edit's loss over its steps, each on a scale of its own: one may start ten times as high as another. */
+export function lossCharts({ steps }: CaseEdit, { terms }: MethodWords): Html {
+  const charts = termsOf(steps).map((term, i) => {
+    const losses = steps.map((step) => step[term] ?? 0);
+    return lossChart(terms[term] ?? term, losses, lineStyles[i % lineStyles.length] as LineStyle);
+  });
+  return html`${charts}`;
 }
 
-function lossChart(name: string, losses: readonly number[], style: "blue" | "vermilion"): Html {
+/** The terms that the losses of some steps have, in order. A step that lacks one has it at 0. */
+export function termsOf(steps: CaseEdit["steps"]): string[] {
+  return [...new Set(steps.flatMap((step) => Object.keys(step)))];
+}
+
+function lossChart(name: string, losses: readonly number[], style: LineStyle): Html {
   const [first, last] = [losses[0] ?? 0, losses.at(-1) ?? 0];
   const top = niceCeiling(Math.max(...losses));
   const end = WIDTH - MARGIN.right;
@@ -62,6 +65,14 @@ function niceCeiling(value: number): number {
 
 function round(value: number): number {
   return Math.round(value * 10) / 10;
+}
+
+/** The overlay's largest margin, which no page can import. */
+export const ANSWERS_ALL = 1e9;
+
+/** A margin in three digits, without an end where everything is answered. */
+export function marginText(margin: number): string {
+  return margin >= ANSWERS_ALL ? "∞" : shortNumber(margin);
 }
 
 /** Three digits. */

@@ -1,4 +1,4 @@
-import type { Case, CaseKind, CaseProbe, CauseName, Outcome } from "./types.js";
+import type { Case, CaseKind, CaseProbe, CauseName, MethodWords, Outcome } from "./types.js";
 
 /** Which records to look at: those with a probe that is all of this at once. A field left out, or "", takes any. */
 export interface CaseFilter {
@@ -6,8 +6,8 @@ export interface CaseFilter {
   probe?: CaseKind | "" | undefined;
   outcome?: Outcome | "not right" | "" | undefined;
   cause?: CauseName | "" | undefined;
-  /** "memory" is any memory: everything but the untouched model. */
-  route?: CaseProbe["route"] | "memory" | "" | undefined;
+  /** A variant; "not-main" is any of them but the untouched model. */
+  route?: string | undefined;
   /** Words that all stand in the record: in its subject, prompts, answers or number. Upper and lower case are one. */
   text?: string | undefined;
 }
@@ -31,30 +31,34 @@ export function probeMatches(found: CaseProbe, filter: CaseFilter): boolean {
     (probe === "" || found.kind === probe) &&
     (cause === "" || found.cause === cause) &&
     (outcome === "" || found.outcome === outcome || (outcome === "not right" && found.outcome !== "right")) &&
-    (route === "" || found.route === route || (route === "memory" && found.route !== "main"))
+    (route === "" || found.route === route || (route === "not-main" && found.route !== "main"))
   );
 }
 
 /** Orders of a list of records; what is worst comes first. */
 export const orders = {
-  record: { name: "record", by: (one: Case) => one.record },
-  score: { name: "lowest score", by: (one: Case) => meanOf(one.probes.map(({ score }) => score)) },
+  record: { name: "record", by: (one) => one.record },
+  score: { name: "lowest score", by: (one) => meanOf(one.probes.map(({ score }) => score)) },
   margin: { name: "smallest rewrite margin", by: rewriteMargin },
-  loss: { name: "highest final loss", by: (one: Case) => -(one.edit?.steps.at(-1)?.ft ?? 0) },
-  steps: { name: "most steps", by: (one: Case) => -(one.edit?.steps.length ?? 0) },
-} satisfies Record<string, { name: string; by: (one: Case) => number }>;
+  loss: { name: "highest final loss", by: (one, { targetTerm }) => -(one.edit?.steps.at(-1)?.[targetTerm] ?? 0) },
+  steps: { name: "most steps", by: (one) => -(one.edit?.steps.length ?? 0) },
+} satisfies Record<string, { name: string; by: (one: Case, words: MethodWords) => number }>;
 
 export type Order = keyof typeof orders;
 
 /** The records that pass, in order; records that are equal in it stay in the run's order. */
-export function selectCases(cases: readonly Case[], filter: CaseFilter, order: Order): Case[] {
-  const { by } = orders[order];
-  return cases.filter((one) => matches(one, filter)).sort((a, b) => by(a) - by(b));
+export function selectCases(
+  cases: readonly Case[],
+  words: MethodWords,
+  { filter, order }: { filter: CaseFilter; order: Order },
+): Case[] {
+  const by: (one: Case, words: MethodWords) => number = orders[order].by;
+  return cases.filter((one) => matches(one, filter)).sort((a, b) => by(a, words) - by(b, words));
 }
 
-/** How far above its threshold the memory stands that came closest to answering the edited question, or did. */
+/** The margin of the variant that came closest to answering the edited question, or did. */
 function rewriteMargin({ probes: [rewrite] }: Case): number {
-  return Math.max(0, ...(rewrite?.memories ?? []).map(({ delta, threshold }) => delta / threshold));
+  return Math.max(0, ...(rewrite?.readings ?? []).map(({ margin }) => margin));
 }
 
 function meanOf(values: readonly number[]): number {

@@ -1,8 +1,9 @@
-import type { Case, CaseEdit, CaseKind, CaseMemory, CaseProbe, CauseName } from "./types.js";
+import { termsOf } from "./charts.js";
+import type { Case, CaseEdit, CaseKind, CaseProbe, CaseReading, CauseName } from "./types.js";
 
 /*
- * Cases as they stand in a report: rows of cells, with every text of a token once. A run of a thousand edits has twenty
- * memories for each of four thousand probes; written out in full they would be most of the file.
+ * Cases as they stand in a report: rows of cells, with every text of a token once. A run of a thousand edits may have
+ * twenty readings for each of four thousand probes; written out in full they would be most of the file.
  */
 
 /** Texts by their place in `texts`, numbers to five digits. */
@@ -21,12 +22,20 @@ type PackedProbe = [
   preScore: number | null,
   route: number,
   tokens: number[],
-  memories: PackedMemory[],
+  readings: PackedReading[],
   cause: CauseName | null,
   why: string,
 ];
-type PackedMemory = [memory: number, delta: number, threshold: number, score: number, ...predicted: number[]];
-type PackedEdit = [stoppedEarly: 0 | 1, seconds: number, ...losses: number[]];
+/** Without a score nothing was predicted. */
+type PackedReading = [variant: number, margin: number, numbers: number[], score: number | null, ...predicted: number[]];
+/** Losses step by step, each step in the order of the terms. */
+type PackedEdit = [
+  stoppedEarly: 0 | 1,
+  seconds: number,
+  numbers: CaseEdit["numbers"],
+  terms: number[],
+  ...losses: number[],
+];
 
 const TOKEN_CELLS = 4;
 
@@ -39,7 +48,7 @@ export function packCases(cases: readonly Case[]): PackedCases {
     return places.size - 1;
   };
   const packed = cases.map(({ record, block, subject, probes, edit }): PackedCase => {
-    return [record, block, subject, probes.map((probe) => packProbe(probe, place)), edit && packEdit(edit)];
+    return [record, block, subject, probes.map((probe) => packProbe(probe, place)), edit && packEdit(edit, place)];
   });
   return { texts: [...places.keys()], cases: packed };
 }
@@ -49,16 +58,22 @@ function packProbe(probe: CaseProbe, place: (text: string) => number): PackedPro
     ...[wanted, before, now].map(place),
     (wasRight ? 1 : 0) + (right ? 2 : 0),
   ]);
-  const memories = probe.memories.map(({ memory, delta, threshold, score, predicted }): PackedMemory => {
-    return [place(memory), fiveDigits(delta), fiveDigits(threshold), fiveDigits(score), ...predicted.map(place)];
+  const readings = probe.readings.map(({ variant, margin, numbers, score, predicted }): PackedReading => {
+    const said = (predicted ?? []).map(place);
+    return [place(variant), fiveDigits(margin), numbers.map(fiveDigits), score && fiveDigits(score), ...said];
   });
   const { kind, prompt, answer, score, preScore, route, cause, why } = probe;
-  const before = preScore === null ? null : fiveDigits(preScore);
-  return [kind, prompt, answer, fiveDigits(score), before, place(route), tokens, memories, cause, why];
+  const before = preScore && fiveDigits(preScore);
+  return [kind, prompt, answer, fiveDigits(score), before, place(route), tokens, readings, cause, why];
 }
 
-function packEdit({ steps, stoppedEarly, seconds }: CaseEdit): PackedEdit {
-  return [stoppedEarly ? 1 : 0, fiveDigits(seconds), ...steps.flatMap(({ ft, act }) => [ft, act].map(fiveDigits))];
+function packEdit({ steps, stoppedEarly, seconds, numbers }: CaseEdit, place: (text: string) => number): PackedEdit {
+  const terms = termsOf(steps);
+  const losses = steps.flatMap((step) => terms.map((term) => fiveDigits(step[term] ?? 0)));
+  const left = Object.entries(numbers).map(
+    ([name, value]) => [name, typeof value === "number" ? fiveDigits(value) : value] as const,
+  );
+  return [stoppedEarly ? 1 : 0, fiveDigits(seconds), Object.fromEntries(left), terms.map(place), ...losses];
 }
 
 export function unpackCases({ texts, cases }: PackedCases): Case[] {
@@ -69,13 +84,13 @@ export function unpackCases({ texts, cases }: PackedCases): Case[] {
       block,
       subject,
       probes: probes.map((probe) => unpackProbe(probe, text)),
-      edit: edit && unpackEdit(edit),
+      edit: edit && unpackEdit(edit, text),
     };
   });
 }
 
 function unpackProbe(packed: PackedProbe, text: (place: number) => string): CaseProbe {
-  const [kind, prompt, answer, score, preScore, route, cells, memories, cause, why] = packed;
+  const [kind, prompt, answer, score, preScore, route, cells, readings, cause, why] = packed;
   const tokens = groupsOf(cells, TOKEN_CELLS).map((group) => {
     const [wanted, before, now, flags] = group as [number, number, number, number];
     const [wasRight, right] = [(flags & 1) > 0, (flags & 2) > 0];
@@ -85,28 +100,29 @@ function unpackProbe(packed: PackedProbe, text: (place: number) => string): Case
     ...{ kind, prompt, answer, score, preScore },
     outcome: score === 1 ? "right" : score > 0 ? "partly right" : "wrong",
     tokens,
-    route: text(route) as CaseProbe["route"],
-    memories: memories.map(([memory, delta, threshold, own, ...predicted]) => {
-      return {
-        memory: text(memory) as CaseMemory["memory"],
-        delta,
-        threshold,
-        score: own,
-        predicted: predicted.map(text),
-      };
+    route: text(route),
+    readings: readings.map(([variant, margin, numbers, score, ...said]): CaseReading => {
+      return { variant: text(variant), margin, numbers, predicted: score === null ? null : said.map(text), score };
     }),
     cause,
     why,
   };
 }
 
-function unpackEdit([stoppedEarly, seconds, ...losses]: PackedEdit): CaseEdit {
-  const steps = groupsOf(losses, 2).map(([ft, act]) => ({ ft: ft as number, act: act as number }));
-  return { steps, stoppedEarly: stoppedEarly === 1, seconds };
+function unpackEdit(
+  [stoppedEarly, seconds, numbers, places, ...losses]: PackedEdit,
+  text: (place: number) => string,
+): CaseEdit {
+  const terms = places.map(text);
+  const steps = groupsOf(losses, terms.length).map((step) =>
+    Object.fromEntries(terms.map((term, i) => [term, step[i] as number])),
+  );
+  return { steps, stoppedEarly: stoppedEarly === 1, seconds, numbers };
 }
 
 function groupsOf(cells: readonly number[], size: number): number[][] {
-  return Array.from({ length: cells.length / size }, (_, i) => cells.slice(i * size, (i + 1) * size));
+  const groups = cells.length === 0 ? 0 : cells.length / size;
+  return Array.from({ length: groups }, (_, i) => cells.slice(i * size, (i + 1) * size));
 }
 
 function fiveDigits(value: number): number {

@@ -1,5 +1,3 @@
-import type { Route } from "../../../edit/overlay.js";
-
 /** What a probe measures, in the order in which people read them. */
 export type CaseKind = "rewrite" | "rephrase" | "locality" | "portability";
 
@@ -7,13 +5,7 @@ export type CaseKind = "rewrite" | "rephrase" | "locality" | "portability";
 export type Outcome = "right" | "partly right" | "wrong";
 
 /** Why a probe is not right: see `causes`. */
-export type CauseName =
-  | "not routed"
-  | "wrong memory"
-  | "over-edited"
-  | "not learned"
-  | "forgotten"
-  | "not carried over";
+export type CauseName = "not routed" | "wrong edit" | "over-edited" | "not learned" | "forgotten" | "not carried over";
 
 /** One position of an answer: the token that was wanted, and the arg max before the edit and now. */
 export interface CaseToken {
@@ -26,15 +18,27 @@ export interface CaseToken {
   right: boolean;
 }
 
-/** One memory as the router saw it for a probe, and what it would have answered. */
-export interface CaseMemory {
-  memory: Exclude<Route, "main">;
-  /** Routing activation against this memory, and what it had to reach. */
-  delta: number;
-  threshold: number;
-  /** Arg max tokens when this memory answers, and their score in [0, 1]. */
-  predicted: string[];
-  score: number;
+/** The words that the method of a run has for its numbers. */
+export interface MethodWords {
+  title: string;
+  /** The numbers of a reading, in the order of tables; null where the method has no router: its edits always answer. */
+  numbers: { symbol: string; meaning: string }[] | null;
+  /** Names of a loss's terms; where one has none, its own stands. */
+  terms: Readonly<Record<string, string>>;
+  /** The term that is the mean of -log p over the target's tokens. */
+  targetTerm: string;
+}
+
+/** One variant as the router saw it for a probe, and what it would have answered. */
+export interface CaseReading {
+  variant: string;
+  /** From 1 on it would answer, were it alone. */
+  margin: number;
+  /** In the order of `MethodWords.numbers`. */
+  numbers: number[];
+  /** Arg max tokens when this variant answers, and their score in [0, 1]; null where it never could have. */
+  predicted: string[] | null;
+  score: number | null;
 }
 
 export interface CaseProbe {
@@ -46,19 +50,21 @@ export interface CaseProbe {
   preScore: number | null;
   outcome: Outcome;
   tokens: CaseToken[];
-  /** What answered. */
-  route: Route;
-  /** Memories that hold an edit, largest activation first. */
-  memories: CaseMemory[];
+  /** The variant that answered: "main" is the untouched model. */
+  route: string;
+  /** Variants that hold an edit, largest margin first; none where the method has no router. */
+  readings: CaseReading[];
   cause: CauseName | null;
   /** The cause in one sentence, with the numbers of this probe; empty where it is right. */
   why: string;
 }
 
 export interface CaseEdit {
-  /** Losses of each step, in nats for the fine-tuning part. */
-  steps: { ft: number; act: number }[];
+  /** The terms of the loss at each step, by their names in the method. */
+  steps: Record<string, number>[];
   stoppedEarly: boolean;
+  /** What the edit left, by its names in the method. */
+  numbers: Record<string, number | string>;
   /** With the frozen part. */
   seconds: number;
 }

@@ -1,0 +1,24 @@
+import type { EditMethod } from "../edit/contract.js";
+import { describeOptions } from "../edit/keys.js";
+import { methodNamed } from "../edit/registry.js";
+import { toText } from "../report/format.js";
+import { describeMethod, methodsFrame, methodsPage } from "../report/methodsPage.js";
+
+/**
+ * `wise-lab methods`: the editing methods, or one of them with its options and presets. @returns the exit status
+ * @throws {RefusedInput} for a method that there is not
+ */
+export async function methodsCommand(name?: string, options: { markdown?: boolean } = {}): Promise<number> {
+  if (options.markdown) process.stdout.write(methodsPage());
+  else if (name === undefined) process.stdout.write(toText(methodsFrame()));
+  else process.stdout.write(describeMethod(methodNamed(name), { table: toText, options: optionsText }).join("\n"));
+  return 0;
+}
+
+/** A table of options is too wide for a terminal. */
+function optionsText(method: EditMethod): string {
+  const options = describeOptions(method).map(
+    (row) => `${row.key} (${row.default})\n    ${row.meaning}\n    ${row.expected}; ${row.source}\n`,
+  );
+  return `\n${options.join("")}`;
+}

@@ -1,0 +1,158 @@
+import { z } from "zod";
+import { RefusedInput, show } from "../core/errors.js";
+import { sha256Bytes, sha256Json } from "../core/hash.js";
+import type { LlamaModel } from "../model/model.js";
+import { openSafetensors, type SafetensorsFile, writeSafetensors } from "../model/safetensors.js";
+import type { Asset, EditSession, EditSetting, PreparedMethod } from "./contract.js";
+
+/** Edits as plain values: what they are saved, hashed and restored as, whatever made them. */
+export interface EditState {
+  /** Edits made so far. */
+  edits: number;
+  /** float32 arrays by name. */
+  tensors: Readonly<Record<string, StateTensor>>;
+  /** All else, as plain JSON. */
+  json: unknown;
+}
+
+export interface StateTensor {
+  shape: readonly number[];
+  data: Float32Array;
+}
+
+const FORMAT = "wise-lab edits, version 2";
+
+/** The JSON beside the tensors of saved edits. */
+const metadataSchema = z.object({
+  format: z.literal(FORMAT),
+  method: z.string(),
+  modelSha256: z.string(),
+  options: z.record(z.string(), z.unknown()),
+  /** sha256 of side data, by name. */
+  assets: z.record(z.string(), z.string()),
+  edits: z.number().int().nonnegative(),
+  state: z.unknown(),
+});
+
+/** What edits belong to: a saved file fits one such owner alone. */
+export interface EditOwner {
+  method: Pick<PreparedMethod, "method" | "name" | "options" | "start">;
+  model: Pick<LlamaModel, "sha256">;
+  assets: ReadonlyMap<string, Asset>;
+}
+
+/** Writes the edits of a session to one safetensors file. Equal edits give equal bytes. */
+export async function saveEdits(path: string, session: EditSession, owner: EditOwner): Promise<void> {
+  const { tensors, ...state } = await session.state();
+  const stored = Object.entries(tensors).map(
+    ([name, { shape, data }]) => [name, { dtype: "F32", shape: [...shape], data }] as const,
+  );
+  await writeSafetensors(path, Object.fromEntries(stored), { "wise-lab": JSON.stringify(metadataOf(state, owner)) });
+}
+
+/** sha256 of everything that `saveEdits` would write: equal for equal edits, wherever they were made. */
+export async function hashEdits(session: EditSession, owner: EditOwner): Promise<string> {
+  const { tensors, ...state } = await session.state();
+  const hashes = Object.entries(tensors).map(([name, { shape, data }]) => ({
+    name,
+    shape,
+    sha256: sha256Bytes(new Uint8Array(data.buffer, data.byteOffset, data.byteLength)),
+  }));
+  return sha256Json({ metadata: metadataOf(state, owner), tensors: hashes });
+}
+
+function metadataOf({ edits, json }: Omit<EditState, "tensors">, owner: EditOwner): z.infer<typeof metadataSchema> {
+  const { method, model } = owner;
+  return {
+    format: FORMAT,
+    method: method.name,
+    modelSha256: model.sha256,
+    options: method.options,
+    assets: assetHashes(owner.assets),
+    edits,
+    state: json,
+  };
+}
+
+/** sha256 of side data, by name. */
+export function assetHashes(assets: ReadonlyMap<string, Asset>): Record<string, string> {
+  return Object.fromEntries([...assets].map(([name, { sha256 }]) => [name, sha256]));
+}
+
+/**
+ * Goes on from a file that `saveEdits` wrote.
+ * @throws {RefusedInput} when the file is none, is damaged, or belongs to another method, model, options or side data
+ */
+export async function restoreEdits(
+  path: string,
+  setting: EditSetting,
+  owner: EditOwner,
+): Promise<{ session: EditSession; edits: number }> {
+  const file = await openSafetensors(path);
+  try {
+    const metadata = parseMetadata(file);
+    requireOwner(path, metadata, owner);
+    const tensors: Record<string, StateTensor> = {};
+    for (const [name, { shape }] of file.tensors) {
+      tensors[name] = { shape, data: await file.read(name, { finite: true }) };
+    }
+    const { edits, state: json } = metadata;
+    return { session: owner.method.start(setting, { edits, tensors, json }), edits };
+  } finally {
+    await file.close();
+  }
+}
+
+function parseMetadata(file: SafetensorsFile): z.infer<typeof metadataSchema> {
+  const text = file.metadata["wise-lab"];
+  const parsed = metadataSchema.safeParse(text === undefined ? undefined : parseJson(text));
+  if (parsed.success) return parsed.data;
+  throw new RefusedInput("not a file of saved edits", {
+    where: `${file.path}, metadata "wise-lab"`,
+    found: text,
+    expected: `metadata with format "${FORMAT}": ${z.prettifyError(parsed.error)}`,
+  });
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined; // the schema then says what is missing
+  }
+}
+
+function requireOwner(path: string, saved: z.infer<typeof metadataSchema>, { method, model, assets }: EditOwner): void {
+  const require = (what: string, found: unknown, expected: unknown): void => {
+    if (JSON.stringify(found) === JSON.stringify(expected)) return;
+    throw new RefusedInput(`edits were made with another ${what}`, {
+      where: `${path}, ${what}`,
+      found: found === undefined ? "none" : found,
+      expected: expected === undefined ? "none" : show(expected),
+    });
+  };
+  require("method", saved.method, method.name);
+  require("model sha256", saved.modelSha256, model.sha256);
+  for (const key of new Set([...Object.keys(saved.options), ...Object.keys(method.options)])) {
+    if (method.method.options[key]?.read === "inference") continue; // the same edits serve every value of it
+    require(`option ${key}`, saved.options[key], method.options[key]);
+  }
+  const own = assetHashes(assets);
+  for (const name of new Set([...Object.keys(saved.assets), ...Object.keys(own)])) {
+    require(`${name} (sha256)`, saved.assets[name], own[name]);
+  }
+}
+
+/**
+ * A tensor of a state in its shape.
+ * @throws {RefusedInput} when it is not there, or in another shape
+ */
+export function stateTensor({ tensors }: EditState, name: string, shape: readonly number[]): Float32Array {
+  const found = tensors[name];
+  if (found !== undefined && found.shape.join() === shape.join()) return found.data;
+  throw new RefusedInput("saved edits do not fit the model", {
+    where: `tensor ${name}`,
+    found: found === undefined ? "no such tensor" : `[${found.shape.join(", ")}]`,
+    expected: `[${shape.join(", ")}]`,
+  });
+}

@@ -1,0 +1,70 @@
+import { LabFailure } from "../core/errors.js";
+import type { EditMethod, InferenceOption, Options } from "../edit/contract.js";
+import { MAIN } from "../edit/overlay.js";
+import { methodNamed } from "../edit/registry.js";
+import type { ProbeReading, ProbeScore } from "../eval/types.js";
+import type { RunResult, ScoredProbe, ScoredRecord, ScoredRun } from "../run/types.js";
+import { inferenceOf, requireValue } from "./router.js";
+
+/**
+ * A run as a rerun at another value of the router's inference-only option would have given it, without one: editing never
+ * sees the option, and a run logs what every variant would have answered. Edits stay as they are; margins, routes,
+ * predictions and scores follow.
+ * @param run a run, or the summary of one, with the rounding of its numbers
+ * @param method the run's
+ * @throws {RefusedInput} for a value below 0, or a run of a method without such an option
+ */
+export function atInference(run: RunResult, value: number, method?: EditMethod): RunResult;
+export function atInference(run: ScoredRun, value: number, method?: EditMethod): ScoredRun;
+export function atInference(
+  run: RunResult | ScoredRun,
+  value: number,
+  method = methodNamed(run.protocol.method),
+): RunResult | ScoredRun {
+  const option = inferenceOf(run.protocol, method);
+  const options = { ...run.protocol.options, [option.key]: requireValue(value, option.key) };
+  const at = <R extends ScoredRecord>(record: R) => recordUnder(record, option, options);
+  return {
+    ...run,
+    protocol: { ...run.protocol, options },
+    scores: run.scores.map(at),
+    ...("stepScores" in run ? { stepScores: run.stepScores.map(at) } : {}),
+    folder: null, // no folder holds this run
+  };
+}
+
+/** One record under other options of the router. */
+export function recordUnder<R extends ScoredRecord>(record: R, option: InferenceOption, options: Options): R {
+  const probe = (probe: ScoredProbe) => probeUnder(probe, option, options);
+  return {
+    ...record,
+    rewrite: probe(record.rewrite),
+    rephrase: record.rephrase && probe(record.rephrase),
+    locality: record.locality.map(probe),
+    portability: record.portability.map(probe),
+  };
+}
+
+/** One probe under other options of the router. Its predictions follow where they were kept. */
+function probeUnder(probe: ScoredProbe, option: InferenceOption, options: Options): ScoredProbe {
+  const { variant, readings } = option.decide(probe.readings, options);
+  const score = variant === MAIN ? (probe.preScore ?? 1) : scoreOf(probe.readings, variant); // locality of MAIN: 1 by definition
+  const predicted = hasPredictions(probe) ? { post: predictedUnder(probe, variant) } : {};
+  return { ...probe, ...predicted, route: variant, readings, score, exact: score === 1 };
+}
+
+/** @throws {LabFailure} where a router chooses what it said could never answer */
+function scoreOf(readings: ScoredProbe["readings"], variant: string): number {
+  const score = readings.find((reading) => reading.variant === variant)?.score;
+  if (typeof score === "number") return score;
+  throw new LabFailure(`the router chose "${variant}", of which the run logged no answer`);
+}
+
+function predictedUnder({ readings, pre }: ProbeScore, variant: string): number[] {
+  const chosen = readings.find((reading): reading is ProbeReading => reading.variant === variant);
+  return chosen?.predicted ?? pre; // MAIN has no reading
+}
+
+function hasPredictions(probe: ScoredProbe): probe is ProbeScore {
+  return "post" in probe;
+}

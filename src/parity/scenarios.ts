@@ -1,0 +1,12 @@
+import type { LlamaModel } from "../model/model.js";
+import type { GoldenScenario } from "./golden-files.js";
+import type { ParityItem } from "./tally.js";
+import { compareWise } from "./wise.js";
+
+/** Runs one scenario through editing and scoring and compares every recorded quantity. */
+export type CompareScenario = (golden: GoldenScenario, model: LlamaModel) => Promise<ParityItem[]>;
+
+/** The methods whose golden files are understood. A new one is one file and one line here. */
+export const scenarios: Readonly<Record<string, CompareScenario>> = {
+  wise: compareWise,
+};

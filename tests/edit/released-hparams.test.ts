@@ -1,0 +1,187 @@
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import type { EditMethod, OptionSource } from "../../src/edit/contract.js";
+import { loadOptions } from "../../src/edit/hparams.js";
+import { refusal } from "../model/support.js";
+import { repository } from "../support/shared.js";
+import { modelOf } from "./model-of.js";
+import { ftL, ftM, grace, rome, tables } from "./tables.js";
+
+const load = (method: EditMethod, source: OptionSource, layers = 32) =>
+  loadOptions(method, source, { model: modelOf(layers), others: tables });
+
+/** A released file, with the keys and values it has upstream. */
+const released = (name: string) => join(repository, `tests/fixtures/hparams/${name}.yaml`);
+
+const MODULES = ["rewrite_module_tmp", "layer_module_tmp", "mlp_module_tmp", "attn_module_tmp"];
+const ENDS = ["ln_f_module", "lm_head_module"];
+const keys = (ignored: readonly string[]) => ignored.map((line) => line.split(":")[0]);
+
+describe("released files load as they are", () => {
+  it("GRACE", async () => {
+    const { options, ignored } = await load(grace, { file: released("GRACE/llama-7b") });
+    expect(options).toEqual({
+      layer: 27,
+      edit_lr: 1,
+      n_iter: 50,
+      eps: 1,
+      val_init: "cold",
+      replacement: "replace_last",
+      eps_expand: "coverage",
+      label_match: "target",
+      label_order: "own",
+      key_at: "prompt_end",
+      resolution: 1e-5,
+      eps_ratio: 1,
+      seed: 0,
+    });
+    expect(keys(ignored)).toEqual(["model_name", "device", "reg", "num_pert", "dropout"]);
+  });
+
+  it.each(["FT/llama-7b", "FT/llama3-8b"])("%s", async (name) => {
+    const { options, ignored } = await load(ftL, { file: released(name) });
+    expect(options).toEqual({
+      layers: [21],
+      num_steps: 25,
+      lr: 5e-4,
+      weight_decay: 0,
+      norm_constraint: null,
+      bos_in_targets: false,
+      seed: 0,
+    });
+    const last = name === "FT/llama3-8b" ? ["model_parallel"] : [];
+    expect(keys(ignored)).toEqual(["model_name", "device", "max_length", ...MODULES, ...ENDS, ...last]);
+  });
+
+  it.each(["ROME/llama-7b", "ROME/llama3-8b"])("%s", async (name) => {
+    const { options, ignored } = await load(rome, { file: released(name) });
+    expect(options).toEqual({
+      layers: [5],
+      v_num_grad_steps: 25,
+      v_lr: 0.5,
+      v_weight_decay: 1e-3,
+      clamp_norm_factor: 4,
+      kl_factor: 0.0625,
+      kl_at: "lookup",
+      stop: 0.05,
+      mom2_adjustment: false,
+      mom2_dataset: "wikipedia",
+      mom2_n_samples: 100_000,
+      stats_dir: "./data/stats",
+      context_template_length_params: [
+        [5, 10],
+        [10, 10],
+      ],
+      seed: 0,
+    });
+    const last = name === "ROME/llama3-8b" ? ["model_parallel", "fp16"] : [];
+    expect(keys(ignored)).toEqual(["model_name", "device", ...MODULES, ...ENDS, ...last]);
+  });
+
+  it.each([
+    ["GRACE/llama-7b", grace, "llama-2-7b"],
+    ["FT/llama-7b", ftL, "llama-2-7b"],
+    ["FT/llama3-8b", ftL, "llama-3-8b"],
+    ["ROME/llama-7b", rome, "llama-2-7b"],
+    ["ROME/llama3-8b", rome, "llama-3-8b"],
+  ])("%s equals the preset of its model", async (name, method, preset) => {
+    const { options } = await load(method, { file: released(name) });
+    expect((await load(method, { preset })).options).toEqual(options);
+  });
+});
+
+describe("presets", () => {
+  const all = tables.flatMap((method) => Object.keys(method.presets).map((preset) => [method, preset] as const));
+  it.each(all.map(([method, preset]) => [method.name, preset, method] as const))(
+    "%s %s loads, with nothing in it that has no effect",
+    async (_, preset, method) => {
+      const small = preset === "lab" || preset === "tiny";
+      expect((await load(method, { preset }, small ? 4 : 32)).ignored).toEqual([]);
+    },
+  );
+
+  it.each(tables.map((method) => [method.name, method] as const))(
+    "of %s are the files of its folder",
+    (name, method) => {
+      const files = readdirSync(join(repository, "data/hparams", name)).map((file) => file.replace(/\.yaml$/, ""));
+      expect(files.sort()).toEqual(Object.keys(method.presets).sort());
+    },
+  );
+
+  it("say where no file was released", async () => {
+    expect(grace.presets["llama-3-8b"]?.ours).toBe(true);
+    expect((await load(grace, { preset: "llama-3-8b" })).options.layer).toBe(29);
+    expect(rome.presets["llama-3-8b"]?.ours).toBeUndefined();
+  });
+});
+
+describe("variants", () => {
+  it("of GRACE: released has its defects", async () => {
+    const { options } = await load(grace, { preset: "tiny", set: ["variant=released", "key_at=prompt_end"] }, 4);
+    const defects = { label_match: "mean", label_order: "reversed", resolution: 0 };
+    expect(options).toMatchObject({ ...defects, key_at: "prompt_end" });
+  });
+
+  it("of FT-L: released targets begin with begin-of-text; FT-M has no such option", async () => {
+    const set = ["variant=released"];
+    expect((await load(ftL, { preset: "tiny", set }, 4)).options).toMatchObject({ bos_in_targets: true });
+    const refused = await refusal(() => load(ftM, { preset: "tiny", set: ["bos_in_targets=true"] }, 4));
+    expect(refused).toMatchObject({ found: "bos_in_targets", hint: "FT-L has it: --method ft-l" });
+    expect((await load(ftM, { preset: "tiny" }, 4)).options).not.toHaveProperty("bos_in_targets");
+  });
+
+  it("of ROME: paper adjusts by the covariance, unless a file says otherwise", async () => {
+    const set = ["variant=paper"];
+    const paper = { mom2_adjustment: true, kl_at: "end" };
+    expect((await load(rome, { preset: "llama-3-8b", set })).options).toMatchObject(paper);
+    const file = released("ROME/llama3-8b");
+    expect((await load(rome, { file, set })).options).toMatchObject({ mom2_adjustment: false, kl_at: "end" });
+  });
+
+  it("another name is refused with those there are", async () => {
+    const refused = await refusal(() => load(grace, { preset: "tiny", set: ["variant=paper"] }, 4));
+    expect(refused).toMatchObject({ where: "--set, key variant", found: "paper", expected: "mended or released" });
+  });
+});
+
+describe("values of one method", () => {
+  it.each([
+    ["grace", grace, "dist_fn", "cos", "euc"],
+    ["grace", grace, "val_train", "pert", "sgd"],
+    ["grace", grace, "val_reg", "early", "None"],
+    ["grace", grace, "eps_expand", "moving_avg", "one of coverage, moving_average"],
+    ["grace", grace, "resolution", "-1", "a number of at least 0"],
+    ["grace", grace, "layer", "4", "0 to 3"],
+    ["ft-l", ftL, "kl_factor", "0.1", "no divergence term"],
+    ["ft-l", ftL, "layers", "[]", "a list of layers"],
+    ["ft-l", ftL, "layers", "[2, 2]", "each once"],
+    ["ft-l", ftL, "layers", "[1, 4]", "0 to 3"],
+    ["ft-l", ftL, "norm_constraint", "0", "a number above 0, or null"],
+    ["rome", rome, "layers", "[1, 2]", "a list of one layer"],
+    ["rome", rome, "layers", "[4]", "0 to 3"],
+    ["rome", rome, "fact_token", "last", "subject_last"],
+    ["rome", rome, "v_loss_layer", "2", "the model's last layer"],
+    ["rome", rome, "target_ids", "released", "scoring"],
+    ["rome", rome, "mom2_dtype", "float16", "float32"],
+    ["rome", rome, "context_template_length_params", "[[5, 7]]", "a multiple of 5"],
+    ["rome", rome, "context_template_length_params", "[[5, 5], [10, 10]]", "as many in each"],
+    ["rome", rome, "context_template_length_params", "[]", "a list of [tokens, texts]"],
+  ])("%s: %s", async (_, method, key, value, expected) => {
+    const refused = await refusal(() => load(method, { preset: "tiny", set: [`${key}=${value}`] }, 4));
+    expect(refused.where).toBe(`--set, key ${key}`);
+    expect(refused.expected).toContain(expected);
+  });
+
+  it("a file with the objective of the other FT is refused with its name", async () => {
+    const refused = await refusal(() => load(ftM, { file: released("FT/llama3-8b") }));
+    expect(refused).toMatchObject({ found: "prompt_last", hint: "FT-L has it: --method ft-l" });
+    const other = await refusal(() => load(ftL, { preset: "tiny", set: ["objective_optimization=target_new"] }, 4));
+    expect(other.hint).toBe("FT-M has it: --method ft-m");
+  });
+
+  it("a bound written as PyYAML leaves it", async () => {
+    const { options } = await load(ftL, { preset: "llama-3-8b", set: ["norm_constraint=5e-5", "kl_factor=0.0"] });
+    expect(options.norm_constraint).toBe(5e-5);
+  });
+});
