@@ -1,5 +1,6 @@
 import type { LlamaModel } from "../model/model.js";
 import type { GoldenScenario } from "./golden-files.js";
+import { compareGrace } from "./grace.js";
 import type { ParityItem } from "./tally.js";
 import { compareWise } from "./wise.js";
 
@@ -8,5 +9,6 @@ export type CompareScenario = (golden: GoldenScenario, model: LlamaModel) => Pro
 
 /** The methods whose golden files are understood. A new one is one file and one line here. */
 export const scenarios: Readonly<Record<string, CompareScenario>> = {
+  grace: compareGrace,
   wise: compareWise,
 };
