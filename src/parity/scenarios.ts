@@ -1,4 +1,5 @@
 import type { LlamaModel } from "../model/model.js";
+import { compareFt } from "./ft.js";
 import type { GoldenScenario } from "./golden-files.js";
 import { compareGrace } from "./grace.js";
 import type { ParityItem } from "./tally.js";
@@ -9,6 +10,8 @@ export type CompareScenario = (golden: GoldenScenario, model: LlamaModel) => Pro
 
 /** The methods whose golden files are understood. A new one is one file and one line here. */
 export const scenarios: Readonly<Record<string, CompareScenario>> = {
+  "ft-l": compareFt,
+  "ft-m": compareFt,
   grace: compareGrace,
   wise: compareWise,
 };

@@ -1,0 +1,129 @@
+import { RefusedInput } from "../../core/errors.js";
+import { type CutBatch, logitsAt, type Spot } from "../../model/cut.js";
+import type { LlamaModel } from "../../model/model.js";
+import { deltaChange, type Patch, type Site } from "../../model/patch.js";
+import { encodeForced, encodeQuestion, PLAIN } from "../../model/prompt.js";
+import type { Tokenizer } from "../../model/tokenizer.js";
+import { tf } from "../../tensor/tf.js";
+import type { EditRequest } from "../contract.js";
+import { crossEntropy, oneHotTargets } from "../loss.js";
+import type { TokenRow } from "../rows.js";
+import type { FtLOptions, FtObjective, FtOptions } from "./options.js";
+
+/** An edit in tokens. */
+export interface FtExample {
+  /** What runs. */
+  row: TokenRow;
+  /** Positions of the row that predict, each with the tokens that it shall predict, as likely as each other. */
+  predicted: { position: number; tokens: number[] }[];
+}
+
+/**
+ * Tokens of an edit (methods-tune.md "FT-L, FT-M"). target_new: prompt and target run, and each target token is predicted
+ * one position before it stands. prompt_last: the prompt alone runs, and its last position predicts all of them.
+ * @throws {RefusedInput} for an empty target
+ */
+export function exampleOf(
+  objective: FtObjective,
+  { prompt, target }: Pick<EditRequest, "prompt" | "target">,
+  { tokenizer, options }: { tokenizer: Tokenizer; options: Partial<FtLOptions> },
+): FtExample {
+  if (target.trim() === "") refuseEmpty(prompt, target);
+  const forced = encodeForced(tokenizer, { prompt, answer: target }, PLAIN);
+  const tokens = forced.ids.slice(forced.promptTokens);
+  if (objective === "target_new") {
+    const before = forced.promptTokens - 1;
+    return { row: forced, predicted: tokens.map((token, i) => ({ position: before + i, tokens: [token] })) };
+  }
+  const ids = encodeQuestion(tokenizer, prompt, PLAIN);
+  const opening = options.bos_in_targets ? [beginOfText(tokenizer)] : [];
+  return {
+    row: { ids, promptTokens: ids.length },
+    predicted: [{ position: ids.length - 1, tokens: [...opening, ...tokens] }],
+  };
+}
+
+function refuseEmpty(prompt: string, target: string): never {
+  throw new RefusedInput("the target of an edit is empty", {
+    where: `edit of ${JSON.stringify(prompt)}`,
+    found: JSON.stringify(target),
+    expected: "a text of at least one token",
+  });
+}
+
+function beginOfText({ bosId }: Tokenizer): number {
+  if (bosId !== null) return bosId;
+  throw new RefusedInput("targets cannot begin with begin-of-text", {
+    where: "option bos_in_targets",
+    found: "a tokenizer without that token",
+    expected: "false for this model",
+  });
+}
+
+/** Everything of one edit that is the same at each of its steps. */
+export interface FtProblem {
+  model: LlamaModel;
+  /** Matrices that are trained. */
+  sites: readonly Site[];
+  /** The row, cut before the lowest of them. */
+  batch: CutBatch;
+  spots: Spot[];
+  /** Distribution over the vocabulary that each spot shall predict, [n, V]. */
+  targets: tf.Tensor2D;
+  /** Weight of each spot in the loss, 1 / n, [n]. */
+  weights: tf.Tensor1D;
+  dispose(): void;
+}
+
+/** Puts an edit on the device. The problem takes the batch over. */
+export function createProblem(
+  model: LlamaModel,
+  options: Pick<FtOptions, "layers">,
+  { predicted }: FtExample,
+  batch: CutBatch,
+): FtProblem {
+  const n = predicted.length;
+  const likelihoods = (tokens: readonly number[]): tf.Tensor2D => {
+    return tf.mean(oneHotTargets(tokens, model.config.vocabSize), 0, true);
+  };
+  const targets = tf.tidy(() => tf.concat(predicted.map(({ tokens }) => likelihoods(tokens))));
+  const weights = tf.fill<tf.Rank.R1>([n], 1 / n);
+  return {
+    model,
+    sites: sitesOf(options),
+    batch,
+    spots: predicted.map(({ position }) => ({ row: 0, position })),
+    targets,
+    weights,
+    dispose: () => {
+      batch.dispose();
+      tf.dispose([targets, weights]);
+    },
+  };
+}
+
+/** The value matrices that are trained, in the order of `layers`. */
+export function sitesOf({ layers }: Pick<FtOptions, "layers">): Site[] {
+  return layers.map((layer) => ({ layer, matrix: "down" }));
+}
+
+/** W + delta at each site. deltas [D, M] each */
+export function patchOf(sites: readonly Site[], deltas: readonly tf.Tensor2D[]): Patch {
+  return sites.map((site, i) => ({ site, change: deltaChange(deltas[i] as tf.Tensor2D) }));
+}
+
+/**
+ * Mean of -log P over the target tokens at W + delta, in nats, with its gradients with respect to the deltas, [D, M] each,
+ * in the order of the sites. The caller disposes both.
+ */
+export function lossAndGradients(
+  { model, sites, batch, spots, targets, weights }: FtProblem,
+  deltas: readonly tf.Tensor2D[],
+): { loss: tf.Scalar; gradients: tf.Tensor2D[] } {
+  return tf.tidy(() => {
+    const { value, grads } = tf.valueAndGrads((...at) =>
+      crossEntropy(logitsAt(model, batch, { patch: patchOf(sites, at as tf.Tensor2D[]), spots }), targets, weights),
+    )([...deltas]);
+    return { loss: value as tf.Scalar, gradients: grads as tf.Tensor2D[] };
+  });
+}
