@@ -5,20 +5,23 @@ import { mean } from "../core/stats.js";
 import { MAIN, UNROUTED } from "../edit/overlay.js";
 import { methodNamed } from "../edit/registry.js";
 import { hashRun, isFinished, protocolSchema, readRun, readRunConfig } from "./folder.js";
+import { probeKinds, probesOf } from "./measures.js";
 import type { Protocol, ScoredProbe, ScoredRecord, ScoredRun } from "./types.js";
 
 /*
  * A finished run in one small file: what tables, figures and the explorers read of it, one line per record. Scores are
- * fractions of tokens and kept exactly, so that tables are the same; numbers of readings are kept to a few digits.
+ * fractions of tokens and kept exactly, so that tables are the same. Of the numbers of readings, those that a variant has for
+ * all probes of a record are kept exactly, and stand with the variant; the others are kept to a few digits.
  */
 
 const FORMAT = "wise-lab run summary, version 3";
 /**
- * What stands in the line of a record, of a probe in it, and of a variant that its router looked at: the place in
- * `variants`, from 0. The route of a probe is the place of its reading, from 1; 0 is the untouched model. Without a router,
- * edits that answer have the route -1. A reading's numbers stand in the order of `numbers`.
+ * What stands in the line of a variant, of a record, of a probe in it, and of a variant that its router looked at: the place
+ * in `variants`, from 0. The route of a probe is the place of its reading, from 1; 0 is the untouched model. Without a router,
+ * edits that answer have the route -1. Numbers stand in the order of `numbers`.
  */
 const COLUMNS = {
+  variant: ["name", "numbers ..."],
   record: ["block", "steps", "stoppedEarly", "rewrite", "rephrase", "locality", "portability"],
   probe: ["score", "score before", "route", "[variant, score under it, margin, numbers ...] ..."],
 };
@@ -53,30 +56,52 @@ export async function summarizeRun(folder: string, command: string): Promise<Run
       hint: command,
     });
   }
+  const keep = { protocol, exact: ofVariants(scores) };
   const records = scores.map((score, i): SummaryRecord => {
     const edit = edits[i];
     if (edit?.record !== i || score.record !== i) throw new LabFailure(`${folder} does not hold its records in order`);
-    return { ...shortened(score, protocol), steps: edit.steps.length, stoppedEarly: edit.stoppedEarly };
+    return { ...shortened(score, keep), steps: edit.steps.length, stoppedEarly: edit.stoppedEarly };
   });
   const secondsPerEdit = mean(edits.map(({ seconds }) => seconds.frozen + seconds.steps));
   return { protocol, command, templates, sha256: await hashRun(folder), scores: records, secondsPerEdit };
 }
 
+type SummaryReading = ScoredProbe["readings"][number];
+
+/** Names of the numbers that a variant has alike for all probes of a record: they are its own, and not the probe's. */
+export function ofVariants(records: readonly ScoredRecord[]): string[] {
+  const names = new Set<string>();
+  const varying = new Set<string>();
+  for (const record of records) {
+    const first = new Map<string, SummaryReading["numbers"]>();
+    const readings = probeKinds.flatMap((kind) => probesOf(record, kind).flatMap((probe) => probe.readings));
+    for (const { variant, numbers } of readings) {
+      const before = first.get(variant) ?? numbers;
+      first.set(variant, before);
+      for (const name of Object.keys({ ...before, ...numbers })) {
+        names.add(name);
+        if (before[name] !== numbers[name]) varying.add(name);
+      }
+    }
+  }
+  return [...names].filter((name) => !varying.has(name));
+}
+
 /** A record with rounded readings, which decide as the exact ones do; where they would not, the exact ones stay. */
 export function shortened(
   { record, block, rewrite, rephrase, locality, portability }: ScoredRecord,
-  { method, options }: Pick<Protocol, "method" | "options">,
+  { protocol: { method, options }, exact }: { protocol: Protocol; exact: readonly string[] },
 ): ScoredRecord {
   const option = methodNamed(method).router?.inference;
-  const short = ({ score, preScore, exact, route, readings }: ScoredProbe): ScoredProbe => {
+  const short = ({ score, preScore, exact: isExact, route, readings }: ScoredProbe): ScoredProbe => {
     const own = readings.map(({ variant, margin, numbers, score }) => ({ variant, margin, numbers, score }));
     const rounded = own.map((reading) => ({
       ...reading,
       margin: roundedMargin(reading.margin),
-      numbers: mapNumbers(reading.numbers, shortNumber),
+      numbers: mapNumbers(reading.numbers, (value, name) => (exact.includes(name) ? value : shortNumber(value))),
     }));
     const same = option === undefined || readings.length === 0 || option.decide(rounded, options).variant === route;
-    return { score, preScore, exact, route, readings: same ? rounded : own };
+    return { score, preScore, exact: isExact, route, readings: same ? rounded : own };
   };
   return {
     record,
@@ -96,44 +121,40 @@ function roundedMargin(margin: number): number {
   return short >= 1 === margin >= 1 ? short : margin;
 }
 
-function mapNumbers(numbers: Readonly<Record<string, number>>, change: (value: number) => number) {
-  return Object.fromEntries(Object.entries(numbers).map(([name, value]) => [name, change(value)]));
+function mapNumbers(numbers: SummaryReading["numbers"], change: (value: number, name: string) => number) {
+  return Object.fromEntries(Object.entries(numbers).map(([name, value]) => [name, change(value, name)]));
 }
 
 /** Writes a summary as JSON. */
 export async function writeRunSummary(summary: RunSummary, path: string): Promise<void> {
   const { scores, protocol, command, templates, sha256, secondsPerEdit } = summary;
   const machineDependent = { secondsPerEdit };
-  const head = { format: FORMAT, command, protocol, templates, sha256, machineDependent, columns: COLUMNS };
-  const tables: Tables = { variants: new Map(), numbers: new Map() };
-  const records = scores.map((score) => JSON.stringify(lineOf(score, tables)));
-  const names = { variants: [...tables.variants.keys()], numbers: [...tables.numbers.keys()] };
-  const lists = ` "variants": ${JSON.stringify(names.variants)},\n "numbers": ${JSON.stringify(names.numbers)}`;
-  const lines = ` "records": [\n${records.join(",\n")}\n ]`;
-  await writeFileAtomic(path, `${JSON.stringify(head, null, 1).slice(0, -2)},\n${lists},\n${lines}\n}\n`);
+  const variant = ofVariants(scores);
+  const all = scores.flatMap((record) => probeKinds.flatMap((kind) => probesOf(record, kind)));
+  const names = new Set(all.flatMap(({ readings }) => readings.flatMap(({ numbers }) => Object.keys(numbers))));
+  const numbers = { variant, reading: [...names].filter((name) => !variant.includes(name)) };
+  const head = { format: FORMAT, command, protocol, templates, sha256, machineDependent, columns: COLUMNS, numbers };
+  const places = new Map<string, number>(); // of variants as JSON, in order of first use
+  const records = scores.map((score) => JSON.stringify(lineOf(score, numbers, places)));
+  const list = (name: string, lines: Iterable<string>) => ` "${name}": [\n${[...lines].join(",\n")}\n ]`;
+  const lists = [list("variants", places.keys()), list("records", records)];
+  await writeFileAtomic(path, `${JSON.stringify(head, null, 1).slice(0, -2)},\n${lists.join(",\n")}\n}\n`);
 }
 
-/** Names in order of first use, with their places. */
-interface Tables {
-  variants: Map<string, number>;
-  numbers: Map<string, number>;
-}
-
-function placeIn(table: Map<string, number>, name: string): number {
-  table.set(name, table.get(name) ?? table.size);
-  return table.get(name) as number;
-}
-
+/** Names of the numbers that stand with a variant, and of those that stand with a reading. */
+type NumberNames = z.infer<typeof numbersSchema>;
+type VariantCells = z.infer<typeof variantSchema>;
 type ReadingCells = z.infer<typeof readingSchema>;
 type ProbeCells = z.infer<typeof probeSchema>;
 type RecordCells = z.infer<typeof recordSchema>;
 
-function lineOf(score: SummaryRecord, tables: Tables): RecordCells {
-  const reading = ({ variant, margin, numbers, score }: ScoredProbe["readings"][number]): ReadingCells => {
-    const values: (number | null)[] = [];
-    for (const [name, value] of Object.entries(numbers)) values[placeIn(tables.numbers, name)] = value;
-    const own = score === null ? null : fractionOf(score);
-    return [placeIn(tables.variants, variant), own, margin, ...Array.from(values, (value) => value ?? null)];
+function lineOf(score: SummaryRecord, names: NumberNames, places: Map<string, number>): RecordCells {
+  const reading = ({ variant, margin, numbers, score }: SummaryReading): ReadingCells => {
+    const values = (listed: readonly string[]) => listed.map((name) => numbers[name] ?? null);
+    const key = JSON.stringify([variant, ...values(names.variant)] satisfies VariantCells);
+    places.set(key, places.get(key) ?? places.size);
+    const shown = score === null ? null : fractionOf(score);
+    return [places.get(key) as number, shown, margin, ...values(names.reading)];
   };
   const cells = (probe: ScoredProbe): ProbeCells => [
     fractionOf(probe.score),
@@ -171,6 +192,8 @@ function fractionOf(share: number): 0 | 1 | string {
 
 const count = z.int().nonnegative();
 const fraction = z.union([z.literal([0, 1]), z.string().regex(/^\d+\/[1-9]\d*$/, "0, 1 or a fraction such as 2/3")]);
+const numbersSchema = z.object({ variant: z.array(z.string()), reading: z.array(z.string()) });
+const variantSchema = z.tuple([z.string()]).rest(z.number().nullable());
 const readingSchema = z.tuple([count, fraction.nullable(), z.number()]).rest(z.number().nullable());
 const probeSchema = z.tuple([fraction, fraction.nullable(), z.int().min(-1)]).rest(readingSchema);
 const recordSchema = z.tuple([
@@ -191,8 +214,8 @@ const summarySchema = z.object({
   templates: z.array(z.string()),
   sha256: z.object({ edits: sha256, scores: sha256 }),
   machineDependent: z.object({ secondsPerEdit: z.number().nonnegative() }),
-  variants: z.array(z.string()),
-  numbers: z.array(z.string()),
+  numbers: numbersSchema,
+  variants: z.array(variantSchema),
   records: z.array(recordSchema),
 });
 
@@ -206,7 +229,7 @@ export async function readRunSummary(path: string): Promise<RunSummary> {
       expected: `a file of the form "${FORMAT}"`,
     });
   }
-  const { protocol, command, templates, sha256, machineDependent, variants, numbers, records } = parsed.data;
+  const { protocol, command, templates, sha256, machineDependent, numbers, variants, records } = parsed.data;
   if (records.length !== protocol.records) {
     throw new RefusedInput("a summary lacks records", {
       where: path,
@@ -223,17 +246,17 @@ export async function readRunSummary(path: string): Promise<RunSummary> {
 
 function readLine(
   cells: RecordCells,
-  { variants, numbers, where }: { variants: readonly string[]; numbers: readonly string[]; where: string },
+  { variants, numbers, where }: { variants: readonly VariantCells[]; numbers: NumberNames; where: string },
 ): Omit<SummaryRecord, "record"> {
   const [block, steps, stoppedEarly, rewrite, rephrase, locality, portability] = cells;
-  const readingOf = ([place, score, margin, ...values]: ReadingCells): ScoredProbe["readings"][number] => {
-    const named = values.flatMap((value, i) =>
-      value === null ? [] : [[pick(numbers, i, { what: "number", where }), value] as const],
-    );
+  const named = (names: readonly string[], values: readonly (number | null)[]) =>
+    values.flatMap((value, i) => (value === null ? [] : [[pick(names, i, { what: "number", where }), value] as const]));
+  const readingOf = ([place, score, margin, ...values]: ReadingCells): SummaryReading => {
+    const [variant, ...shared] = pick(variants, place, { what: "variant", where });
     return {
-      variant: pick(variants, place, { what: "variant", where }),
+      variant,
       margin,
-      numbers: Object.fromEntries(named),
+      numbers: Object.fromEntries([...named(numbers.reading, values), ...named(numbers.variant, shared)]),
       score: score === null ? null : numberOf(score),
     };
   };

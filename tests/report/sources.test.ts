@@ -65,7 +65,7 @@ describe("the source of a figure", () => {
       edits: await sha256Of(join(out, "edits.jsonl")),
       scores: await sha256Of(join(out, "scores.jsonl")),
     });
-    expect(source.edit).toMatchObject({ method: "wise", model: "tiny-llama3", options: { steps: 2 } });
+    expect(source.edit).toMatchObject({ method: "wise", model: "tiny-llama3", options: { n_iter: 2 } });
     expect(source.edit.sha256).toMatch(/^[0-9a-f]{64}$/);
     expect(sidecar).not.toContain(out);
   });

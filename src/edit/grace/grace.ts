@@ -1,4 +1,4 @@
-import { throwIfAborted } from "../../core/errors.js";
+import { RefusedInput, throwIfAborted } from "../../core/errors.js";
 import { batchCuts, type Cut, type CutBatch, logitsAt, mainOutput } from "../../model/cut.js";
 import type { LlamaModel } from "../../model/model.js";
 import { outputChange, type Site } from "../../model/patch.js";
@@ -70,8 +70,18 @@ export const grace = defineMethod<GraceOptions>({
   start: (options, setting, saved) => startGrace(options, setting, saved && { saved }),
 });
 
-/** The row of an edit: prompt and target. The key token is the prompt's last. */
+/**
+ * The row of an edit: prompt and target. The key token is the prompt's last.
+ * @throws {RefusedInput} for an empty target
+ */
 function graceRow({ prompt, target }: EditRequest, { tokenizer }: { tokenizer: Tokenizer }): TokenRow {
+  if (target.trim() === "") {
+    throw new RefusedInput("the target of an edit is empty", {
+      where: `edit of ${JSON.stringify(prompt)}`,
+      found: JSON.stringify(target),
+      expected: "a text of at least one token",
+    });
+  }
   return encodeForced(tokenizer, { prompt, answer: target }, PLAIN);
 }
 

@@ -212,10 +212,13 @@ describe("an overlay", () => {
 
   test("reads nothing back but the inputs at the key tokens", async () => {
     const overlay = await overlayOf(await entriesAt(2, last), []);
-    const read = vi.spyOn(tf.Tensor.prototype, "data");
-    await withBatch({ layer: 2 }, (batch) => routed(overlay, batch, () => {}));
-    expect(read.mock.contexts.map(({ shape }) => shape)).toEqual([[4, model.config.intermediateSize]]);
-    read.mockRestore();
+    await withBatch({ layer: 2 }, async (batch) => {
+      const read = vi.spyOn(tf.Tensor.prototype, "data");
+      await routed(overlay, batch, () => {});
+      const shapes = read.mock.contexts.map((tensor) => (tensor as tf.Tensor).shape);
+      read.mockRestore();
+      expect(shapes).toEqual([[4, model.config.intermediateSize]]);
+    });
   });
 
   test("reads a sequence as it reads it alone", async () => {
