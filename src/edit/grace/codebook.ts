@@ -36,8 +36,8 @@ const SPLIT_GAP = 1e-5;
 const NO_LABEL = -100;
 
 /**
- * The entry whose key is nearest to q, by Euclidean distance in float64. Distances under `resolution` |key| are 0, and of
- * equally near keys the newest counts; with a resolution of 0 the oldest, as released.
+ * The entry whose key is nearest to q, by Euclidean distance in float64. Distances under `resolution` |key| are 0, and
+ * of equally near keys the newest counts; with a resolution of 0 the oldest, as released.
  * @param q [M]
  * @returns null for an empty codebook
  */
@@ -109,7 +109,7 @@ function changed(
   return { entries: withOld({ radius: distance, ...moved }), event: "expand" };
 }
 
-/** The label that stands for an entry. released: labels are put in front and keys behind, so key i meets that of K-1-i. */
+/** The label that an entry is taken to have. released: labels go in front, keys behind; key i meets that of K-1-i. */
 function labelOf(entries: readonly Entry[], index: number, { label_order }: GraceOptions): Label {
   return (entries[label_order === "own" ? index : entries.length - 1 - index] as Entry).label;
 }
@@ -138,7 +138,7 @@ export interface Codebook {
 /** The codebook before the first edit. */
 export const NO_ENTRIES: Codebook = { edits: 0, entries: [], lastPrompt: 1 };
 
-/** What of a codebook is no float32 array. Radii keep their 64 bits: an expanded one is a distance, and must reach it. */
+/** What of a codebook is no float32 array. Radii keep 64 bits: an expanded one is a distance, and must reach as far. */
 const stateSchema = z.object({
   radii: z.array(z.number()),
   labels: z.array(z.object({ tokens: z.array(z.int()), promptTokens: z.int() })),

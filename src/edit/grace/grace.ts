@@ -176,7 +176,7 @@ export function startGrace(options: GraceOptions, setting: EditSetting, given: G
   };
 }
 
-/** What an edit did to the codebook: the key nearest before it, if there was one, and the key whose value it trained. */
+/** What an edit did to the codebook: the key that was nearest before it, if any, and the key whose value it trained. */
 function numbersOf({ event, before, now, entries }: Taken): EditTrace["numbers"] {
   const after = { event, key: now.index, distance: now.distance, keys: entries.length };
   return before === null ? after : { ...after, nearest: before.index, nearest_distance: before.distance };
@@ -197,8 +197,8 @@ export interface GraceProblem {
   /** Its output there in the untouched model, [D]. */
   mainValue(): Promise<Float32Array>;
   /**
-   * Mean of -log P over the target tokens, in nats, and its gradient with respect to the value. The caller disposes both.
-   * @param value [1, D]
+   * Mean of -log P over the target tokens, in nats, and its gradient with respect to the value, [1, D]. The caller
+   * disposes both.
    */
   lossAndGradient(value: tf.Tensor2D, places: Places): { loss: tf.Scalar; gradient: tf.Tensor2D };
   dispose(): void;

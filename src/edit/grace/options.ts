@@ -51,7 +51,7 @@ export const graceOptions: OptionTable<GraceOptions> = {
   label_match: {
     ...oneOf(["target", "mean"]),
     meaning:
-      "targets are the same where their tokens are; mean: where the means of their label rows are, padding included",
+      "targets are the same where their tokens are; mean: where the means of their label rows are, each prompt token a -100",
     source: `paper (target); ${CODE} (mean)`,
   },
   label_order: {
@@ -116,8 +116,7 @@ export const gracePresets: Readonly<Record<string, Preset>> = {
   "llama-3-8b": { meaning: "LLaMA-3-8B: released values of LLaMA-2-7B at layer 29, where WISE edits", ours: true },
   "mistral-7b": { meaning: "Mistral-7B: released values of LLaMA-2-7B", ours: true },
   lab: {
-    meaning:
-      "the small LLaMA of the made-up world that comes with the project: layer, start, step size and radius chosen on practice records, at T = 1 and 50",
+    meaning: "the small LLaMA of the made-up world that comes with the project; chosen on its practice records",
     ours: true,
   },
   tiny: { meaning: "the four-layer golden checkpoint of the tests", ours: true },

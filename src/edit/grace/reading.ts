@@ -92,8 +92,8 @@ export function valueChange({ stands, keep }: Places, values: tf.Tensor2D): Chan
 }
 
 /**
- * The overlay of a codebook. A reading takes one pass, however many entries there are: each sequence has its nearest one's
- * value, and only the inputs at the key tokens are read back to find it.
+ * The overlay of a codebook. A reading takes one pass, however many entries there are: each sequence has the value of
+ * its nearest one, and only the inputs at the key tokens are read back to find it.
  */
 export function graceOverlay(codebook: Codebook, options: GraceOptions): Overlay {
   const { layer, eps_ratio } = options;
