@@ -29,7 +29,7 @@ import type { Protocol, RunResult, StepScore } from "./types.js";
  * again.
  */
 
-export const FORMAT = "wise-lab run, version 2";
+export const FORMAT = "wise-lab run, version 3";
 /** The line files that are the same bytes in every rerun; beside them timings and environment. */
 export const RERUN_FILES = ["edits", "scores", "steps", "tokens"] as const;
 type RerunFile = (typeof RERUN_FILES)[number];
