@@ -47,7 +47,7 @@ describe("wise-lab run", () => {
     expect(stdout).toContain(`run folder: ${out}`);
     const { scores, protocol } = await readRun(out);
     expect(scores).toHaveLength(3);
-    expect(protocol).toMatchObject({ T: 2, when: "after-each", records: 3, options: { steps: 1 } });
+    expect(protocol).toMatchObject({ T: 2, when: "after-each", records: 3, options: { n_iter: 1 } });
   });
 
   const withoutAlt = () =>
