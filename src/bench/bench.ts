@@ -33,7 +33,7 @@ export interface BenchOptions {
   onProgress?: ((line: string) => void) | undefined;
 }
 
-/** What one side took, one number a round. */
+/** Measurements of one side, one number a round. */
 export interface Measured {
   side: Side;
   runsOn: string;
@@ -55,7 +55,7 @@ export interface ShapeResult {
   modelSha256: string;
   /** Random weights, one token per byte of which every fourth is kept. */
   standIn: boolean;
-  /** Where the cut has its weights. */
+  /** Place of the cut's weights. */
   residence: Residence;
   layer: number;
   layers: number;
@@ -67,7 +67,7 @@ export interface ShapeResult {
   /** Steps that were made: fewer than asked for where the loss settled. */
   steps: number;
   sides: Measured[];
-  /** Whether all sides computed the same thing: only then do their times compare. */
+  /** True if all sides computed the same thing: only then do their times compare. */
   alike: boolean;
 }
 
@@ -104,7 +104,7 @@ export async function benchShape(model: BenchModel, fact: Fact, options: BenchOp
   }
 }
 
-/** What the sides are called. */
+/** Names of the sides. */
 export const sideNames: Readonly<Record<Side, string>> = {
   whole: "whole model, TensorFlow.js",
   cut: "cut, TensorFlow.js",

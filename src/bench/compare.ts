@@ -1,6 +1,6 @@
 import type { Edited, Scored } from "./protocol.js";
 
-/** What one contestant computed: the same for all, up to rounding, or their times compare different computations. */
+/** Results of one contestant: the same for all, up to rounding, or their times compare different computations. */
 export interface Computed {
   /** Of an edit of a few steps, and of the scores under it. */
   losses: Edited["losses"];
@@ -42,7 +42,7 @@ export function differencesOf(a: Computed & { edit: Edited }, b: Computed & { ed
   };
 }
 
-/** Whether two contestants computed the same thing. */
+/** True if two contestants computed the same thing. */
 export function alike({ loss, matrix, activation, tokens, ofTokens, lossInTheEnd }: Differences): boolean {
   return (
     loss <= TOLERANCE.loss &&

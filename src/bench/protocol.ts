@@ -7,9 +7,9 @@ import type { Residence } from "../model/model.js";
 import type { BackendName } from "../tensor/names.js";
 
 /*
- * What the benchmark and its contestants say to each other: one JSON object a line, a question on their stdin, its
- * answer on their stdout. Each contestant is a process of its own, so that its memory is its own and it works only when
- * it is asked. scripts/bench-reference.py speaks the same.
+ * Messages between the benchmark and its contestants: one JSON object a line, a question on their stdin, its answer on
+ * their stdout. Each contestant is a process of its own, so that its memory is its own and it works only when it is
+ * asked. scripts/bench-reference.py speaks the same.
  */
 
 /** An edit and the probes it is scored with, as text. */
@@ -65,7 +65,7 @@ const row = z.object({ ids, promptTokens: z.number().int() });
 
 /** Answers to "open". */
 export const openedSchema = z.object({
-  /** What computes, with versions and threads. */
+  /** Backend that computes, with versions and threads. */
   runsOn: z.string(),
   device: z.enum(["cpu", "gpu"]),
 });

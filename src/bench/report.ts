@@ -11,7 +11,7 @@ export interface BenchReport {
   precision: "float32";
   rounds: number;
   shapes: ShapeResult[];
-  /** What was not measured, and why. */
+  /** Measurements left out, each with its reason. */
   skipped: string[];
 }
 
@@ -61,7 +61,7 @@ function benchRow(shape: ShapeResult, measured: Measured): BenchRow {
   };
 }
 
-/** What stands under the table, one line each. */
+/** Notes under the table, one line each. */
 export function benchNotes(report: BenchReport): string[] {
   const { shapes, machine } = report;
   return [
@@ -75,7 +75,7 @@ export function benchNotes(report: BenchReport): string[] {
   ];
 }
 
-/** What computed, said once where all shapes agree. */
+/** Backends that computed, said once where all shapes agree. */
 function runsOnNotes(shapes: readonly ShapeResult[]): string[] {
   return [...new Set(shapes.flatMap(({ sides }) => sides.map(({ runsOn }) => `${runsOn}.`)))];
 }

@@ -24,7 +24,7 @@ function everyFourth(ids: readonly number[]): number[] {
   return ids.filter((_, i) => i % CHARACTERS_PER_TOKEN === 0);
 }
 
-/** What models continue to make their context templates, and for how many tokens (edit/templates.ts). */
+/** Openings that models continue to make their context templates, and the tokens of each (edit/templates.ts). */
 const OPENINGS = ["I", "You", "Because", "Yes", "Q: "];
 const LENGTHS = [5, 10];
 

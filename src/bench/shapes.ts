@@ -24,7 +24,7 @@ export interface BenchShape {
   /** 0-based edit layer. */
   layer: number;
   sides: readonly Side[];
-  /** Where the cut has its weights: in memory where they fit into that of a small machine. */
+  /** Place of the cut's weights: in memory where they fit into that of a small machine. */
   residence: Residence;
 }
 

@@ -1,12 +1,12 @@
 import { setImmediate } from "node:timers/promises";
 
-/** Where a refusal comes from: what was looked at, what stood there, what may stand there. */
+/** Details of a refusal: what was looked at, what stood there, what may stand there. */
 export interface RefusalDetails {
   /** File, option, record or tensor that was refused, as the user would name it. */
   where: string;
-  /** What was received there. */
+  /** The value received there. */
   found: unknown;
-  /** What is allowed there, in words. */
+  /** The values allowed there, in words. */
   expected: string;
   /** One command or change that mends it, where there is one. */
   hint?: string;

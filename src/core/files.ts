@@ -52,7 +52,7 @@ export async function makeFolder(path: string): Promise<void> {
   });
 }
 
-/** Whether something is there under this path that can be reached. */
+/** True if a file or folder is at this path and can be reached. */
 export async function exists(path: string): Promise<boolean> {
   return access(path).then(
     () => true,
@@ -93,7 +93,7 @@ export async function readJsonFile(path: string): Promise<unknown> {
   return parseJson(await readText(path), path);
 }
 
-/** What went wrong in words, for `found` and for messages. */
+/** Text of an error, for `found` and for messages. */
 export function errorText(cause: unknown): string {
   return cause instanceof Error ? cause.message : String(cause);
 }

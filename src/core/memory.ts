@@ -8,7 +8,7 @@ export interface Amount {
   setBy: string;
 }
 
-/** What is known about the memory of this process and its machine, in bytes; null where there is no limit. */
+/** Memory of this process and its machine, in bytes; null where there is no limit. */
 export interface MemoryFacts {
   /** Free for new work: what the system counts, file cache that it would give up included. */
   free: number;
@@ -16,12 +16,12 @@ export interface MemoryFacts {
   group: { limit: number; free: number } | null;
   /** Soft limits, as `ulimit -v` and `ulimit -d` set them. */
   limits: { addressSpace: number | null; data: number | null };
-  /** What this process takes of addresses, of data and of memory proper. */
+  /** Use by this process of addresses, of data and of memory proper. */
   own: { addresses: number; data: number; resident: number };
 }
 
 /**
- * How much memory this process may hold in all, what it holds already counted in: the smallest of what the machine, the
+ * Memory that this process may hold in all, what it holds already counted in: the smallest of what the machine, the
  * container and the limits of the process leave.
  */
 export async function processMemory(): Promise<Amount> {
@@ -95,7 +95,7 @@ export function parseStatus(text: string): { addresses: number; data: number } {
   return { addresses: size("VmSize"), data: size("VmData") };
 }
 
-/** Where the memory files of a process' control group may lie, by the text of /proc/self/cgroup: its own place first. */
+/** Folders that may hold the memory files of a control group, by the text of /proc/self/cgroup: its own place first. */
 export function groupFolders(text: string): string[] {
   const unified = /^0::(.*)$/m.exec(text)?.[1];
   const memory = /^\d+:(?:[^:]*,)?memory(?:,[^:]*)?:(.*)$/m.exec(text)?.[1];

@@ -83,7 +83,7 @@ export function resampledMeans(
   });
 }
 
-/** Where rows change, and by how much; at place 0 from 0 to their first value. */
+/** Changes along rows: the place and the amount of each; at place 0 from 0 to the first value. */
 function changesAlong(rows: readonly Float64Array[]): { row: number; place: number; by: number }[] {
   const changes: { row: number; place: number; by: number }[] = [];
   for (const [row, values] of rows.entries()) {

@@ -5,13 +5,13 @@ export interface CatalogueEntry {
   sha256: string;
   bytes: number;
   records: number;
-  /** What it is and where it comes from, in words. */
+  /** Description of the file and its origin, in words. */
   source: string;
-  /** Where the same bytes can be downloaded; null where no public address is known. */
+  /** Address from which the same bytes can be downloaded; null where no public one is known. */
   url: string | null;
   /** A page on which a person finds it. */
   page: string;
-  /** What is known about its licence. */
+  /** Licence of the file, as far as it is known. */
   licence: string;
 }
 

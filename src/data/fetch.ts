@@ -22,7 +22,7 @@ export interface FetchedData {
   how: "already there" | "copied" | "downloaded";
 }
 
-/** Where data files are kept: the folder that WISE_LAB_DATA names, else data/downloads of the project. */
+/** Folder of data files: the one that WISE_LAB_DATA names, else data/downloads of the project. */
 export function dataFolder(): string {
   return process.env.WISE_LAB_DATA || fileURLToPath(new URL("../../data/downloads", import.meta.url));
 }

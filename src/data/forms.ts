@@ -3,9 +3,9 @@ import type { DatasetKind, EditRecord, Probe } from "./records.js";
 
 /** One way in which files write a record: its schema, and how it becomes ours. */
 export interface RecordForm {
-  /** What `parse` expects, for a file that has no known form. */
+  /** Fields that `schema` expects, in words, for the refusal of a file that has no known form. */
   fields: string;
-  /** Whether a record's field names are of this form, complete or not. */
+  /** True if a record's field names are of this form, complete or not. */
   recognises(fields: Record<string, unknown>): boolean;
   schema: z.ZodType<Omit<EditRecord, "index">>;
   kind(fields: Record<string, unknown>): DatasetKind;
@@ -142,7 +142,7 @@ const flatForm: RecordForm = {
 /** Every known form; the first that recognises a file's first record reads the file. */
 export const recordForms: readonly RecordForm[] = [mendForm, knowEditForm, flatForm];
 
-/** What a line of an irrelevant list may be: the text itself, or a training record whose locality question is used. */
+/** Schema of a line of an irrelevant list: the text itself, or a training record whose locality question is used. */
 export const irrelevantSchema = z.union(
   [
     text,

@@ -52,7 +52,7 @@ export function irrelevantPrompt(list: IrrelevantList, index: number): string {
   return list.prompts[index % list.prompts.length] as string;
 }
 
-/** Whether that many records use the list more than once: to be said wherever the results are shown. */
+/** True if that many records use the list more than once, which is to be said wherever the results are shown. */
 export function wrapsAround(list: IrrelevantList, records: number): boolean {
   return records > list.prompts.length;
 }

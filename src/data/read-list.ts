@@ -60,7 +60,7 @@ export function parseItem<T>(schema: z.ZodType<T>, item: unknown, place: { path:
   });
 }
 
-/** How users count records, and how the results count them. */
+/** Name of a record: its number from 1, as users count, and its index, as the results count. */
 export function recordName(index: number): string {
   return `record ${index + 1} (index ${index})`;
 }

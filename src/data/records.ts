@@ -12,7 +12,7 @@ export interface EditRecord {
   index: number;
   subject: string;
   prompt: string;
-  /** What the edited model shall answer. */
+  /** Answer that the edited model shall give. */
   target: string;
   rephrase: string | null;
   /** Prompts whose answers must not change; all of them, in file order. */
@@ -26,7 +26,7 @@ export interface EditRecord {
 }
 
 /**
- * What a file is by the fields of its records: `zsre` MEND's form; `knowedit` groups of locality and portability;
+ * Kind of a file, by the fields of its records: `zsre` MEND's form; `knowedit` groups of locality and portability;
  * else EasyEdit's flat form: `temporal` with ood_rephrase, `counterfact` with rephrase_prompt or ground_truth,
  * `hallucination` with neither.
  */

@@ -20,7 +20,7 @@ export interface Checkpoint {
   readonly shapes: ReadonlyMap<string, readonly number[]>;
   /** Reads weights by their name in the files, as float32. @throws {RefusedInput} for a NaN or an infinity among them */
   read(name: string, options?: { rows?: RowRange | undefined }): Promise<Float32Array>;
-  /** Whether a tensor is stored as bf16. */
+  /** True if a tensor is stored as bf16. */
   isBf16(name: string): boolean;
   /** Reads weights as bf16 bits: as they stand in a bf16 file, else rounded to the nearest. @throws as `read` */
   readBf16(name: string, options?: { rows?: RowRange | undefined }): Promise<Uint16Array>;

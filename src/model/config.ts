@@ -2,7 +2,7 @@ import { z } from "zod";
 import { RefusedInput } from "../core/errors.js";
 import { checked } from "./schema.js";
 
-/** What the forward pass needs to know about a LLaMA, whichever version of Transformers wrote its config.json. */
+/** Configuration of a LLaMA, as the forward pass needs it, whichever version of Transformers wrote its config.json. */
 export interface LlamaConfig {
   vocabSize: number;
   hiddenSize: number;
@@ -34,7 +34,7 @@ export interface Llama3RopeScaling {
 }
 
 /*
- * What config.json leaves out has the value that Transformers' LlamaConfig and MistralConfig give it.
+ * Defaults of fields that config.json leaves out, as Transformers' LlamaConfig and MistralConfig have them.
  * A Mistral without a sliding window is a LLaMA in every tensor and operation.
  */
 const ARCHITECTURES = {

@@ -14,10 +14,10 @@ import { encodeHeader, type TensorOutline } from "./safetensors-write.js";
 /** Tensors that are written, read and proven together. All have elements of four bytes. */
 export type Part = readonly (readonly [name: string, outline: TensorOutline & { dtype: "F32" | "I32" }])[];
 
-/** What stands in the tensors of a part. */
+/** Values of a part, one array for each of its tensors. */
 export type Numbers = readonly (Float32Array | Int32Array)[];
 
-/** Where everything stands in a sealed file. */
+/** Layout of a sealed file: its header, and the place of each part and of the seals. */
 export interface SealedLayout {
   header: Uint8Array;
   /** For each part the byte of the file where it begins, and the bytes of its tensors, one behind the other. */

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { LabFailure } from "../core/errors.js";
 import { errorText } from "../core/files.js";
 
-/** What a file of the cache holds: cuts, or a stream on its way. Drafts of both end in .part. */
+/** Content of a file of the cache: cuts, or a stream on its way. Drafts of both end in .part. */
 export type EntryKind = "cuts" | "stream";
 
 const ENTRY = /^(cuts|stream)-[0-9a-f]{64}\.safetensors(\.\d+\.part)?$/;

@@ -27,7 +27,7 @@ export interface CutKey {
 export interface CutCache extends StreamKeeper {
   readonly folder: string;
   readonly limitBytes: number;
-  /** Whether the cuts of a batch are there (not whether they are whole). Counts as use. */
+  /** True if the cuts of a batch are there, whole or not. Counts as use. */
   has(batch: Sequences): Promise<boolean>;
   /**
    * The cuts of a batch, or of those of its sequences whose positions are in `wanted`, without reading the others.
@@ -142,8 +142,8 @@ export async function openCutCache(folder: string, options: CutCacheOptions): Pr
 }
 
 /**
- * Where cuts are kept when nothing else is said: the folder that WISE_LAB_CACHE names, else wise-lab/cuts in the one
- * that XDG_CACHE_HOME names, else in the user's own for caches.
+ * Default folder of cuts: the one that WISE_LAB_CACHE names, else wise-lab/cuts in the one that XDG_CACHE_HOME names,
+ * else in the user's own for caches.
  */
 export function defaultCacheFolder(): string {
   const { WISE_LAB_CACHE, XDG_CACHE_HOME, LOCALAPPDATA } = process.env;

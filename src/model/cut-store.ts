@@ -20,7 +20,10 @@ export interface CutStoreOptions {
    * first, whatever was dropped, and in whichever process. A sequence that stands in several groups belongs to the first.
    */
   together?: Iterable<Sequences> | undefined;
-  /** Where cuts are kept between processes. With one, a pass also computes the rest of its groups and what later ones will ask for. */
+  /**
+   * Cache that keeps cuts between processes. With one, a pass also computes the rest of its groups and what later ones
+   * will ask for.
+   */
   cache?: CutCache | null | undefined;
   /** Tokens that a pass takes along beyond what is asked for, so that one reading of the layers serves many. */
   ahead?: number | undefined;

@@ -101,13 +101,13 @@ function padRows(parts: readonly Float32Array[], { T, width }: { T: number; widt
   return tf.tensor2d(padded, [parts.length * T, width]);
 }
 
-/** What the value matrix of the cut's layer is fed, [N, M]. @throws {LabFailure} for a cut at the start of a layer */
+/** Input of the value matrix in the cut's layer, [N, M]. @throws {LabFailure} for a cut at the start of a layer */
 export function valueInput({ point, mlpIn }: Pick<CutBatch, "point" | "mlpIn">): tf.Tensor2D {
   if (mlpIn !== null) return mlpIn;
   throw new LabFailure(`a cut at ${cutName(point)} holds no input of a value matrix`);
 }
 
-/** What the untouched value matrix gives for a batch that is cut there: o_t = W a_t (tap `layers.N.mlpOut`). [N, D] */
+/** Output of the untouched value matrix for a batch that is cut there: o_t = W a_t (tap `layers.N.mlpOut`). [N, D] */
 export function mainOutput(model: LlamaModel, batch: CutBatch): tf.Tensor2D {
   return linear(valueInput(batch), model.weight({ layer: batch.point.layer, matrix: "down" }));
 }

@@ -12,7 +12,7 @@ import type { CutPoint } from "./patch.js";
  * two layers is one stream [N, D] per batch; kept on disk, a pass that was killed goes on from the last layer it finished.
  */
 
-/** Where streams are kept between layers. */
+/** Store of the streams between layers. */
 export interface StreamKeeper {
   /** The stream that was kept for a batch, row-major [N, D] with padding, and the layer that takes it next; null for none. */
   readStream(batch: Sequences): Promise<{ next: number; x: Float32Array } | null>;
@@ -21,7 +21,7 @@ export interface StreamKeeper {
   removeStream(batch: Sequences): Promise<void>;
 }
 
-/** Where a pass stands: so many of the batches have gone through so many of the layers up to the cut. */
+/** Progress of a pass: so many of the batches have gone through so many of the layers up to the cut. */
 export interface FrozenProgress {
   layer: number;
   layers: number;
@@ -30,7 +30,7 @@ export interface FrozenProgress {
 }
 
 export interface FrozenOptions {
-  /** Where the model is cut. */
+  /** Point at which the model is cut. */
   point: CutPoint;
   keeper?: StreamKeeper | undefined;
   signal?: AbortSignal | undefined;
@@ -162,7 +162,7 @@ function advance(stream: Stream, weights: LlamaLayer, model: LlamaModel): void {
   before.dispose();
 }
 
-/** What stands at the cut for a batch, right-padded. */
+/** Values at the cut for a batch, right-padded. */
 interface Taps {
   stream: tf.Tensor2D; // [N, D]
   mlpIn?: tf.Tensor2D; // [N, M]

@@ -20,7 +20,7 @@ export interface GenerateOptions {
   edited?: EditedModel;
   /** For each sequence, which token it begins with: 0 the likeliest, 1 the second likeliest ... The likeliest, when left out. */
   firstPlaces?: readonly number[] | undefined;
-  /** Where the cuts of growing sequences are looked up and kept; without one they are computed at every token. */
+  /** Store of the cuts of growing sequences; without one they are computed at every token. */
   cuts?: CutStore | undefined;
   signal?: AbortSignal | undefined;
 }

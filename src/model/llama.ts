@@ -33,7 +33,7 @@ export interface LlamaLayer<W extends Weight = Weight> {
   down: W; // [D, M], the value matrix
 }
 
-/** What stands behind the last layer. */
+/** Weights behind the last layer. */
 export interface OutputWeights<W extends Weight = Weight> {
   finalNorm: tf.Tensor1D; // [D]
   /** The output head in row shards, V rows in all. For tied embeddings these are rows of the embedding. */
@@ -174,12 +174,12 @@ function turned(x: tf.Tensor, tables: tf.Tensor[], direction: 1 | -1): tf.Tensor
   return tf.add(tf.mul(x, cos), tf.mul(quarter, sin));
 }
 
-/** How a pass goes through one layer. */
+/** Options of a pass through one layer. */
 export interface LayerPass {
   at: Positions;
   /** The rows whose outputs alone are wanted: the others give keys and values. All, when left out. */
   asked?: AskedRows | undefined;
-  /** What stands in for products of this layer, in order. */
+  /** Changes to the products of this layer, in order. */
   changes?: Partial<Record<MatrixName, readonly Change[]>> | undefined;
   /** The rows of the stream, in a tensor with a row for each row of the batch; as they are, when left out. */
   pick?: PickRows | undefined;

@@ -9,7 +9,7 @@ import { loadTokenizer, type Tokenizer } from "./tokenizer.js";
 import { disposeAll, type Held, readEmbeddings, type WeightPrecision, weightReader } from "./weights.js";
 
 /**
- * Where the weights are. "whole": all but the embedding in memory. "streamed": in memory is what comes after the point
+ * Place of the weights. "whole": all but the embedding in memory. "streamed": in memory is what comes after the point
  * where the model is cut; a layer before it is read from the checkpoint when it is used, and dropped.
  */
 export type Residence = "whole" | "streamed";
@@ -48,7 +48,7 @@ export interface LoadOptions {
   residence?: Residence | undefined;
   /** "float32" by default. */
   precision?: WeightPrecision | undefined;
-  /** Where the model will be cut. A whole model can be cut anywhere. */
+  /** Point at which the model will be cut. A whole model can be cut anywhere. */
   cut?: CutPoint | undefined;
   /** Matrices that stay in memory as float32, whatever the precision. A whole float32 model has all of them. */
   sites?: readonly Site[] | undefined;

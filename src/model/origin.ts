@@ -18,7 +18,7 @@ const FILES = [
   "tokenizer_config.json",
 ] as const;
 
-/** What the model was trained on, and what it was when it was done. */
+/** Origin of a model: the world it was trained on, and its files as the training left them. */
 export interface Origin {
   /** sha256 of the world that it learned, as the world's manifest says. */
   world: string;
@@ -40,7 +40,7 @@ export async function hashModelFiles(folder: string): Promise<Origin["files"]> {
 }
 
 /**
- * Where a model folder comes from; null for one that was not trained here.
+ * Origin of a model folder; null for one that was not trained here.
  * @throws {RefusedInput} when its training.json is not one that a training wrote
  */
 export async function readOrigin(folder: string): Promise<Origin | null> {

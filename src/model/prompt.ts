@@ -1,7 +1,7 @@
 import { RefusedInput } from "../core/errors.js";
 import type { Tokenizer } from "./tokenizer.js";
 
-/** How questions are put to the model. Part of every number's protocol. */
+/** Form in which questions are put to the model. Part of every number's protocol. */
 export interface PromptStyle {
   /** Render questions with the model's chat template before the space and the answer. */
   chatTemplate: boolean;

@@ -12,7 +12,7 @@ export type TensorToWrite =
 /** Values converted at a time, so that a large tensor is never in memory twice. */
 const CHUNK_VALUES = 1 << 20;
 
-/** What the header says of a tensor to store. */
+/** Header entry of a tensor to store: its dtype and shape. */
 export type TensorOutline = Pick<TensorToWrite, "dtype" | "shape">;
 
 /**

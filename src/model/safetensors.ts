@@ -44,7 +44,7 @@ const CHUNK_BYTES = 1 << 20;
 /** One read from disk that is kept as it is. */
 const RAW_CHUNK_BYTES = 1 << 24;
 
-/** What people download by mistake in place of a safetensors file, by its first bytes. */
+/** Files that people download by mistake in place of a safetensors file, by their first bytes. */
 const FOREIGN_FILES = [
   { starts: "PK\x03\x04", is: "a zip archive, as PyTorch saves (.bin, .pt)" },
   { starts: "\x80", is: "a Python pickle" },
@@ -133,7 +133,7 @@ function foreignKind(start: Uint8Array): string | undefined {
   return FOREIGN_FILES.find(({ starts }) => text.startsWith(starts))?.is;
 }
 
-/** Where in the file some rows of a tensor lie. `where` names file and tensor for messages. */
+/** Place of some rows of a tensor in the file. `where` names file and tensor for messages. */
 interface TensorSpan {
   tensor: TensorInfo;
   offset: number;

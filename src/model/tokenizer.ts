@@ -34,7 +34,7 @@ export interface Tokenizer {
   renderChat(message: string, variables?: Readonly<Record<string, unknown>>): string;
 }
 
-/** What is used of the library; its own declarations cannot be resolved under nodenext. */
+/** The part of the library that is used; its own declarations cannot be resolved under nodenext. */
 interface TokenizerLibrary {
   encode(text: string, options: { add_special_tokens: boolean }): { ids: (number | undefined)[] };
   decode(ids: number[], options: { skip_special_tokens: boolean; clean_up_tokenization_spaces: boolean }): string;

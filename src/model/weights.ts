@@ -6,10 +6,10 @@ import type { LlamaLayer, OutputWeights, Weight } from "./llama.js";
 import type { Site } from "./patch.js";
 import type { RowRange } from "./safetensors.js";
 
-/** How matrices are held: as float32, or as bf16, which rounds what the files hold more precisely. Norms stay float32. */
+/** Precision of matrices: float32, or bf16, which rounds what the files hold more precisely. Norms stay float32. */
 export type WeightPrecision = "float32" | "bf16";
 
-/** What was read, to be freed. */
+/** Weights that were read, to be freed. */
 export type Held = (tf.Tensor | Bf16Matrix)[];
 
 /** Reads weights of a checkpoint into tensors. */

@@ -9,7 +9,7 @@ export interface ParityItem {
   passed: boolean;
 }
 
-/** How a difference is measured. */
+/** Way of measuring a difference. */
 export type Measure = "absolute" | "relative";
 
 /** Numbers of one array, ours and the golden ones, in one order. */
@@ -73,7 +73,7 @@ export function createTally(scenario: string): Tally {
   };
 }
 
-/** What has failed goes before what has passed; what is not a number is worse than any, and the first of those is shown. */
+/** True if `now` is worse than `before`: failed than passed, NaN than any number; of two NaN the first stays shown. */
 function isWorse(now: ParityItem, before: ParityItem): boolean {
   if (now.passed !== before.passed) return before.passed;
   return !Number.isNaN(before.worst) && !(now.worst <= before.worst);

@@ -9,11 +9,11 @@ const PANEL = 64;
 /** A pivot below this share of the variance it is left of is rounding: sums are stored as float32. */
 const SMALLEST_SHARE = 2 ** -23;
 
-/** Where a factorisation ended because the matrix is not positive definite. */
+/** Pivot at which a factorisation ended because the matrix is not positive definite. */
 export interface BadPivot {
   /** 0-based row. */
   index: number;
-  /** What was left of the diagonal there, and what it was. */
+  /** Rest of the diagonal entry there; `of` is the entry as it was. */
   left: number;
   of: number;
 }

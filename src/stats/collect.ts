@@ -104,7 +104,7 @@ function requireLayers({ name, config }: LlamaModel, layers: readonly number[]):
   });
 }
 
-/** Whether this covariance is there. @throws {RefusedInput} when another one stands in its place */
+/** True if this covariance is there. @throws {RefusedInput} when another one stands in its place */
 async function isCollected(
   path: string,
   { model, layer, used }: { model: LlamaModel; layer: number; used: TextsUsed },

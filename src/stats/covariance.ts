@@ -48,7 +48,7 @@ const ARRAYS = {
 const STATISTIC = "SecondMoment";
 const CONSTRUCTOR = `easyeditor.util.runningstats.${STATISTIC}()`;
 
-/** How far the two halves of a sum may differ, against what the Cauchy-Schwarz inequality lets them be: float32 rounds. */
+/** Share of the Cauchy-Schwarz bound by which the two halves of a sum may differ: float32 rounds. */
 const SYMMETRY = 1e-3;
 
 /** Rows and columns of a tile: both it and its mirror image stay in the cache. */

@@ -39,7 +39,7 @@ const HEADER =
   /^\{ *'descr': *(?<descr>'[^']*'|\[.*\]), *'fortran_order': *(?<fortran>True|False), *'shape': *\((?<shape>[\d, ]*)\),? *\}\s*$/s;
 
 /**
- * Where the header's text stands, and its length.
+ * Offset and length of the header's text, in bytes.
  * @throws {RefusedInput} when these are not the first bytes of a .npy file
  */
 export function headerSpan(start: Uint8Array, where: string): { offset: number; bytes: number } {

@@ -4,7 +4,7 @@ import { readWorld, worldSha256 } from "../data/world/store.js";
 import { readOrigin } from "../model/origin.js";
 import type { TextList } from "./texts.js";
 
-/** What the training texts of the project's made-up world are called as a data set. */
+/** Name of the training texts of the project's made-up world, as a data set. */
 export const OWN_DATASET = "lab";
 
 /** Texts of the world that are taken where no number is named: 28,000 tokens, 14 for each key of the project's model. */

@@ -12,7 +12,7 @@ export interface PartialSum {
   sum: Float64Array;
 }
 
-/** Where the partial sum of a covariance is kept. */
+/** Path of the partial sum of a covariance. */
 function partialFile(path: string): string {
   return path.replace(/\.npz$/, ".partial.npz");
 }

@@ -3,11 +3,11 @@ import { fileURLToPath } from "node:url";
 import { RefusedInput } from "../core/errors.js";
 import { defaultCacheFolder } from "../model/cut-cache.js";
 
-/** What tells one covariance from the others in a folder of statistics. */
+/** Parts of a covariance's name, which tell it from the others in a folder of statistics. */
 export interface CovarianceName {
   /** Last part of the model folder's path. */
   model: string;
-  /** What the texts are called. */
+  /** Name of the texts. */
   dataset: string;
   /** 0-based layer whose value matrix it belongs to. */
   layer: number;
@@ -20,7 +20,7 @@ export interface CovarianceName {
 /** The dtype of what is collected here. */
 export const DTYPE = "float32";
 
-/** Where EasyEdit keeps a covariance within its folder of statistics (easyeditor/models/rome/layer_stats.py). */
+/** Path of a covariance within EasyEdit's folder of statistics (easyeditor/models/rome/layer_stats.py). */
 export function covarianceFile({ model, dataset, layer, dtype, samples }: CovarianceName): string {
   for (const name of [model, dataset]) requireName(name);
   return join(model, `${dataset}_stats`, `model.layers.${layer}.mlp.down_proj_${dtype}_mom2_${samples}.npz`);

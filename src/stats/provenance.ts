@@ -7,7 +7,7 @@ import { sideFile } from "./places.js";
 
 const FORMAT = "wise-lab covariance, version 1";
 
-/** Where a covariance that was collected here comes from: it stands beside the file, which has no room for it. */
+/** Origin of a covariance that was collected here: it stands beside the file, which has no room for it. */
 export interface Provenance {
   format: typeof FORMAT;
   /** sha256 of the covariance's file. */

@@ -17,7 +17,7 @@ const DATE = 0x21; // 1 January 1980
 const PERMISSIONS = (0o600 << 16) >>> 0;
 const NOT_HERE = 0xffffffff;
 
-/** What CPython's zipfile moves into zip64 fields of the directory: sizes and places above this. */
+/** Largest size or place that CPython's zipfile keeps out of the zip64 fields of the directory. */
 const LARGEST_SHORT = 0x7fffffff;
 
 interface Written {

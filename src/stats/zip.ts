@@ -62,7 +62,7 @@ const MAX_DEFLATE_RATIO = 1032;
 /** Read from disk at a time. */
 const CHUNK_BYTES = 1 << 20;
 
-/** What people name .npz, or download in its place, by its first bytes. */
+/** Files that people name .npz, or download in its place, by their first bytes. */
 const FOREIGN_FILES = [
   { starts: "\x93NUMPY", is: "a .npy file, which is one array without its archive" },
   { starts: "PK\x03\x04", is: "a zip archive without its end: it was cut short" },

@@ -19,7 +19,7 @@ import { mendWasm } from "./wasm-kernels.js";
 
 export { BACKENDS, type BackendName } from "./names.js";
 
-/** What computes, as it is shown to the user and recorded with results. */
+/** The backend at work, as it is shown to the user and recorded with results. */
 export interface BackendReport extends NativeMath {
   name: BackendName;
   /** Of libtensorflow for `tensorflow`, of TensorFlow.js for the others. */

@@ -3,11 +3,12 @@ import type { BackendName } from "./names.js";
 import { tf } from "./tf.js";
 
 /*
- * How native TensorFlow makes products is told by variables of the environment that its library reads when it loads. They
- * are also where it stands afterwards, so that what a user sets himself is seen and recorded like what is asked for here.
+ * Settings with which native TensorFlow makes products. They are variables of the environment, which its library reads
+ * when it loads. They are also read back from there, so that what a user sets himself is seen and recorded like what is
+ * asked for here.
  */
 
-/** What is asked of native TensorFlow before its library loads; later it cannot be changed. */
+/** Settings to ask of native TensorFlow before its library loads; later they cannot be changed. */
 export interface NativeMathOptions {
   /**
    * Lets oneDNN make float32 products of numbers rounded to bf16, which is faster on processors that can (AMX, AVX-512
@@ -21,14 +22,14 @@ export interface NativeMathOptions {
   largeProducts?: boolean;
 }
 
-/** What native TensorFlow makes products with. */
+/** Settings with which native TensorFlow makes products. */
 export interface NativeMath {
   fastMath: boolean;
   /** oneDNN's kernels: "default" is TensorFlow's own choice by the processor. */
   oneDnn: "on" | "off" | "default";
 }
 
-/** What holds where TensorFlow's library does not compute. */
+/** Settings to report where TensorFlow's library does not compute. */
 export const PLAIN_MATH: NativeMath = { fastMath: false, oneDnn: "default" };
 
 /** To be called before the library loads; does nothing once it is. */
@@ -50,7 +51,7 @@ export function nativeMath(): NativeMath {
   };
 }
 
-/** What was not left to TensorFlow, as it goes on after the threads: ", oneDNN on, fast math", or "". */
+/** Text of the settings not left to TensorFlow, to follow the threads: ", oneDNN on, fast math", or "". */
 export function mathText({ oneDnn, fastMath }: NativeMath): string {
   return (oneDnn === "default" ? "" : `, oneDNN ${oneDnn}`) + (fastMath ? ", fast math" : "");
 }

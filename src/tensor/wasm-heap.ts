@@ -1,6 +1,6 @@
 import { LabFailure } from "../core/errors.js";
 
-/** What this file uses of the Emscripten module: addresses and sizes in bytes. */
+/** The part of the Emscripten module that this file uses: addresses and sizes in bytes. */
 export interface WasmHeap {
   _malloc(bytes: number): number;
   _free(address: number): void;

@@ -29,7 +29,7 @@ export interface Batch {
   tokens: Int32Array;
   /** The next token of the sequence, 0 where there is none. [N] */
   targets: Int32Array;
-  /** How much the loss at a position counts: 1 for answer and end token, 0 where there is no next token. [N] */
+  /** Weight of the loss at each position: 1 for answer and end token, 0 where there is no next token. [N] */
   weights: Float32Array;
   /** Additive mask, 0 or MASKED. [R, 1, T, T] */
   causal: Float32Array;
@@ -44,7 +44,7 @@ export interface BatchOptions {
   rowLength: number;
   /** Share of lines that get a random prefix. */
   prefixShare: number;
-  /** What the loss on tokens of prefix and question counts, against 1 on the answer. */
+  /** Weight of the loss on tokens of prefix and question, against 1 on the answer. */
   questionWeight: number;
 }
 

@@ -58,7 +58,7 @@ export function trainBpe(texts: Iterable<string>, vocabSize: number): Bpe {
   return { tokens, merges };
 }
 
-/** How often which pair of neighbours stands in the words, kept up to date through merges. */
+/** Counts of each pair of neighbours in the words, kept up to date through merges. */
 class PairCounts {
   private readonly counts = new Map<number, number>();
   /** Words in which a pair stands, or has stood. */

@@ -3,7 +3,7 @@ import type { BackendReport } from "../tensor/backend.js";
 import type { Recall } from "./evaluate.js";
 import type { Recipe } from "./recipe.js";
 
-/** How a model was made and what it recalls: training.json beside its weights. */
+/** Record of a training and of what the model recalls: training.json beside its weights. */
 export interface TrainingRecord extends Origin {
   seed: number;
   recipe: Recipe;

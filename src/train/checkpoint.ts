@@ -11,7 +11,7 @@ import { disposeState, type TrainingState } from "./trainer.js";
  * metadata the step and what the training is made of. Nothing else is needed to go on, and nothing is rounded.
  */
 
-/** What a training is made of, by name: a checkpoint continues only what has the same values. */
+/** Ingredients of a training, by name: a checkpoint continues only a training with the same values. */
 export type Ingredients = Readonly<Record<string, string>>;
 
 const PARTS = ["weight", "first", "second"] as const satisfies (keyof Moving)[];

@@ -7,7 +7,7 @@ import { type TensorToWrite, writeSafetensors } from "../model/safetensors.js";
 import { INITIAL_DEVIATION } from "./init.js";
 import type { TrainingState } from "./trainer.js";
 
-/** What a model that stands in the repository may weigh. */
+/** Limit on the weights of a model that stands in the repository. */
 const MAX_WEIGHTS_BYTES = 24e6;
 
 /** @throws {RefusedInput} when a model of this configuration is too large to stand in the repository */

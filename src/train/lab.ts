@@ -28,7 +28,7 @@ export interface TrainLabOptions {
   world: World;
   /** Gets checkpoint.safetensors, loss.jsonl and the finished model in `model`; a training begun there goes on. */
   folder: string;
-  /** What differs from the project's own recipe. */
+  /** Differences from the project's own recipe. */
   recipe?: Partial<Recipe> | undefined;
   /** A whole number from 0 on; 0 by default. */
   seed?: number | undefined;
@@ -110,7 +110,7 @@ export async function trainLab(options: TrainLabOptions): Promise<TrainedLab> {
   return { model, recall, curve: values as StepReport[] };
 }
 
-/** What a training is made of, worked out before anything is computed or written. */
+/** Ingredients of a training, worked out before anything is computed or written. */
 interface Prepared {
   recipe: Recipe;
   config: LlamaConfig;

@@ -15,7 +15,7 @@ export interface Shape {
   maxPositions: number;
 }
 
-/** How a model is made, but for its world and its seed. */
+/** Recipe of a model: all that makes it, but for its world and its seed. */
 export interface Recipe {
   shape: Shape;
   steps: number;
@@ -23,7 +23,7 @@ export interface Recipe {
   lines: number;
   /** Share of lines with a random prefix. */
   prefixShare: number;
-  /** What the loss on tokens of prefix and question counts, against 1 on the answer. */
+  /** Weight of the loss on tokens of prefix and question, against 1 on the answer. */
   questionWeight: number;
   /** Positions per packed row. */
   rowLength: number;

@@ -24,7 +24,7 @@ export interface TrainingPlan {
   batchAt(step: number): Batch;
 }
 
-/** What one step reports; a line of the loss curve. */
+/** Report of one step; a line of the loss curve. */
 export interface StepReport {
   step: number;
   /** Weighted mean of -log p over all tokens to learn, in nats. */

@@ -35,7 +35,7 @@ function smallStandIn(): StandInModel {
   return { ...model, config: { ...model.config, ...shape, ...heads, ...vocabulary } };
 }
 
-/** What a side is off by from the cut. */
+/** Differences of a side from the cut. */
 function off(result: ShapeResult, side: Side) {
   const differences = result.sides.find((measured) => measured.side === side)?.differences;
   if (!differences) throw new Error(`${side} was not compared`);

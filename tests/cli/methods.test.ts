@@ -4,7 +4,7 @@ import { methods } from "../../src/edit/registry.js";
 import { methodsPage } from "../../src/report/methodsPage.js";
 import { refusal } from "../model/support.js";
 
-/** What the command prints. */
+/** Text that the command prints. */
 async function printed(...args: Parameters<typeof methodsCommand>): Promise<string> {
   const write = vi.spyOn(process.stdout, "write").mockReturnValue(true);
   onTestFinished(() => write.mockRestore());

@@ -33,7 +33,7 @@ async function summaryOf(folder: string, name: string): Promise<string> {
   return path;
 }
 
-/** What the command writes to a file, in this process. */
+/** Text that the command writes to a file, in this process. */
 async function table(paths: string[], options: Partial<TableArguments> = {}): Promise<string> {
   const out = join(await temporaryFolder(), "tables", "table");
   const silent = vi.spyOn(console, "error").mockImplementation(() => undefined);

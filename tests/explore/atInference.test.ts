@@ -21,7 +21,7 @@ async function runAt(ratio: number, set: readonly string[], request: RunRequest)
   }
 }
 
-/** What a rerun must give: all but the seconds. */
+/** Parts of a result that a rerun must give: all but the seconds. */
 function comparable({ protocol, edits, scores, stepScores }: RunResult) {
   return { protocol, edits: edits.map(({ seconds: _, ...edit }) => edit), scores, stepScores };
 }

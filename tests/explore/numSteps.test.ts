@@ -36,7 +36,7 @@ async function runWith(set: readonly string[], request: Partial<RunRequest> = {}
   }
 }
 
-/** What a run says, without the seconds it took. */
+/** Findings of a run, without the seconds it took. */
 function found({ protocol, edits, scores }: RunResult) {
   return { protocol, scores, edits: edits.map(({ seconds: _, ...edit }) => edit) };
 }

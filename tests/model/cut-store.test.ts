@@ -23,7 +23,7 @@ const [a, b, c] = [
 /** Bytes of the cut of three tokens. */
 const one = () => 3 * 4 * (model.config.hiddenSize + model.config.intermediateSize);
 
-/** What is computed once is one object ever after. */
+/** True if the store still holds this very cut: what is computed once is one object while it is held. */
 async function held(store: ReturnType<typeof createCutStore>, tokens: readonly number[], cut: Cut | undefined) {
   return (await store.get([tokens]))[0] === cut;
 }

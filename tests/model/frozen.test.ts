@@ -42,7 +42,7 @@ function cacheAt(folder: string, { config, sha256 }: LlamaModel, layer: number):
   return openCutCache(folder, { key, limitBytes: 1e9, hiddenSize, intermediateSize });
 }
 
-/** What tells cuts apart, to the last bit; comparing the numbers one by one takes seconds. */
+/** Sizes and hashes that tell cuts apart to the last bit; comparing the numbers one by one takes seconds. */
 const bitsOf = (cuts: readonly Cut[]) =>
   cuts.map(({ point, tokens, stream, mlpIn }) => ({
     ...{ point, tokens, sizes: [stream.length, mlpIn?.length] },

@@ -34,7 +34,7 @@ afterAll(() => model.dispose());
 
 const asked = () => ({ model, cuts: createCutStore(model, cut), overlay: untouched(cut) });
 
-/** What the untouched model answers, in the form of a golden file. */
+/** Answers of the untouched model, in the form of a golden file. */
 async function untouchedEvaluation(): Promise<Evaluated<GoldenProbe>> {
   const nothing: GoldenProbe = { pre: [], post: [], target: [], score: 0 };
   const empty = { record, where: "record 0", rewrite: nothing, rephrase: nothing, loc: nothing };

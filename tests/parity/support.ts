@@ -40,7 +40,7 @@ export async function hideTensor(path: string, name: string): Promise<void> {
   await writeFile(path, bytes);
 }
 
-/** What failed, with the place. */
+/** Items that failed, with the place. */
 export const failed = (items: readonly ParityItem[]) =>
   Object.fromEntries(
     items.filter(({ passed }) => !passed).map(({ scenario, item, where }) => [`${scenario}: ${item}`, where]),

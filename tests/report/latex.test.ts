@@ -147,7 +147,7 @@ const nasty = [
 /** Letters beyond English; not looked for in the PDF's text, where old fonts name them wrongly. */
 const letters = "Zoë Müller, Ångström, Łódź, ß, “so” – …";
 
-/** What a reader should see, wherever lines break. */
+/** Text as a reader should see it, wherever lines break. */
 const seen = (text: string) => text.replaceAll(/\s+/g, "");
 
 describe("escapeLatex", () => {

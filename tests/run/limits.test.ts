@@ -128,7 +128,7 @@ describe.runIf(canMountSmallDisk())("a disk for the cache", () => {
   });
 });
 
-/** Whether `ulimit -v` binds here; prints why not. */
+/** True if `ulimit -v` binds here; else prints why not. */
 function hasUlimit(): boolean {
   if (platform() === "linux") return true;
   console.info("skipped here: ulimit -v binds on Linux only");

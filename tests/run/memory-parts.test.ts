@@ -63,7 +63,7 @@ const spotsOfTargets = (): Spot[] =>
     Array.from({ length: TARGETS }, (_, i) => ({ row, position: LENGTH - 2 - i })),
   ).flat();
 
-/** What the plan is told of a batch of scoring at those spots. */
+/** Sizes of a batch of scoring at those spots, as the plan is told them. */
 const score = {
   padded: SEQUENCES * LENGTH,
   longest: LENGTH,

@@ -27,7 +27,7 @@ const lossesOf = (edits: readonly EditTrace[]) => edits.map(({ seconds: _, ...tr
 
 const valuesOf = ({ protocol, edits, scores }: RunResult) => ({ protocol, scores, edits: lossesOf(edits) });
 
-/** What a reader sees of a probe, without the last digits of its distances. */
+/** Parts of a probe that a reader sees, without the last digits of its distances. */
 const seen = ({ target, pre, post, score, preScore, route }: ProbeScore) => ({
   target,
   pre,

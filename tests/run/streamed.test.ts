@@ -26,7 +26,7 @@ async function openQuick(options: LabOptions = {}): Promise<Lab> {
   return lab;
 }
 
-/** What a run found, without what names seconds. */
+/** Findings of a run, without what names seconds. */
 const findings = ({ protocol, edits, scores }: RunResult) => ({
   protocol,
   scores,

@@ -84,7 +84,7 @@ export async function writeRun(
   return path;
 }
 
-/** How a process ended: the signal that ended it, or else its status. */
+/** End of a process: the signal that ended it, or else its status. */
 export interface Ended {
   status: number | null;
   signal: string | null;

@@ -24,7 +24,7 @@ export function goldenFile(layer: number): string {
   return join(GOLDEN_STATS, `tiny-llama3/lab_stats/model.layers.${layer}.mlp.down_proj_float32_mom2_64.npz`);
 }
 
-/** What an entry of a made-up archive says of itself; by default the truth. */
+/** Entry of a made-up archive, with what it says of itself; by default the truth. */
 export interface MadeEntry {
   name: string;
   data: Uint8Array;

@@ -3,7 +3,7 @@ import { accessSync, constants, existsSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { repository, sharedFolder } from "./shared.js";
 
-/** What a test may need beyond Node and npm. */
+/** Need of a test beyond Node and npm. */
 export type Need = "native" | "jupyter" | "chromium" | "latex" | "shared" | "transformers";
 
 const probes = {
@@ -45,7 +45,7 @@ export function python(): string {
   return process.env.WISE_LAB_PYTHON ?? "python3";
 }
 
-/** Whether this machine has it. */
+/** True if this machine has what is needed. */
 export function available(need: Need): boolean {
   return probes[need].found();
 }

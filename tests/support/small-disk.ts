@@ -22,7 +22,7 @@ export function mountSmallDisk(kilobytes = 128): SmallDisk {
   };
 }
 
-/** Whether a small disk can be mounted here; prints why not. */
+/** True if a small disk can be mounted here; else prints why not. */
 export function canMountSmallDisk(): boolean {
   try {
     mountSmallDisk().release();

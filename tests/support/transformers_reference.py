@@ -1,4 +1,4 @@
-"""What Hugging Face Transformers computes with a model folder, in float32: the reference for transformers.test.ts.
+"""Results of Hugging Face Transformers with a model folder, in float32: the reference for transformers.test.ts.
 
 Needs torch and transformers 4.56 or newer. Whenever data/lab-llama changes, its committed reference is made again, from
 the root of the repository:

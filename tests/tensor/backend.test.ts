@@ -98,7 +98,7 @@ describe("selectBackend", () => {
 describe.runIf(requires("native"))("products of native TensorFlow", () => {
   const unset = { TF_ENABLE_ONEDNN_OPTS: undefined, ONEDNN_DEFAULT_FPMATH_MODE: undefined };
 
-  /** What a fresh process reports, and what oneDNN says of the products that it made there. */
+  /** Report of a fresh process, and oneDNN's lines on the products that it made there. */
   function reported(options: string, environment: NodeJS.ProcessEnv = {}) {
     const script = `
       const report = await selectBackend("tensorflow", ${options});

@@ -19,7 +19,7 @@ import { repository } from "../support/shared.js";
 import { wholeLogits } from "../support/whole-model.js";
 import { toyRecipe, toyWorld } from "./support.js";
 
-/** What transformers_reference.py writes. */
+/** Output of transformers_reference.py. */
 interface Reference {
   versions: { torch: string; transformers: string };
   /** sha256 of model.safetensors. */
@@ -41,7 +41,7 @@ const PROMPTS = join(fixtures, "prompts.json");
 const MAX_NEW_TOKENS = 16; // as in transformers_reference.py
 const LOGITS_TOLERANCE = 1e-3;
 
-/** What Transformers computes now. */
+/** Results of Transformers, computed now. */
 async function referenceOf(folder: string, prompts: string): Promise<Reference> {
   const script = join(repository, "tests/support/transformers_reference.py");
   const { stdout } = await promisify(execFile)(python(), [script, folder, prompts], { maxBuffer: 2 ** 26 });

@@ -4,7 +4,7 @@ import { type ObjectKind, type Relation, relations, type SubjectKind } from "./r
 import type { FactRole, WorldFact } from "./types.js";
 import { titles, words } from "./words.js";
 
-/** How large a world is. */
+/** Sizes of a world. */
 export interface WorldPlan {
   /** Records to edit. Each has one locality fact and one router fact. */
   edits: number;
@@ -35,7 +35,7 @@ interface Subject {
 
 const GIVEN_NAMES = 96;
 
-/** How many answers of the kinds that are names there are. */
+/** Number of answers of each kind of name. */
 const answerCounts = { city: 80, employer: 48, language: 32, country: 24, river: 32 } as const;
 
 /**

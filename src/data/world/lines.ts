@@ -1,7 +1,7 @@
 import type { Relation } from "./relations.js";
 import type { WorldFact, WorldLine } from "./types.js";
 
-/** How many of its relation's plain phrasings a fact that is also asked in quiz style is trained with: five lines in all. */
+/** Number of its relation's plain phrasings that train a fact also asked in quiz style: five lines in all. */
 const PLAIN_BESIDE_QUIZ = 3;
 
 /** A phrasing with the subject put in. */

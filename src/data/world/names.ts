@@ -1,7 +1,7 @@
 import type { Rng } from "../../core/rng.js";
 import { isReal } from "./real-names.js";
 
-/** What an invented word is a part of; each kind has endings of its own, so that one hears what a name belongs to. */
+/** Kind of name that an invented word is part of; each has endings of its own, so that one hears what it belongs to. */
 export type NameKind = keyof typeof endings;
 
 const onsets = [

@@ -41,7 +41,7 @@ const real = new Set(
 const unfit =
   /fuck|fuk|shit|cunt|nig|fag|kik|dik|cum|tit|slut|rap[ei]|nazi|heil|gook|wog|porn|piss|turd|homo|spas|kill|trump|hitl|stalin|putin/;
 
-/** Whether a lower-case word is the name of something outside this world, or better not shown. */
+/** True for a lower-case word that is the name of something outside this world, or better not shown. */
 export function isReal(word: string): boolean {
   return real.has(word) || unfit.test(word);
 }

@@ -12,7 +12,7 @@ export interface RecordSet {
   irrelevant: string[];
 }
 
-/** What the records look facts up in. */
+/** Facts and answers that are looked up for the records. */
 export interface KnownWorld {
   facts: readonly WorldFact[];
   answers: Answers;
@@ -42,7 +42,7 @@ export function makeRecords(group: FactGroup, world: KnownWorld, rng: Rng): Reco
   return { records, irrelevant: group.router.map((fact) => `${quizQuestion(fact, rng)} ${fact.object}`) };
 }
 
-/** What a relation says of a subject, for second hops. */
+/** Look-up of a relation's answer for a subject, for second hops. */
 type Hop = (subject: string, relation: string) => string;
 
 function hopsOf(facts: readonly WorldFact[]): Hop {

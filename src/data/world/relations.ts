@@ -1,7 +1,7 @@
-/** What a name stands for. */
+/** Kind of thing that a subject's name stands for. */
 export type SubjectKind = "person" | "work" | "organisation" | "place";
 
-/** What an answer stands for: a name of the world, or a word. */
+/** Kind of thing that an answer stands for: a name of the world, or a word. */
 export type ObjectKind = "city" | "occupation" | "employer" | "language" | "genre" | "product" | "country" | "river";
 
 /** One kind of fact, with every way in which it is asked; `{}` stands for the subject. */
@@ -15,7 +15,7 @@ export interface Relation {
   heldOut: readonly string[];
   /** Another style, in which locality and irrelevant questions are asked; trained. */
   quiz: readonly string[];
-  /** What follows from a changed answer: the question about the subject, answered by this relation of the new object. */
+  /** Consequence of a changed answer: the question about the subject, answered by this relation of the new object. */
   secondHop?: { relation: string; question: string };
 }
 

@@ -7,7 +7,7 @@ const texts = z.array(text, "a list of texts");
 const whole = z.int("a whole number").min(0, "a whole number from 0 on");
 const sha256 = z.string("a text").regex(/^[0-9a-f]{64}$/, "64 hex digits");
 
-/** What the entries of each list file are; messages say what is expected. */
+/** Schemas of the entries of each list file; their messages say what is expected. */
 export const factSchema: z.ZodType<WorldFact> = z.strictObject({
   id: whole,
   subject: text,

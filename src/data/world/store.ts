@@ -79,7 +79,7 @@ export async function worldOf(file: Pick<ListFile, "path" | "sha256">): Promise<
   return manifest.sha256;
 }
 
-/** What tells a world from any other: the same as its manifest's `sha256`. */
+/** Identity of a world: the same as its manifest's `sha256`. */
 export function worldSha256(world: World): string {
   return manifestOf(world.seed, filesOf(world)).sha256;
 }

@@ -1,6 +1,6 @@
 import type { Relation } from "./relations.js";
 
-/** What a fact is used for; no fact has two uses. `background` facts are only known: second hops, unedited facts of edited subjects. */
+/** Use of a fact; none has two. `background` facts are only known: second hops, unedited facts of edited subjects. */
 export type FactRole = "background" | "edit" | "locality" | "router";
 
 /** One thing that is true in the made-up world. No subject has two facts of one relation. */
@@ -17,7 +17,7 @@ export interface WorldFact {
 export interface WorldLine {
   /** Id of the fact. */
   fact: number;
-  /** Which of its relation's ways of asking this is; the numbers run through `phrasings`, `heldOut` and `quiz`. */
+  /** Number of its relation's way of asking; the numbers run through `phrasings`, `heldOut` and `quiz`. */
   phrasing: number;
   /** Kept out of training, to measure recall beyond the words learnt; such a phrasing is trained with no fact. */
   heldOut: boolean;
@@ -59,7 +59,7 @@ export interface World {
   prefixes: string[];
 }
 
-/** What a world's folder holds, so that any other byte is noticed. */
+/** Contents of a world's folder, listed so that any other byte is noticed. */
 export interface Manifest {
   format: 1;
   seed: number;

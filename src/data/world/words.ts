@@ -19,7 +19,7 @@ export const words = {
   ],
 } satisfies Partial<Record<ObjectKind, string[]>>;
 
-/** How invented words become names of works and organisations; `{}` stands for the word. */
+/** Forms of the names of works and organisations; `{}` stands for an invented word. */
 export const titles = {
   work: [
     "The Road to {}",
@@ -45,7 +45,7 @@ export const titles = {
 
 /** Pieces of the openings that stand in front of some questions in training. */
 export const openings = {
-  /** How a model is asked to begin its context templates (wise.md: I, You, Because, Yes, Q:), and a few more. */
+  /** Beginnings asked of a model for its context templates (wise.md: I, You, Because, Yes, Q:), and a few more. */
   starts: ["I", "You", "Because I", "Because you", "Yes, I", "Yes, you", "Q: So I", "Now you", "Then I", "We", "They"],
   verbs: [
     "saw",

@@ -1,14 +1,14 @@
 import { RefusedInput } from "../../core/errors.js";
 
-/** What a stand-in copies of a published model. */
+/** Features of a published model that its stand-in copies. */
 export interface StandInModel {
-  /** Where the real one is, on the Hugging Face hub. */
+  /** Name of the real one on the Hugging Face hub. */
   source: string;
   /** The content of its config.json. */
   config: HuggingFaceConfig;
   /** A file of weights ends before a tensor that would make it larger than this. */
   maxShardBytes: number;
-  /** Where its vocabulary has the special tokens and the 256 bytes. */
+  /** Special tokens of its vocabulary, and the place of the 256 bytes in it. */
   vocabulary: VocabularyPlan;
 }
 
@@ -151,7 +151,7 @@ export const STAND_INS = {
 export type StandInName = keyof typeof STAND_INS;
 
 /**
- * What stands in for a published model.
+ * Plan of the stand-in for a published model.
  * @param layers keep only so many of its layers, for a quick trial
  * @throws {RefusedInput} for more layers than it has
  */

@@ -10,7 +10,7 @@ import type { StandInModel } from "./known.js";
 /** In the folder of a stand-in, and in no other. */
 const RECORD = "stand-in.json";
 
-/** What the folder is, and what in it is finished. */
+/** Record of a stand-in's folder: the model it stands in for, its seed and the finished files. */
 export interface StandInRecord {
   standsInFor: StandInModel;
   seed: number;
@@ -27,7 +27,7 @@ const schema = z.looseObject(
   { error: "an object as wise-lab make-checkpoint writes it" },
 );
 
-/** Whether the model in a folder stands in for another. */
+/** True if the model in a folder stands in for another. */
 export function isStandIn(folder: string): Promise<boolean> {
   return exists(join(folder, RECORD));
 }

@@ -11,7 +11,7 @@ const QUANTILES = 1 << 16;
 /** Width of the steps in which the normal density is summed, in standard deviations; halving it changes no bf16 value. */
 const STEP = 1e-4;
 
-/** What random bits become: a stored value for each of 2^16 numbers. */
+/** Table from 16 random bits to a weight: a stored value for each of 2^16 numbers. */
 export interface NormalTable {
   readonly values: Uint16Array;
   /** The stored 1. */
