@@ -1,5 +1,5 @@
 /**
- * What notebooks import: open a lab, ask, edit, roll back, run the protocol, and show tables and figures.
+ * Library that notebooks import: open a lab, ask, edit, roll back, run the protocol, and show tables and figures.
  * @packageDocumentation
  */
 export { Interrupted, LabFailure, RefusedInput } from "./core/errors.js";

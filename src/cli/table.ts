@@ -55,7 +55,7 @@ function requireField(field: string, runs: readonly ShownRun[]): void {
   });
 }
 
-/** What is read of a run's blocks and records; CSV has every column. */
+/** Columns shown of a run's blocks and records; CSV has every column. */
 const columnsOfOne = {
   blocks: [
     "block",

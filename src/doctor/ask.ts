@@ -3,7 +3,7 @@ import { promisify } from "node:util";
 
 const LONGEST_MS = 20_000; // a cold Jupyter takes some seconds to say its version
 
-/** What a program printed; or that it is not installed; or how it failed. */
+/** Answer of a program: its output; or that it is not installed; or the reason why it failed. */
 export type Answer = { kind: "text"; text: string } | { kind: "absent" } | { kind: "failed"; reason: string };
 
 /** Runs a program of this machine and takes what it prints. `env` is set beside the usual variables. */

@@ -16,7 +16,7 @@ export interface DataFacts {
   name: string;
   /** Of the file that is there; null where it has not been fetched. */
   sha256: string | null;
-  /** What it should be. */
+  /** sha256 that the file should have. */
   expected: string;
 }
 

@@ -14,7 +14,7 @@ export interface MachineFacts {
 export interface GpuFacts {
   /** One entry a card: name, driver and memory, as nvidia-smi gives them. */
   cards: { name: string; driver: string; memory: string }[];
-  /** How nvidia-smi failed, where it is there but does not work. */
+  /** Failure of nvidia-smi, where it is there but does not work. */
   problem: string | null;
 }
 

@@ -3,7 +3,7 @@ import type { DoctorReport, Missing } from "./types.js";
 
 type Facts = Omit<DoctorReport, "missing">;
 
-/** What a machine lacks, each with its remedy. The project runs without any of it, apart from its packages. */
+/** Things that a machine lacks, each with its remedy. The project runs without any of them, apart from its packages. */
 export function findMissing(facts: Facts): Missing[] {
   return [
     ...missingPackages(facts),

@@ -10,7 +10,7 @@ export interface Missing {
   command: string;
 }
 
-/** What this machine has, and what the project can do with it. */
+/** Report on what this machine has, and what the project can do with it. */
 export interface DoctorReport {
   node: string;
   machine: MachineFacts;
@@ -20,7 +20,7 @@ export interface DoctorReport {
   packages: PackageFacts[];
   browser: BrowserFacts | null;
   jupyter: JupyterFacts | null;
-  /** Whether Jupyter knows the kernel "TypeScript (wise-lab)". */
+  /** True if Jupyter knows the kernel "TypeScript (wise-lab)". */
   kernelInstalled: boolean;
   models: ModelFacts[];
   data: DataFacts[];

@@ -30,7 +30,7 @@ interface Cells {
   note: string;
 }
 
-/** Whether a value is a danfo DataFrame or has the same shape: columns, index and rows of values. */
+/** True if a value is a danfo DataFrame or has the same shape: columns, index and rows of values. */
 export function isFrame(value: unknown): value is FrameLike {
   if (typeof value !== "object" || value === null) return false;
   const { columns, index, values } = value as Partial<FrameLike>;

@@ -10,8 +10,8 @@ import { type TableOptions, tableBundle } from "./bundles.js";
 import { display } from "./display.js";
 
 /**
- * How the parts of a case look where no style sheet goes with it: classes of `caseView`. Colours stand on light and on dark
- * pages, and whatever a viewer strips (GitHub takes styles away), marks and words say the same.
+ * Styles of the parts of a case where no style sheet goes with it, by class of `caseView`. Colours stand on light and
+ * on dark pages. Whatever a viewer strips (GitHub takes styles away), marks and words say the same.
  */
 const styles: Readonly<Record<string, string>> = {
   over: "opacity:.7;margin:0",

@@ -10,7 +10,7 @@ import { LabFailure } from "../core/errors.js";
 import { kernelCommand } from "./kernelspec.js";
 import { type ConnectionInfo, channelAddress, decodeMessage, encodeMessage, type Message, newHeader } from "./wire.js";
 
-/** How long a kernel may take to come up. Seconds are usual; a loaded machine needs more. */
+/** Time limit for a kernel to come up. Seconds are usual; a loaded machine needs more. */
 const START_LIMIT_MS = 120_000;
 const ASK_AGAIN_MS = 300;
 const SHUTDOWN_LIMIT_MS = 3000;

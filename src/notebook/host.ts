@@ -8,12 +8,12 @@ export interface DisplayOptions {
   metadata?: Record<string, unknown>;
 }
 
-/** What a running kernel offers to the code in its cells. */
+/** Services of a running kernel to the code in its cells. */
 export interface KernelHost {
   display(bundle: MimeBundle, options: DisplayOptions): void;
   /** Aborted when the running cell is interrupted. */
   signal(): AbortSignal;
-  /** What draws the figures of this notebook, once the first one has been drawn; it ends with the kernel. */
+  /** Renderer of this notebook's figures, once the first one has been drawn; it ends with the kernel. */
   renderer?: Promise<Renderer>;
 }
 

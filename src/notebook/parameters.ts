@@ -113,7 +113,7 @@ const PRIMITIVES: Record<"number" | "string" | "boolean", Kind> = {
   boolean: { text: "boolean", accepts: (value) => typeof value === "boolean" },
 };
 
-/** What a written type accepts. Types it does not know it lets pass: the compiler checks them when the cell runs. */
+/** Kind of values that a written type accepts. An unknown type accepts all: the compiler checks when the cell runs. */
 function typeKind(ts: typeof TypeScript, type: TypeScript.TypeNode): Kind {
   const text = type.getText();
   const kind = (accepts: Kind["accepts"]): Kind => ({ text, accepts });

@@ -11,7 +11,7 @@ import { injectParameters, type ParameterValues } from "./parameters.js";
 export interface RunNotebookOptions {
   /** Values for names that the cell tagged `parameters` declares. */
   parameters?: ParameterValues;
-  /** Where the executed notebook goes; default `NAME.executed.ipynb` beside it. The same path overwrites it in place. */
+  /** Path of the executed notebook; default `NAME.executed.ipynb` beside it. The same path overwrites it in place. */
   output?: string;
   /** Limit for each cell. Default: none. */
   timeoutSeconds?: number;
@@ -186,7 +186,7 @@ function withoutOutputs(notebook: Notebook): Notebook {
   return { ...notebook, cells, metadata: { ...notebook.metadata } };
 }
 
-/** What Jupyter would write into the notebook; nothing of this machine. */
+/** Writes the metadata that Jupyter would write into the notebook; nothing of this machine. */
 function describeKernel(notebook: Notebook, info: Record<string, unknown>): void {
   notebook.metadata.kernelspec = { display_name: KERNEL_DISPLAY_NAME, language: "typescript", name: KERNEL_NAME };
   notebook.metadata.language_info = info.language_info;

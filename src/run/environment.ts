@@ -6,12 +6,12 @@ import { mathText } from "../tensor/native-math.js";
 import { tf } from "../tensor/tf.js";
 import { projectFile } from "./inputs.js";
 
-/** What a run was computed with, beyond what its protocol names. Any of it may change the last bits of a float. */
+/** Software and hardware that computed a run, beyond its protocol. Any of it may change the last bits of a float. */
 export interface Environment {
   wiseLab: string;
   node: string;
   tensorflowJs: string;
-  /** What computed: name, version, device, number of threads, and what was set of the ways to make products. */
+  /** Backend: name, version, device, number of threads, and settings of its products that are not the default. */
   backend: string;
   platform: string;
   processor: string;

@@ -27,7 +27,7 @@ import { newTokens, type RunConfig, type RunOutput, type RunStart, type SaveEdit
 import { BEGINNING, type Position } from "./position.js";
 
 export interface RunFolderOptions {
-  /** What this process computes with. */
+  /** Environment of this process. */
   environment: Environment;
   textOf: (token: number) => string;
   /** Told when the run goes on in an environment that is not the one it began in. */
@@ -91,7 +91,7 @@ function writer(path: string, { config, files, blocks, tokens, environment, star
     }
   }
 
-  /** Where the line files stand, when all of them are on the disk. */
+  /** Position of the line files, once all of them are on the disk. */
   function settle(): Position {
     for (const file of Object.values(files)) file.sync();
     const bytes = Object.fromEntries(RERUN_FILES.map((name) => [name, files[name].size()])) as Position["bytes"];
@@ -134,7 +134,7 @@ async function saveBlock(path: string, block: number, save: SaveEdits): Promise<
   await save(savedEditsFile(path, block));
 }
 
-/** What a process that was killed in the middle of writing a file whole has left. */
+/** Removes the drafts of a process that was killed in the middle of writing a file whole. */
 async function removeDrafts(path: string): Promise<void> {
   for (const folder of [path, join(path, "saved-edits")].filter((name) => existsSync(name))) {
     const drafts = (await readdir(folder)).filter((name) => /\.(part|probe)$/.test(name));
@@ -142,7 +142,7 @@ async function removeDrafts(path: string): Promise<void> {
   }
 }
 
-/** @returns what writes the environment of this process down, when it makes its first line and is not the last one's */
+/** @returns function to call before a line is written: the first call writes this environment, if it is a new one */
 async function openEnvironment(
   path: string,
   fromEdit: number,

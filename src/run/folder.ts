@@ -53,7 +53,7 @@ const configSchema = z.object({
 
 const blockSchema = positionSchema.extend({ block: z.number().int().nonnegative() });
 
-/** What identifies the run in a folder. @throws {RefusedInput} when the folder holds none */
+/** Configuration that identifies the run in a folder. @throws {RefusedInput} when the folder holds none */
 export async function readRunConfig(path: string): Promise<RunConfig> {
   const { format: _, ...config } = await readConfig(path);
   return config;
@@ -85,7 +85,7 @@ function parseLines(bytes: Buffer): unknown[] {
 }
 
 /**
- * Whether the folder holds this run, and all its blocks are finished. Needs no model.
+ * True if the folder holds this run, and all its blocks are finished. Needs no model.
  * @throws {RefusedInput} when it holds a run of another protocol (with the fields that differ) or is damaged
  */
 export async function isFinished(path: string, protocol: Protocol): Promise<boolean> {
@@ -120,7 +120,7 @@ async function readConfig(path: string): Promise<z.infer<typeof configSchema>> {
   });
 }
 
-/** What a run was computed with: one entry, and another for each time that it went on somewhere else. */
+/** Environments that computed a run: one entry, and another for each time that it went on somewhere else. */
 export async function readEnvironments(path: string): Promise<EnvironmentChange[]> {
   const { values } = await readLines(path, "environment");
   return values.map((value) => environmentSchema.parse(value));
@@ -131,7 +131,7 @@ export function savedEditsFile(path: string, block: number): string {
   return join(path, "saved-edits", `block-${String(block).padStart(4, "0")}.safetensors`);
 }
 
-/** How much of each file belongs to a position. @throws {RefusedInput} when a file is shorter than that */
+/** Bytes of each file that belong to a position. @throws {RefusedInput} when a file is shorter than that */
 export function keptBytes(path: string, { edits, bytes }: Position): Record<LineFile, number> {
   const kept = { ...bytes, timings: endOfLine(readIfThere(fileOf(path, "timings")), edits) };
   for (const [name, length] of Object.entries(kept) as [LineFile, number][]) {

@@ -6,10 +6,10 @@ import type { CutPoint } from "../model/patch.js";
 import type { BackendReport } from "../tensor/backend.js";
 import { environmentOf } from "./environment.js";
 
-/** How a model keeps the results of its frozen part: what every store of its cuts is made with. */
+/** Settings for the results of a model's frozen part: every store of its cuts is made with them. */
 export type FrozenPart = Pick<CutStoreOptions, "bytes" | "cache" | "ahead" | "onProgress">;
 
-/** How the user wants them kept. */
+/** The user's wishes for keeping these results. */
 export interface FrozenPartOptions {
   /**
    * Folder that keeps them between processes; null for none. By default the user's cache folder for a streamed model, none

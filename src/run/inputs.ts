@@ -21,7 +21,7 @@ export const DEFAULT_RECORDS = projectFile("data", "lab", "edits.json");
 /** Irrelevant prompts of the project's own, for record files that have no list of theirs. */
 const GENERAL_IRRELEVANT = projectFile("data", "irrelevant.json");
 
-/** Which list belongs to which edit set in the authors' distribution. */
+/** List of irrelevant prompts for each edit set in the authors' distribution. */
 const companions: Readonly<Record<string, string>> = {
   "zsre_mend_edit.json": "zsre_mend_train_loc_prompts_first1000",
   "hallucination-edit.json": "hallucination-train",

@@ -43,7 +43,7 @@ import { type PlannedWork, settleMemory, type WeightOptions } from "./settle.js"
 import type { RunResult, When } from "./types.js";
 import { requireOneWorld } from "./world.js";
 
-/** What a lab is opened with. Everything has a default: the model, records and hyperparameters of the project. */
+/** Options of a lab. Everything has a default: the model, records and hyperparameters of the project. */
 export interface LabOptions extends WeightOptions, FrozenPartOptions {
   /** Folder of a Hugging Face LLaMA. */
   model?: string | undefined;
@@ -63,7 +63,7 @@ export interface LabOptions extends WeightOptions, FrozenPartOptions {
 export interface Fact {
   prompt: string;
   target: string;
-  /** What the fact is about, as it stands in the prompt, for methods that need it. */
+  /** Subject of the fact, as it stands in the prompt, for methods that need it. */
   subject?: string;
   /** A text whose answer must not change, to train the router on; one of the project's own by default. */
   irrelevant?: string;
@@ -270,7 +270,7 @@ async function settleRun({ model, backend, method, templates }: LabParts, work: 
   );
 }
 
-/** What a run reads besides the model, and what to tell the user about it. */
+/** Inputs of a run besides the model, and what to tell the user about them. */
 export interface RunInputs extends Pick<RunPlan, "dataset" | "irrelevant" | "T"> {
   notices: string[];
 }

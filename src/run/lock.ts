@@ -7,7 +7,7 @@ const UNWRITTEN_WAIT_MS = 50;
 
 /**
  * Takes a run folder for this process. A lock left by a process that is gone is taken over.
- * @returns what frees it
+ * @returns function that frees it
  * @throws {RefusedInput} when another process has it
  */
 export function lockFolder(path: string): () => void {

@@ -27,7 +27,7 @@ export function probesOf(record: ScoredRecord, kind: ProbeKind): readonly Scored
   return "score" in probes ? [probes] : probes;
 }
 
-/** Whether any record of any run has a probe of the kind. */
+/** True if any record of any run has a probe of the kind. */
 export function anyHas(runs: readonly ScoredRun[], kind: ProbeKind): boolean {
   return runs.some((run) => run.scores.some((record) => probesOf(record, kind).length > 0));
 }

@@ -5,7 +5,7 @@ import type { BackendReport } from "../tensor/backend.js";
 import { HEAP_BUDGET } from "../tensor/wasm-heap.js";
 import { type MemoryPlan, type Part, type PlanInput, planMemory } from "./memory-plan.js";
 
-/** What this process may take. */
+/** Memory and disk that this process may take. */
 export interface Machine {
   memory: Amount;
   /** For tensors, where the backend has a limit of its own. */
@@ -158,7 +158,7 @@ function requireDisk({ disk, input }: MemoryPlan, { disk: free }: Machine): void
   });
 }
 
-/** What is less is nothing in gigabytes of one decimal, and left out of the lines. */
+/** Least bytes of a part in the lines: a smaller one is 0.0 in gigabytes of one decimal, and left out. */
 const SHOWN_BYTES = 0.05e9;
 
 /** The plan in a few lines, for the user to read before the run starts. */

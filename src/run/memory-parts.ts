@@ -3,8 +3,8 @@ import type { CutPoint, MatrixName } from "../model/patch.js";
 import type { Workload } from "./workload.js";
 
 /*
- * How many numbers the passes of a model hold at once, as they are written in model/llama.ts and in the steps of edits: counted
- * there, and held against real passes by the test. D hidden size, M MLP inner size, V vocabulary, H query heads and K
+ * Counts of the numbers that the passes of a model hold at once, taken from the code of model/llama.ts and of the steps
+ * of edits. The test holds them against real passes. D hidden size, M MLP inner size, V vocabulary, H query heads and K
  * key-value heads of size h; rows are tokens, padding included; T is the longest sequence.
  */
 

@@ -21,7 +21,7 @@ import type { Workload } from "./workload.js";
 /** Everything that decides what a run holds. */
 export interface PlanInput {
   config: LlamaConfig;
-  /** Where the model is cut. */
+  /** Point at which the model is cut. */
   cut: CutPoint;
   /** Matrices that stay in memory as float32. */
   sites: readonly Site[];
@@ -49,7 +49,7 @@ export interface Phase {
   parts: Part[];
 }
 
-/** What a run will hold at most. */
+/** Most that a run will hold, in bytes. */
 export interface MemoryPlan {
   input: PlanInput;
   always: Part[];

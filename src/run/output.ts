@@ -2,17 +2,17 @@ import type { EditTrace } from "../edit/trace.js";
 import type { ProbeScore, RecordScore } from "../eval/types.js";
 import type { Protocol, RunResult, StepScore } from "./types.js";
 
-/** What identifies a run: a folder holds one. */
+/** Configuration that identifies a run: a folder holds one. */
 export interface RunConfig {
   protocol: Protocol;
   templates: readonly string[];
   /** Numbers of steps after which each record is scored beside its end; see `RunResult.stepScores`. */
   scoreSteps: readonly number[];
-  /** Whether the edits of every block are kept as a file. */
+  /** True if the edits of every block are kept as a file. */
   saveEdits: boolean;
 }
 
-/** Where a run goes on. */
+/** Point from which a run goes on. */
 export interface RunStart {
   /** The first block that is not finished. */
   block: number;
@@ -28,7 +28,7 @@ export const FROM_THE_BEGINNING: RunStart = { block: 0, edits: 0, scores: 0, sta
 /** Writes the edits that stand to a file. */
 export type SaveEdits = (path: string) => Promise<void>;
 
-/** Where a run writes what it finds: a folder, or memory. */
+/** Destination of a run's results: a folder, or memory. */
 export interface RunOutput {
   readonly start: RunStart;
   edit(trace: EditTrace): void;

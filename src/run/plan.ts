@@ -24,16 +24,16 @@ export interface RunPlan {
   when: When;
   /** Context templates, made once per model; "{}" alone where the method needs none. */
   templates: readonly string[];
-  /** How the results of the model's frozen part are kept. */
+  /** Settings for keeping the results of the model's frozen part. */
   frozen: FrozenPart;
 }
 
-/** What decides a run's protocol: its plan, and of the model only what needs no loaded weights. */
+/** Sources of a run's protocol: its plan, and of the model only what needs no loaded weights. */
 export type ProtocolSource = Omit<RunPlan, "model" | "templates" | "frozen"> & {
   model: Pick<LlamaModel, "name" | "sha256" | "precision">;
 };
 
-/** What every number of the run stands under. */
+/** Protocol that every number of the run stands under. */
 export function protocolOf(plan: ProtocolSource): Protocol {
   return {
     data: plan.dataset.name,
@@ -58,7 +58,7 @@ export function protocolOf(plan: ProtocolSource): Protocol {
   };
 }
 
-/** What numbers are made of; see `Protocol.precision`. */
+/** Precision of a run's numbers, in words; see `Protocol.precision`. */
 export function precisionOf(model: Pick<LlamaModel, "precision">, backend: Pick<BackendReport, "fastMath">): string {
   const weights = model.precision === "bf16" ? "bf16 weights" : "float32";
   return backend.fastMath ? `${weights}, bf16 products` : weights;
@@ -90,7 +90,7 @@ export function probesOf(record: EditRecord): Probe[] {
   ];
 }
 
-/** What decides the token sequences of a run; of the model, which need not be loaded, its sizes and tokenizer. */
+/** Sources of a run's token sequences; of the model, which need not be loaded, its sizes and tokenizer. */
 export type TextSource = Pick<RunPlan, "dataset" | "irrelevant" | "templates"> & {
   method: Pick<PreparedMethod, "style" | "needs" | "rows">;
   model: Pick<LlamaModel, "config" | "tokenizer">;

@@ -2,7 +2,7 @@ import { z } from "zod";
 
 const count = z.number().int().nonnegative();
 
-/** Where the line files of a run stand: edits made, records scored, and bytes of the files that are the same in every rerun. */
+/** Position in a run's line files: edits, scored records, and bytes of the files that are the same in every rerun. */
 export const positionSchema = z.object({
   edits: count,
   scores: count,

@@ -25,7 +25,7 @@ import {
 } from "./plan.js";
 import type { RunResult } from "./types.js";
 
-/** Where a run stands. */
+/** Progress of a run. */
 export interface RunProgress {
   phase: "editing" | "scoring";
   /** 0-based block and the number of blocks. */
@@ -41,7 +41,7 @@ export interface RunProgress {
 }
 
 export interface RunOptions {
-  /** Where to write the run; null keeps it in memory only. */
+  /** Folder to write the run to; null keeps it in memory only. */
   folder: string | null;
   /** T = 1: score each record also after these numbers of steps of its edit; see `RunResult.stepScores`. */
   scoreSteps?: readonly number[] | undefined;
@@ -179,7 +179,7 @@ async function runBlock(block: Block, work: Work): Promise<void> {
   }
 }
 
-/** What the edits of a run belong to. */
+/** Owner of a run's edits. */
 export function ownerOf({ method, model, assets }: Pick<RunPlan, "method" | "model" | "assets">): EditOwner {
   return { method, model, assets };
 }

@@ -11,15 +11,15 @@ import { type MemoryPlan, planMemory } from "./memory-plan.js";
 import { checkTexts, fittingWork, type RunPlan } from "./plan.js";
 import { measureWork } from "./workload.js";
 
-/** What decides where a model's weights are and how they are held. */
+/** Settings that decide where a model's weights are and how they are held. */
 export interface WeightOptions extends Pick<FrozenPartOptions, "cache" | "cacheBytes" | "onNotice"> {
   /** All weights in memory, or streamed through it; "auto", the default, is the first that leaves room. */
   weights?: Residence | "auto" | undefined;
-  /** How matrices are held; "float32" by default. */
+  /** Precision in which matrices are held; "float32" by default. */
   precision?: WeightPrecision | undefined;
 }
 
-/** What is known of a model before its weights are read. */
+/** Parts of a model that are known before its weights are read, with its backend and method. */
 export interface UnloadedModel {
   config: LlamaConfig;
   tokenizer: Tokenizer;

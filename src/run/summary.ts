@@ -16,9 +16,9 @@ import type { Protocol, ScoredProbe, ScoredRecord, ScoredRun } from "./types.js"
 
 const FORMAT = "wise-lab run summary, version 3";
 /**
- * What stands in the line of a variant, of a record, of a probe in it, and of a variant that its router looked at: the place
- * in `variants`, from 0. The route of a probe is the place of its reading, from 1; 0 is the untouched model. Without a router,
- * edits that answer have the route -1. Numbers stand in the order of `numbers`.
+ * Columns of the lines of a variant, of a record, of a probe in it, and of a variant that its router looked at. Such a
+ * variant is given by its place in `variants`, from 0. The route of a probe is the place of its reading, from 1; 0 is
+ * the untouched model. Without a router, edits that answer have the route -1. Numbers stand in the order of `numbers`.
  */
 const COLUMNS = {
   variant: ["name", "numbers ..."],

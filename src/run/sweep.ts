@@ -27,7 +27,7 @@ export interface SweepPoint {
   set: readonly string[];
 }
 
-/** What all points of a sweep share: the arguments of `wise-lab run`, with its defaults. */
+/** Settings that all points of a sweep share: the arguments of `wise-lab run`, with its defaults. */
 export interface SweepRun {
   model?: string | undefined;
   data?: string | undefined;
@@ -50,7 +50,7 @@ export interface SweepRun {
   cacheSize?: number | undefined;
 }
 
-/** Where a sweep stands; edits and scores of all points together. */
+/** Progress of a sweep; edits and scores of all points together. */
 export interface SweepProgress {
   points: number;
   finished: number;
@@ -165,7 +165,7 @@ async function checkPoints(
   return jobs;
 }
 
-/** Whether a finished run was scored after all of these numbers of steps. */
+/** True if a finished run was scored after all of these numbers of steps. */
 async function holds({ folder }: Job, scoreSteps: readonly number[]): Promise<boolean> {
   const { scoreSteps: recorded } = await readRunConfig(folder);
   return scoreSteps.every((steps) => recorded.includes(steps));

@@ -1,7 +1,10 @@
 import type { EditTrace } from "../edit/trace.js";
 import type { ProbeReading, ProbeScore, RecordScore } from "../eval/types.js";
 
-/** When a record is scored: by its block's final model (the paper, eq. 9) or right after its own edit (EasyEdit since 2026-06-11). */
+/**
+ * Time at which a record is scored: at the end of its block, by the final model (the paper, eq. 9), or right after its
+ * own edit (EasyEdit since 2026-06-11).
+ */
 export type When = "after-all" | "after-each";
 
 /** Everything two numbers must share to stand in one table. */
@@ -31,7 +34,7 @@ export interface Protocol {
   seed: number;
   backend: string;
   /**
-   * What numbers are made of: "float32", or "bf16 weights" (rounded to bf16 where the model's files hold more); with
+   * Precision of the numbers: "float32", or "bf16 weights" (rounded to bf16 where the model's files hold more); with
    * ", bf16 products" where the backend's fast math was on.
    */
   precision: string;
@@ -60,12 +63,12 @@ export interface RunResult {
   folder: string | null;
 }
 
-/** What tables and figures read of a probe. */
+/** Parts of a probe that tables and figures read. */
 export interface ScoredProbe extends Pick<ProbeScore, "score" | "preScore" | "exact" | "route"> {
   readings: readonly Pick<ProbeReading, "variant" | "margin" | "numbers" | "score">[];
 }
 
-/** What tables and figures read of a record. */
+/** Parts of a record that tables and figures read. */
 export interface ScoredRecord extends Pick<RecordScore, "record" | "block"> {
   rewrite: ScoredProbe;
   rephrase: ScoredProbe | null;
@@ -73,7 +76,10 @@ export interface ScoredRecord extends Pick<RecordScore, "record" | "block"> {
   portability: readonly ScoredProbe[];
 }
 
-/** What tables and figures read of a run: a `RunResult`, or a `RunSummary` where seconds are kept as their mean alone. */
+/**
+ * Parts of a run that tables and figures read. A `RunResult` has them, and so has a `RunSummary`, which keeps of the
+ * seconds their mean alone.
+ */
 export interface ScoredRun {
   protocol: Protocol;
   scores: readonly ScoredRecord[];

@@ -18,7 +18,7 @@ export interface Workload {
   frozen: { batch: number; longest: number; pass: number; padded: number; tokens: number };
 }
 
-/** What `measureWork` reads of a run; of the model, which need not be loaded, only its tokenizer. */
+/** Parts of a run that `measureWork` reads; of the model, which need not be loaded, only its tokenizer. */
 export type WorkSource = Pick<RunPlan, "dataset" | "irrelevant" | "T" | "templates"> & {
   method: Pick<RunPlan["method"], "style" | "needs" | "rows">;
   model: Pick<RunPlan["model"], "tokenizer">;

@@ -9,7 +9,7 @@ export interface CellError {
   traceback: string[];
 }
 
-/** What is kept of a cell that ran, to name its lines in the stack of an error. */
+/** Record of a cell that ran, to name its lines in the stack of an error. */
 export interface CellScript {
   /** "cell 3", for people. */
   label: string;

@@ -8,7 +8,7 @@ const ENDED_BY_FORCE =
   "the cell was ended in the middle of its code; restart the kernel if libraries it used behave strangely now";
 const GIVE_UP_AFTER_MS = 100;
 
-/** How a cell ended. `value` is that of its last expression. */
+/** Outcome of a cell. `value` is that of its last expression. */
 export type Outcome = { status: "ok"; value: unknown } | { status: "error"; error: CellError };
 
 /** Compiles and runs cells of one notebook, and answers questions about their code. */
@@ -18,7 +18,7 @@ export class Interpreter {
   readonly #tslab: Tslab;
   readonly #executor: Executor;
   readonly #scripts = new Map<string, CellScript>();
-  /** What tslab told its console while the current cell ran. */
+  /** Value, error and diagnostics that tslab gave while the current cell ran. */
   #told: { value: unknown; thrown: { value: unknown } | null; diagnostics: CellDiagnostic[] } = nothingTold();
   #current: CellScript & { name: string } = { name: "", label: "", source: "", lineMap: null };
 

@@ -6,7 +6,7 @@ const ENDED_BY_FORCE = 2;
 const THREAD_CLOSED = 3;
 const WORDS = 4;
 
-/** What the control thread is started with. */
+/** Start data of the control thread. */
 export interface ControlThreadData {
   connectionFile: string;
   memory: SharedArrayBuffer;
@@ -36,17 +36,17 @@ export class InterruptState {
     return Atomics.exchange(this.#words, ASKED, 1) === 0;
   }
 
-  /** Control thread: whether the kernel has yet to notice an interrupt. */
+  /** Control thread: true if the kernel has yet to notice an interrupt. */
   isAsked(): boolean {
     return Atomics.load(this.#words, ASKED) === 1;
   }
 
-  /** Kernel: whether an interrupt was asked for since the last call. */
+  /** Kernel: true if an interrupt was asked for since the last call. */
   take(): boolean {
     return Atomics.exchange(this.#words, ASKED, 0) === 1;
   }
 
-  /** Kernel: whether the thread is in code of a cell, which may be ended at any point, and not in the compiler. */
+  /** Kernel: `runs` is true in code of a cell, which may be ended at any point, and false in the compiler. */
   setCellCodeRuns(runs: boolean): void {
     Atomics.store(this.#words, CELL_CODE_RUNS, runs ? 1 : 0);
   }

@@ -18,7 +18,7 @@ export interface KernelOptions {
   onShutdown: () => void;
 }
 
-/** How long an interrupted cell has to stop by itself before it is left. An interrupt must be over within a second. */
+/** Time that an interrupted cell has to stop by itself before it is left. An interrupt must be over within a second. */
 const INTERRUPT_GRACE_MS = 600;
 /** Requests sent together with a failed cell may still be on their way; they are aborted, not run. */
 const ABORT_WINDOW_MS = 30;

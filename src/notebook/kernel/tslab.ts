@@ -49,13 +49,13 @@ export interface Tslab {
   ): Executor;
   isCompleteCode(source: string): { completed: boolean; indent?: string };
   printQuickInfo(info: object): string;
-  /** Where tslab's own `display` looks for its outlet. */
+  /** Object in which tslab's own `display` looks for its outlet. */
   displays: { lastWriteDisplayData: ((content: { data: object }, update: boolean) => void) | null };
   /** Line map of the cell compiled last, if it was compiled to anything. */
   lastLineMap(): LineMap | null;
 }
 
-/** How cells are checked. tslab's own settings are not strict and know neither `exports` nor self-reference. */
+/** Compiler options of cells. tslab's own settings are not strict and know neither `exports` nor self-reference. */
 function cellOptions(ts: typeof TypeScript): TypeScript.CompilerOptions {
   return {
     strict: true,
