@@ -11,7 +11,7 @@ import { tf } from "../tensor/tf.js";
 import { agreement } from "./metrics.js";
 import type { ProbeReading, ProbeScore } from "./types.js";
 
-/** What a probe measures: whether the answer is predicted, or whether predictions stayed what they were. */
+/** Kinds of probes. Locality measures if predictions stayed as they were, the others if the answer is predicted. */
 export type ProbeKind = "rewrite" | "rephrase" | "locality" | "portability";
 
 export interface Probe {
@@ -60,7 +60,7 @@ export async function scoreProbes(
   return scores;
 }
 
-/** What one probe is answered by the untouched model and by each variant, and which of them was chosen. */
+/** Predictions for one probe, by the untouched model and by each variant, with the choice among them. */
 interface Prediction {
   pre: number[];
   /** Of the variants that could answer. */

@@ -9,7 +9,7 @@ export interface BestValue {
   to: number;
   /** The value in the middle of it. */
   value: number;
-  /** Where resampled sets of records have their best values: 2.5% of their stretches begin before, 2.5% end behind. */
+  /** Range of the best values of resampled sets of records: 2.5% of their stretches begin before, 2.5% end behind. */
   low: number;
   high: number;
   /** Avg. there: too good, as it was chosen to be large on these records. */

@@ -6,7 +6,7 @@ import { requireInference } from "./router.js";
 import { type RouterRoc, routerRoc } from "./routerRoc.js";
 import { evenValues, pointsOf, type RouterPoint, routerScores } from "./routerScores.js";
 
-/** What the router's inference-only option does to a run. */
+/** Effect of the router's inference-only option on a run. */
 export interface RouterExploration {
   run: ScoredRun;
   option: Pick<InferenceOption, "key" | "answers">;

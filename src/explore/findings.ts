@@ -2,7 +2,7 @@ import type { Interval } from "../core/stats.js";
 import type { RouterExploration } from "./exploreRouter.js";
 import type { RocPoint } from "./routerRoc.js";
 
-/** What an exploration of a router's option found, in sentences. */
+/** Findings of an exploration of a router's option, in sentences. */
 export function routerFindings(exploration: RouterExploration): string[] {
   const { roc } = exploration;
   const areas = (["both", "rewrite", "rephrase"] as const).flatMap((scope) => {
@@ -16,7 +16,7 @@ export function routerFindings(exploration: RouterExploration): string[] {
   ];
 }
 
-/** Which prompts an edit answers as the run was made: scores alone do not show it. */
+/** Text on the prompts that an edit answers as the run was made: scores alone do not show it. */
 function usage({ run, own, option, roc }: RouterExploration): string {
   const { rewrite, rephrase, locality } = own.toEdit;
   if (rewrite + rephrase > 0) {

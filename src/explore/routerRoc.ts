@@ -15,9 +15,9 @@ export interface ProbeTurn {
   kind: "rewrite" | "rephrase" | "locality";
   /** An edit answers it up to here, or from here on, as the option says (`InferenceOption.answers`). */
   turn: number;
-  /** How early it turns where the option goes from all questions to the untouched model to all to an edit: Infinity first. */
+  /** Sort key of turns as the option moves from the untouched model for all to an edit for all: Infinity is first. */
   reach: number;
-  /** Whether an edit answered, at the run's own value. */
+  /** True if an edit answered, at the run's own value. */
   answered: boolean;
 }
 
@@ -29,7 +29,7 @@ export interface RocPoint {
   outOfScope: number;
 }
 
-/** Which in-scope probes an area counts. */
+/** In-scope probes that an area counts. */
 export type RocScope = "both" | "rewrite" | "rephrase";
 
 /** A router as a classifier that tells edited questions (rewrite, rephrase) from others (locality). */
@@ -45,7 +45,7 @@ export interface RouterRoc {
 const RESAMPLES = 1_000;
 
 /**
- * Where every rewrite, rephrase and locality probe of a run turns, in the order of the records.
+ * Turns of all rewrite, rephrase and locality probes of a run, in the order of the records.
  * @param method the run's
  * @throws {RefusedInput} as `inferenceOf`
  */

@@ -8,7 +8,7 @@ import type { ScoredRecord, ScoredRun } from "../run/types.js";
 import { recordUnder } from "./atInference.js";
 import { inferenceOf, requireValue } from "./router.js";
 
-/** What the paper's tables average, and their average. */
+/** Measures that the paper's tables average, and their average. */
 export const curveMeasures = ["rewrite", "rephrase", "locality", "average"] as const;
 export type CurveMeasure = (typeof curveMeasures)[number];
 
@@ -104,7 +104,7 @@ function requireAverage(rows: readonly Float64Array[], key: string): void {
   });
 }
 
-/** What a run scores at a value of the router's option, with 95% bootstrap intervals over records. */
+/** Mean scores of a run at a value of the router's option, with 95% bootstrap intervals over records. */
 export interface RouterPoint extends Record<CurveMeasure, Interval> {
   /** The option. */
   key: string;
@@ -134,7 +134,7 @@ export function pointsOf(scores: RouterScores): {
 }
 
 /**
- * What a run scores at chosen values of the router's option, rising: by arithmetic, equal to reruns.
+ * Mean scores of a run at chosen values of the router's option, rising: by arithmetic, equal to reruns.
  * @throws {RefusedInput} as `routerScores`
  */
 export function routerPoints(run: ScoredRun, values: readonly number[]): RouterPoint[] {

@@ -22,7 +22,7 @@ export function probeRows(scores: readonly ProbeScore[], tokenizer: { decode(ids
   }));
 }
 
-/** What answered, with everything that was decided on. */
+/** Route of an answer, with all readings that it was decided on. */
 interface Routed {
   route: string;
   readings: readonly Reading[];

@@ -46,7 +46,7 @@ export type Verdict = "inside" | "outside" | "not comparable" | "not measured";
 export interface PublishedComparison {
   row: PublishedRow;
   verdict: Verdict;
-  /** Why a run is not comparable, in words; "" otherwise. */
+  /** Reason why a run is not comparable, in words; "" otherwise. */
   reason: string;
   /** Fields that the publication states and in which the run differs. */
   differs: ProtocolDifference[];
@@ -56,14 +56,14 @@ export interface PublishedComparison {
 }
 
 export interface CompareOptions {
-  /** What publications call the model of the run. Default: the run's name for it, which is its folder's. */
+  /** Name of the run's model in publications. Default: the run's name for it, which is its folder's. */
   model?: string;
 }
 
 /**
- * What a publication may leave open without its numbers being past comparison. No source says whether a chat template
- * was used, and options that it leaves out are only compared where it states them; were those held against it, nothing
- * could ever be compared. They are listed as unknown instead. All else decides what the number is a number of.
+ * Fields that a publication may leave open and still be compared. No source says whether a chat template was used, and
+ * options that it leaves out are only compared where it states them. Were those held against it, nothing could ever be
+ * compared. They are listed as unknown instead. All else decides what the number is a number of.
  */
 const MAY_BE_UNKNOWN: readonly string[] = ["chatTemplate"];
 
@@ -135,7 +135,7 @@ export function comparisonFrame(comparisons: readonly PublishedComparison[]): Da
 }
 
 /**
- * What a mean over few records is worth: the 95% interval of means of so many records, drawn with replacement from the
+ * Precision of a mean over few records: the 95% interval of means of so many records, drawn with replacement from the
  * scores of a run (2000 draws, keyed by its seed). A published mean over ten records comes with one of this width.
  * @param name the measure, in [0, 1]
  * @throws {RefusedInput} for a number of records that cannot be, or a run without such a measure.
@@ -166,7 +166,7 @@ export function intervalOfRecords(
 }
 
 /**
- * What a mean over few records is worth, by `intervalOfRecords`: one row per score that the run has, with its mean over
+ * Precision of a mean over few records, by `intervalOfRecords`: one row per score that the run has, with its mean over
  * all records of the run, and the interval and its half width for means over so many.
  * @throws {RefusedInput} for a number of records that cannot be, or a run without scores.
  */
@@ -226,7 +226,7 @@ function comparedScores(row: PublishedRow, run: ScoredRun | null): ComparedScore
   });
 }
 
-/** Whether the printed score, anywhere that rounding to it began, lies in the interval; null where nothing was measured. */
+/** True if a value that rounds to the printed score lies in the interval; null where nothing was measured. */
 function isInside({ published, low, high }: ComparedScore, decimals: number): boolean | null {
   if (low === null || high === null) return null;
   const half = 0.5 * 10 ** -decimals + 1e-12; // and what floats add to a share printed in full

@@ -9,7 +9,7 @@ import { type Drawing, type Engine, type FigureFormat, figureFormats, type Pictu
 import { type FigureSource, figuresIn, readFigure, writeSource } from "./sources.js";
 import { COLUMN_INCHES, PIXELS_PER_INCH } from "./theme.js";
 
-/** What can draw figures, best first. "static" is jsdom with resvg and pdfkit: no browser at all. */
+/** Ways to draw figures, best first. "static" is jsdom with resvg and pdfkit: no browser at all. */
 export const rungs = ["CHROME_PATH", "system", "@sparticuz/chromium", "static"] as const;
 export type Rung = (typeof rungs)[number];
 
@@ -23,13 +23,13 @@ export interface RenderOptions {
 }
 
 export interface RenderedFigure extends Pictures {
-  /** What to tell the user when the best way to draw was not to be had; null when it was. */
+  /** Message to the user when the best way to draw was not to be had; null when it was. */
   steppedDown: string | null;
 }
 
 /** Draws figures one after another with one browser page, until it is closed. */
 export interface Renderer {
-  /** What draws, e.g. "Chromium 147.0 (system)"; null where nothing can. */
+  /** Name of the engine that draws, e.g. "Chromium 147.0 (system)"; null where nothing can. */
   readonly engine: string | null;
   readonly steppedDown: string | null;
   /**
@@ -83,7 +83,7 @@ export interface ExportedFigure {
 
 export interface ExportOptions extends Omit<RenderOptions, "formats"> {
   renderer?: Renderer;
-  /** Where its numbers come from, written to BASE.source.json: needed to redraw the figure. */
+  /** Source of its numbers, written to BASE.source.json: needed to redraw the figure. */
   source?: FigureSource;
 }
 

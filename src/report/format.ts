@@ -44,7 +44,7 @@ export function toText(frame: DataFrame, options: FormatOptions = {}): string {
   return `${lines.join("\n")}\n`;
 }
 
-/** How the scores of a summary are called where people read it, in the order of the columns. */
+/** Headings of a summary's scores where people read it, in the order of the columns. */
 export const scoreHeads = {
   rewrite: "Rewrite",
   rephrase: "Rephrase",
@@ -131,7 +131,7 @@ export function renderSummary(
 interface Grid {
   header: string[];
   body: string[][];
-  /** Whether a column stands to the right: all its cells begin like numbers, or are empty. */
+  /** True for a column that is aligned to the right: all its cells begin like numbers, or are empty. */
   right: boolean[];
 }
 
@@ -160,7 +160,7 @@ function columnText(cells: readonly Cell[], { digits = 3 }: FormatOptions): stri
   });
 }
 
-/** How a cell reads where there is no such probe. */
+/** Text of a cell where there is no such probe. */
 const NOTHING = "-";
 
 function fixed(cell: Cell | undefined, digits: number): string {

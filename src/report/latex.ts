@@ -11,7 +11,7 @@ export interface LatexColumn {
   name: string;
   /** Heading, as text: it is escaped. Default: the name. */
   head?: string;
-  /** Which value is best: it is bold, the second underlined. "none" marks nothing. Default: known scores by their nature. */
+  /** Better values: the best is bold, the second underlined. "none": no mark. Default: known scores by their nature. */
   best?: "higher" | "lower" | "none";
 }
 
@@ -68,7 +68,7 @@ export function toLatex(frame: DataFrame, options: LatexOptions): string {
   ].join("\n")}\n`;
 }
 
-/** What no two rows may differ in to be ranked against each other, where it is a column. */
+/** Columns, where a table has them, in which rows must agree to be ranked against each other. */
 const RANKED_WITHIN = ["T", "when", "mark"];
 
 /**
@@ -175,7 +175,7 @@ const plain: Mark = (text) => text;
 const bold: Mark = (text) => `\\textbf{${text}}`;
 const underlined: Mark = (text) => `\\underline{${text}}`;
 
-/** How each value of a column is marked. Values are ranked as they print: nobody sees a difference behind the last digit. */
+/** Marks of a column's values. Values are ranked as they print: nobody sees a difference behind the last digit. */
 function marksOf(values: readonly Cell[], best: CompleteColumn["best"], { digits, groups }: Setting): Mark[] {
   if (best === "none") return values.map(() => plain);
   const printed = values.map((value) => (typeof value === "number" ? Number(value.toFixed(digits)) : Number.NaN));

@@ -12,8 +12,8 @@ export interface Difference {
 }
 
 /**
- * Where two protocols differ, except in the allowed fields. Options of different methods have nothing to compare: the
- * method says it.
+ * Fields in which two protocols differ, except the allowed ones. Options of different methods have nothing to compare:
+ * the method says it.
  */
 export function differences(first: Protocol, other: Protocol, allowed: readonly string[]): Difference[] {
   const a = fieldsOf(first);
@@ -76,7 +76,7 @@ export function footnotes(
   return { marks, notes: texts.map((text, i) => `${letter(i)}: ${text}`) };
 }
 
-/** What the numbers of these runs mean, in words: the text under a table or a figure. Every value that occurs is named. */
+/** Caption of a table or a figure: what the numbers of these runs mean, in words. Every value that occurs is named. */
 export function caption(runs: readonly ScoredRun[]): string {
   firstOf(runs);
   const every = (text: (protocol: Protocol) => unknown) =>

@@ -9,7 +9,7 @@ import { projectFile } from "../run/inputs.js";
 import type { When } from "../run/types.js";
 import { frameOf, type Row } from "./tables.js";
 
-/** What a source leaves open. It is written down: nothing is guessed. */
+/** A value that a source states, or "unknown" where it leaves that open: nothing is guessed. */
 export type Known<T> = T | "unknown";
 
 /** Scores that publications print. All are shares in [0, 1] but the perplexity; the order is that of tables. */
@@ -34,7 +34,7 @@ export interface PublishedRow {
   url: string | null;
   /** Read in the source itself, or in somebody's transcription of it. */
   read: "primary" | "transcription";
-  /** In which text it was read. */
+  /** Text in which it was read. */
   readFrom: string;
   /** File of `data/published` that carries the row. */
   file: string;
@@ -53,14 +53,14 @@ export interface PublishedRow {
   options: Record<string, unknown>;
   /** null: the source prints a dash. */
   scores: Partial<Record<PublishedScore, number | null>>;
-  /** What the source calls each score. */
+  /** Names of the scores in the source. */
   printed: Partial<Record<PublishedScore, string>>;
   /** Decimals with which the source prints a share. */
   decimals: number;
   notes: readonly string[];
 }
 
-/** What rows can be chosen by: a row must equal every field given. */
+/** Fields that rows can be chosen by: a row must equal every field given. */
 export type PublishedFilter = Partial<Pick<PublishedRow, "source" | "model" | "method" | "data" | "T" | "read">>;
 
 const text = z.string().min(1, "a text");
@@ -196,7 +196,7 @@ function cellOf(row: PublishedRow | undefined): string {
   return lifelongScores.map((name) => row.scores[name]?.toFixed(row.decimals) ?? "-").join(" / ");
 }
 
-/** What is wrong with rows that would share a place in a table or figure. */
+/** Error for rows that would share a place in a table or figure. */
 export function twoOfOneT({ source, model, method, T }: PublishedRow): RefusedInput {
   return new RefusedInput("two published rows cannot share a place", {
     where: `${source}: ${method} on ${model}`,
@@ -249,7 +249,7 @@ export function sourcesFrame(rows: readonly PublishedRow[]): DataFrame {
   return frameOf(lines, "published rows");
 }
 
-/** What published numbers mean and where they are from, in words: the text under a table of them. */
+/** Caption of a table of published numbers: what they mean and where they are from, in words. */
 export function publishedCaption(rows: readonly PublishedRow[]): string {
   const every = (part: (row: PublishedRow) => unknown) =>
     [...new Set(rows.map((row) => String(part(row))))].join(" or ");

@@ -18,9 +18,9 @@ import type { PublishedRow } from "./published.js";
  * neither times nor paths, so that the same figure of the same runs has the same bytes.
  */
 
-/** Where the numbers of a figure come from. */
+/** Sources of the numbers of a figure. */
 export interface FigureSource {
-  /** What makes the figure again, as a user types it. */
+  /** Command that makes the figure again, as a user types it. */
   command?: string;
   runs?: readonly (ScoredRun | RunSummary)[];
   /** An edit made by hand, and the lab that made it. */
@@ -60,7 +60,7 @@ export async function writeSource(basePath: string, source: FigureSource): Promi
 }
 
 /**
- * What identifies a run: of a run folder, or of a summary of one, the sha256 of its edits.jsonl and scores.jsonl; of a
+ * Identity of a run: of a run folder, or of a summary of one, the sha256 of its edits.jsonl and scores.jsonl; of a
  * run in memory, that of its edits without their seconds and of its scores, as canonical JSON.
  */
 async function runSource(run: ScoredRun | RunSummary): Promise<object> {

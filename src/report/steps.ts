@@ -125,7 +125,7 @@ export function recordOverSteps(runs: readonly RunResult[], record: number): Dat
   return frameOf(rows, "runs");
 }
 
-/** What `stepsFrame` made, in words: where early stopping cut in, and from where on more steps bought nothing. */
+/** Findings of `stepsFrame`, in words: where early stopping cut in, and from where on more steps bought nothing. */
 export function stepsFindings(frame: DataFrame): string[] {
   const rows = rowsOf(frame);
   const last = rows.at(-1) as Row;
@@ -152,7 +152,7 @@ function median(sorted: readonly number[]): Cell {
   return below === undefined || above === undefined ? null : (below + above) / 2;
 }
 
-/** What `stepsFrame` made, for reading: means and intervals in one cell. */
+/** Frame of `stepsFrame` for reading: means and intervals in one cell. */
 export function stepsView(frame: DataFrame, { digits = 3 }: FormatOptions = {}): DataFrame {
   const timed = (frame.columns as string[]).includes("secondsPerEdit");
   const view = rowsOf(frame).map((row): Row => {

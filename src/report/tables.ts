@@ -167,7 +167,7 @@ function routedKinds(runs: readonly ScoredRun[]): ProbeKind[] {
   return runs.some(hasRouter) ? probeKinds.filter((kind) => anyHas(runs, kind)) : [];
 }
 
-/** Whether a router decided what answers, so that routes say something. */
+/** True if a router decided what answers, so that routes say something. */
 export function hasRouter({ scores }: Pick<ScoredRun, "scores">): boolean {
   return scores.some(({ rewrite }) => rewrite.readings.length > 0);
 }

@@ -9,11 +9,11 @@ export const COLUMN_INCHES = 3.25;
 /** The one typeface of all figures, in the faces that @fontsource/source-sans-3 ships. */
 export const FONT_NAME = "Source Sans 3";
 
-/** Where a figure is seen: every length is multiplied by the medium's unit. */
+/** Medium on which a figure is seen: every length is multiplied by its unit. */
 export type Medium = "print" | "screen";
 const units = { print: 1, screen: 1.8 } satisfies Record<Medium, number>; // screen: 562 px, a notebook's output area
 
-/** What every figure function takes beside its data. */
+/** Options that every figure function takes beside its data. */
 export interface FigureOptions {
   /** Default "print": 3.25 in wide, text of 7 to 8 pt. */
   medium?: Medium;

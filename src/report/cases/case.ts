@@ -30,7 +30,7 @@ export function casesOf(run: RunResult, method = methodNamed(run.protocol.method
   return run.scores.map((score) => buildCase(score, context));
 }
 
-/** What is looked up for every record. */
+/** Lookups of a run that every record needs. */
 interface Context {
   method: Pick<EditMethod, "router" | "targetTerm">;
   tokens: ReadonlyMap<number, string>;

@@ -5,7 +5,7 @@ import { marginText, shortNumber } from "./page/charts.js";
 import type { CaseKind, CaseReading, CauseName } from "./page/types.js";
 import { called } from "./words.js";
 
-/** Why probes are not right, in the order in which the rules look: the first that holds is the cause. */
+/** Causes of probes that are not right, in the order in which the rules look: the first that applies is the cause. */
 export const causes = {
   "over-edited": "An edit answered and changed what was right, or had to stay, in the untouched model.",
   "not routed": "The untouched model answered, although an edit would have been right.",
@@ -23,7 +23,7 @@ export function causeNames(router: Router | undefined): CauseName[] {
   return (Object.keys(causes) as CauseName[]).filter((name) => router !== undefined || !routed.includes(name));
 }
 
-/** What the rules look at besides the probe itself. */
+/** Facts that the rules look at besides the probe itself. */
 export interface Circumstances {
   kind: CaseKind;
   /** Variants that hold an edit. */
@@ -37,7 +37,7 @@ export interface Circumstances {
   router: Router | undefined;
 }
 
-/** Why a probe is not right, and that in one sentence with its numbers; null where it is right. */
+/** Cause of a probe that is not right, and that in one sentence with its numbers; null where it is right. */
 export function causeOf(probe: ProbeScore, at: Circumstances): { cause: CauseName; why: string } | null {
   if (probe.exact) return null;
   const cause = firstThatHolds(probe, at);

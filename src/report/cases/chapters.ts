@@ -12,7 +12,7 @@ import type { Case, Outcome } from "./page/types.js";
 import { kindNames } from "./page/view.js";
 import { causeRows } from "./select.js";
 
-/** What a report's chapters are made from. */
+/** Data that a report's chapters are made from. */
 export interface ReportSubject {
   run: RunResult;
   method: EditMethod;
@@ -88,7 +88,7 @@ function meanCells(summary: Row, name: ProbeKind | "average"): Html {
 <path class="meter-interval" vector-effect="non-scaling-stroke" fill="none" d="${interval}"></path></svg></td>`;
 }
 
-/** Why probes are not right, counted. */
+/** The causes of probes that are not right, with their counts. */
 export function causesChapter({ method: { router }, cases, kinds }: ReportSubject): Html {
   const cell = (count: unknown, filter: CaseFilter) =>
     html`<td class="number">${counted(count as number, filter)}</td>`;

@@ -25,8 +25,8 @@ export function casesWhere(run: RunResult, filter: CaseFilter): RecordScore[] {
 }
 
 /**
- * Why probes are not right: one row per cause and one for those that are, with the number of probes of each kind and of
- * records with any such probe.
+ * Causes of probes that are not right: one row per cause and one for those that are right, with the number of probes of
+ * each kind and of records with any such probe.
  */
 export function causesFrame(run: RunResult): DataFrame {
   const method = methodNamed(run.protocol.method);

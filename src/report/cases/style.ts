@@ -1,4 +1,4 @@
-/** How a report looks, on screens of all sizes, light and dark, and on paper. */
+/** Style sheet of a report, for screens of all sizes, light and dark, and for paper. */
 export const reportStyle = `
 :root {
   color-scheme: light dark;

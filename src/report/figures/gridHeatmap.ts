@@ -186,7 +186,7 @@ function frames(grid: Grid, theme: Theme): Partial<Shape>[] {
   return [frame(grid.own, paper), ...around, frame(grid.own, own)];
 }
 
-/** What the frames mean, for the legend: lines without points. */
+/** Legend entries of the frames: lines without points. */
 function frameNames(grid: Grid, theme: Theme): Data[] {
   const { best, own } = frameLooks(theme);
   const equal = bestCells(grid).length;

@@ -87,7 +87,7 @@ interface Panel {
   theme: Theme;
 }
 
-/** What the lines of a panel share. */
+/** Settings that the lines of a panel share. */
 function along({ exploration, suffix }: Panel) {
   const x = exploration.points.map(({ value }) => value);
   const axes = { xaxis: `x${suffix}` as XAxisName, yaxis: `y${suffix}` as YAxisName };

@@ -87,7 +87,7 @@ function curveAndMark(
   ];
 }
 
-/** What the marks are, where no good router has its curve. */
+/** Label of the marks, in the corner where no good router has its curve. */
 function ownLabel(explorations: readonly RouterExploration[], theme: Theme): Partial<Annotation> {
   const values = [...new Set(explorations.map(({ own, option }) => `${option.key} ${own.value}`))];
   return label(`marks: ${values.join(" and ")}`, {

@@ -25,7 +25,7 @@ type Kind = (typeof kinds)[number];
 
 /** Bins per unit of the axis, or nearly so: a whole number below the threshold, so that no bin holds both sides of it. */
 const BINS = 12;
-/** What lies beyond this many units shares the last bin, so that one outlier does not flatten the rest. */
+/** Furthest end of the axis, in units. Values beyond share the last bin: one outlier must not flatten the rest. */
 const LAST_EDGE = 3;
 /** Heights in inches: of the band above a panel, which holds its name, and of what stands below the last one. */
 const BAND = 0.2;
@@ -38,9 +38,9 @@ export interface RoutingHistogramOptions extends FigureOptions {
 }
 
 /**
- * How near each probe is to being answered by an edit: a histogram of margins, one panel per kind of probe. Below 1 the
- * untouched model answers (pale), from 1 on an edit (full colour). Or of the values of the router's option at which probes
- * turn, on either side of the run's own. Of several variants the one nearest to answering counts.
+ * Histogram of margins, one panel per kind of probe: how near each probe is to being answered by an edit. Below 1 the
+ * untouched model answers (pale), from 1 on an edit (full colour). Or of the values of the router's option at which
+ * probes turn, on either side of the run's own. Of several variants the one nearest to answering counts.
  * @param method the run's
  * @throws {RefusedInput} for a method whose edits always answer, a run without readings and, by option, a router that has
  *   none at inference only
@@ -89,8 +89,9 @@ export function routingHistogram(
 interface Scale {
   /** The router's option; null for margins. */
   option: RunInference | null;
-  /** Where the threshold stands, on an axis of so many of these. */
+  /** Position of the threshold on the axis. */
   threshold: number;
+  /** Unit of the axis, a power of ten. */
   one: number;
 }
 

@@ -17,7 +17,7 @@ import {
 } from "../theme.js";
 
 const names = ["rewrite", "rephrase", "locality", "average"] as const;
-/** How far the marks of one limit stand apart, as powers of ten: their intervals must not lie over one another. */
+/** Distance between the marks of one limit, in powers of ten: their intervals must not lie over one another. */
 const APART = 0.012;
 /** Parts of the plot area: the curves, and under them the share of edits that stopped early. */
 const CURVES = [0.3, 1] as const;

@@ -7,7 +7,7 @@ import { rowsOf, summaryFrame } from "../tables.js";
 import { axis, baseConfig, baseLayout, createTheme, type FigureOptions, gridLines, metricStyles } from "../theme.js";
 
 const names = ["rewrite", "rephrase", "locality"] as const;
-/** How far the marks of one T stand apart, in steps of the axis: their intervals must not lie over one another. */
+/** Distance between the marks of one T, in steps of the axis: their intervals must not lie over one another. */
 const APART = 0.09;
 
 /**

@@ -18,7 +18,7 @@ import { strokes } from "./lossCurve.js";
 /** Steps that a point of a line is the mean of: one batch says little about the next. */
 const WINDOW = 20;
 
-/** How far the axis goes beyond the last step, so that its number has room. */
+/** Length of the axis as a multiple of the last step, so that its number has room. */
 const AIR = 1.03;
 
 const parts = [

@@ -7,7 +7,7 @@ const DESCENT = 0.4;
 /** Plotly's distance between lines of one text, in sizes of the font. */
 const LINE = 1.3;
 
-/** What is used of jsdom's elements. */
+/** Parts of jsdom's elements that are used. */
 interface SvgElement {
   tagName: string;
   textContent: string;

@@ -18,7 +18,7 @@ export type Pictures = Partial<Record<FigureFormat, Buffer>>;
 
 /** One rung of the ladder: something that turns figures into pictures until it is closed. */
 export interface Engine {
-  /** What it is, as a user would name it, e.g. "Chromium 156.0 (system)". */
+  /** Name that a user would give it, e.g. "Chromium 156.0 (system)". */
   name: string;
   draw(drawing: Drawing): Promise<Pictures>;
   close(): Promise<void>;

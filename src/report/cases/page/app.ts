@@ -5,7 +5,7 @@ import { type PackedCases, unpackCases } from "./pack.js";
 import type { Case, CaseKind, MethodWords } from "./types.js";
 import { caseView } from "./view.js";
 
-// What is used of the browser. The rest of the project runs in Node, where the names of the DOM stand for nothing.
+// Parts of the browser in use. The rest of the project runs in Node, where the names of the DOM stand for nothing.
 interface PageElement {
   innerHTML: string;
   textContent: string | null;
@@ -37,7 +37,7 @@ declare const location: { hash: string };
 declare const history: { replaceState(data: null, title: string, url: string): void };
 declare const window: PageElement;
 
-/** What the page carries beside its tables. */
+/** Data that the page carries beside its tables. */
 export interface ReportData extends PackedCases {
   kinds: CaseKind[];
   words: MethodWords;

@@ -1,6 +1,6 @@
 import type { Case, CaseKind, CaseProbe, CauseName, MethodWords, Outcome } from "./types.js";
 
-/** Which records to look at: those with a probe that is all of this at once. A field left out, or "", takes any. */
+/** Filter of records: those pass that have a probe with all of this at once. A field left out, or "", takes any. */
 export interface CaseFilter {
   block?: number | "" | undefined;
   probe?: CaseKind | "" | undefined;
@@ -12,7 +12,7 @@ export interface CaseFilter {
   text?: string | undefined;
 }
 
-/** Whether a record passes. */
+/** True if a record passes. */
 export function matches(one: Case, filter: CaseFilter): boolean {
   const { block = "", text = "" } = filter;
   if (block !== "" && one.block !== block) return false;
@@ -24,7 +24,7 @@ export function matches(one: Case, filter: CaseFilter): boolean {
   return words.every((word) => all.includes(word));
 }
 
-/** Whether a probe is what the filter asks of one. */
+/** True if a probe is what the filter asks of one. */
 export function probeMatches(found: CaseProbe, filter: CaseFilter): boolean {
   const { probe = "", outcome = "", cause = "", route = "" } = filter;
   return (

@@ -4,7 +4,7 @@ import { type Html, html } from "./html.js";
 import type { Case, CaseKind, CaseProbe } from "./types.js";
 import { kindNames } from "./view.js";
 
-/** What the address of a report says after its "#": what is listed, and the record that is open. */
+/** State of a report, in its address after the "#": filter and order of the list, and the record that is open. */
 export interface ReportState {
   filter: CaseFilter;
   order: Order;

@@ -1,15 +1,15 @@
-/** What a probe measures, in the order in which people read them. */
+/** Kinds of probes, in the order in which people read them. */
 export type CaseKind = "rewrite" | "rephrase" | "locality" | "portability";
 
-/** How much of an answer is as it should be. */
+/** Outcome of a probe: all, some or none of its answer is as it should be. */
 export type Outcome = "right" | "partly right" | "wrong";
 
-/** Why a probe is not right: see `causes`. */
+/** Cause of a probe that is not right: see `causes`. */
 export type CauseName = "not routed" | "wrong edit" | "over-edited" | "not learned" | "forgotten" | "not carried over";
 
 /** One position of an answer: the token that was wanted, and the arg max before the edit and now. */
 export interface CaseToken {
-  /** What counts as right: the answer's token, or for locality what the model said before the edit. */
+  /** The token that counts as right: the answer's, or for locality the one predicted before the edit. */
   wanted: string;
   before: string;
   now: string;
@@ -63,7 +63,7 @@ export interface CaseEdit {
   /** The terms of the loss at each step, by their names in the method. */
   steps: Record<string, number>[];
   stoppedEarly: boolean;
-  /** What the edit left, by its names in the method. */
+  /** Values that the edit left, by their names in the method. */
   numbers: Record<string, number | string>;
   /** With the frozen part. */
   seconds: number;

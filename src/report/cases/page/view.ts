@@ -36,7 +36,7 @@ ${numbers === null ? nothing : routingView(probe, numbers)}
 </section>`;
 }
 
-/** How much of a probe is right, as a mark, a word and a number. */
+/** Badge that shows how much of a probe is right: a mark, a word and a number. */
 export function outcomeView({ outcome, score }: CaseProbe): Html {
   const { style, mark } = outcomeStyles[outcome];
   const share = outcome === "partly right" ? ` ${Math.round(score * 100)} %` : "";
@@ -122,7 +122,7 @@ ${left === "" ? nothing : html`<p class="note">It left ${left}.</p>`}
 </section>`;
 }
 
-/** What an edit left, by its names in the method; "" for nothing. */
+/** Values that an edit left, as text with their names in the method; "" for none. */
 export function leftText(numbers: CaseEdit["numbers"]): string {
   return Object.entries(numbers)
     .map(([name, value]) => `${name} ${typeof value === "number" ? shortNumber(value) : value}`)
