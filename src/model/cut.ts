@@ -41,6 +41,8 @@ export interface CutBatch {
   lengths: number[];
   /** Tokens of the prompt that each begins with: it ends one position before. */
   promptTokens: number[];
+  /** After the prompts stands an answer that is read along with them, or one that the model is writing. */
+  answers: "forced" | "generated";
   stream: tf.Tensor2D; // [N, D]
   mlpIn: tf.Tensor2D | null; // [N, M]
   shares: tf.Tensor2D; // [B, T]
@@ -58,7 +60,12 @@ export interface Spot {
  * Puts cuts of one point into tensors. The caller disposes the batch.
  * @param promptTokens tokens of the prompt that each sequence begins with; all of it, when left out
  */
-export function batchCuts(model: LlamaModel, cuts: readonly Cut[], promptTokens?: readonly number[]): CutBatch {
+export function batchCuts(
+  model: LlamaModel,
+  cuts: readonly Cut[],
+  promptTokens?: readonly number[],
+  answers: CutBatch["answers"] = "forced",
+): CutBatch {
   const { hiddenSize: D, intermediateSize: M } = model.config;
   const { point } = cuts[0] as Cut;
   const lengths = cuts.map((cut) => cut.tokens.length);
@@ -87,6 +94,7 @@ export function batchCuts(model: LlamaModel, cuts: readonly Cut[], promptTokens?
     point,
     lengths,
     promptTokens: [...(promptTokens ?? lengths)],
+    answers,
     ...made,
     dispose: () => tf.dispose([stream, made.shares, at.cos, at.sin, at.causal, ...(mlpIn === null ? [] : [mlpIn])]),
   };

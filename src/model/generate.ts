@@ -57,7 +57,7 @@ async function nextTokens(
   const { edited, cuts, signal, promptTokens, places } = options;
   const point = edited?.cut ?? cuts?.point ?? { layer: model.config.layers - 1, at: "mlpIn" };
   const made = await (cuts?.get(sequences, signal) ?? runFrozen(model, sequences, { point, signal }));
-  const batch = batchCuts(model, made, promptTokens);
+  const batch = batchCuts(model, made, promptTokens, "generated");
   const spots = sequences.map((tokens, row) => ({ row, position: tokens.length - 1 }));
   let changes: Awaited<ReturnType<EditedModel["patch"]>> | undefined;
   let best: tf.Tensor | undefined;

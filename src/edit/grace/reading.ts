@@ -10,7 +10,7 @@ import type { GraceOptions } from "./options.js";
 /** The one variant: every sequence is answered with the value of its nearest entry. */
 const CODEBOOK = "codebook";
 
-/** What a reading follows from: it holds all that other values of eps_ratio need. */
+/** Numbers that a reading follows from: they hold all that other values of eps_ratio need. */
 type Numbers = { distance: number; radius: number; slack: number; key: number };
 
 /** At least 1 exactly where the distance is within reach: a quotient of floats rounds to 1 or more only if it is. */
@@ -125,14 +125,15 @@ export function graceOverlay(codebook: Codebook, options: GraceOptions): Overlay
   };
 }
 
-/** released: when an answer is read along with its prompt, the key token lies where the last edit's prompt ended. */
+/** released: where an answer is read along with its prompt, the key token lies where the last edit's prompt ended. */
 function keyTokenOf(
-  { lengths, promptTokens }: CutBatch,
+  { lengths, promptTokens, answers }: CutBatch,
   row: number,
   { key_at, lastPrompt }: Pick<GraceOptions, "key_at"> & Pick<Codebook, "lastPrompt">,
 ): number {
   const [own, length] = [promptTokens[row], lengths[row]] as [number, number];
-  return (key_at === "last_edit" && own < length ? Math.min(lastPrompt, length) : own) - 1;
+  const readAlong = answers === "forced" && own < length;
+  return (key_at === "last_edit" && readAlong ? Math.min(lastPrompt, length) : own) - 1;
 }
 
 /** Inputs of the value matrix at one token of each sequence, [M] each. */

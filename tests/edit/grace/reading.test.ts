@@ -299,6 +299,14 @@ describe("an overlay", () => {
       }),
     );
   });
+
+  test("as released, an answer that the model writes is read where its own prompt ends", async () => {
+    const tokens = [2, 0, 1, 6];
+    const overlay = await overlayOf(await entriesAt(2, tokens, 0), ["key_at=last_edit"], 4);
+    await withBatch({ layer: 2 }, (batch) =>
+      routed(overlay, { ...batch, answers: "generated" }, (found) => expect(keysOf(found)).toEqual([0, 1, 2, 3])),
+    );
+  });
 });
 
 test("a thousand entries are read in as many passes as one", async () => {
