@@ -2,9 +2,9 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative, resolve, sep } from "node:path";
 import ts from "typescript";
 import { describe, expect, it } from "vitest";
+import type { EditMethod } from "../../src/edit/contract.js";
 import { methods } from "../../src/edit/registry.js";
 import { repository } from "../support/shared.js";
-import { tables } from "./tables.js";
 
 /*
  * A method is a folder and one line in the registry: nothing else knows it, by import or by the names of its options
@@ -35,10 +35,10 @@ const GENERIC_IN_OTHER_SPELLING: Readonly<Record<string, string>> = {
 };
 
 /** Earlier names of commands that stay. */
-const ALIASES: Readonly<Record<string, readonly string[]>> = { "cli.ts": ["act-ratio"] };
+const ALIASES: Readonly<Record<string, readonly string[]>> = { [join("cli", "declare", "result.ts")]: ["act-ratio"] };
 
-const every = [...Object.values(methods), ...tables];
-/** What the steps and readings of methods measure, where the name is not one word of English. */
+const every = Object.values<EditMethod>(methods);
+/** Measurements of steps and readings, where the name is not one word of English. */
 const measured = ["min_act", "in_scope", "out_of_scope"];
 const keys = [...new Set([...every.flatMap(({ options }) => Object.keys(options)), ...measured])];
 
@@ -150,7 +150,7 @@ describe("the search", () => {
   });
 
   it("knows the alias of a command in its place alone", () => {
-    expect(found('const x = "act-ratio";', "cli.ts")).toEqual([]);
+    expect(found('const x = "act-ratio";', join("cli", "declare", "result.ts"))).toEqual([]);
     expect(found('const x = "act-ratio";', join("cli", "router.ts"))).toHaveLength(1);
     expect(found("", join("cli", "actRatio.ts"))).toHaveLength(1);
   });

@@ -1,0 +1,75 @@
+import type { Command } from "commander";
+import { collect, layers, seconds, wholeNumber, wholeNumbers } from "../parse.js";
+import type { RunArguments } from "../run.js";
+import type { StatsArguments } from "../stats.js";
+import type { StudyArguments } from "../study.js";
+import type { SweepArguments } from "../sweep.js";
+import { backendOption, endWithParent, run, withRunOptions, workersOption } from "./shared.js";
+
+/** Commands that edit: run, sweep, study; and the statistics that some methods need. */
+export function runCommands(program: Command): void {
+  withRunOptions(
+    program
+      .command("run")
+      .description("run the T-rollback protocol: edit blocks of T records, score, roll back")
+      .requiredOption("--T <number|all>", "edits between rollbacks"),
+  )
+    .option("--out <folder>", "folder to write the run to, and to continue it from; runs/NAME by default")
+    .option("--score-steps <numbers>", "T = 1: score also after these numbers of steps, as 1,2,5", wholeNumbers)
+    .option("--save-edits", "keep the edits of every block in the folder, as files to restore")
+    .option("--keep-every <seconds>", "of work between two safe points within a block; 60 by default", seconds)
+    .action((options: RunArguments) => {
+      endWithParent();
+      return run(async (signal) => (await import("../run.js")).runCommand(options, signal));
+    });
+
+  withRunOptions(
+    program
+      .command("sweep")
+      .description("run the protocol for every T and every combination of hyperparameters")
+      .requiredOption("--T <number|all>", "edits between rollbacks; may be repeated", collect)
+      .option("--grid <key=value,...>", "values of one hyperparameter; may be repeated for others", collect),
+  )
+    .addOption(workersOption())
+    .requiredOption("--out <folder>", "folder of the run folders; they are continued from there")
+    .action((options: SweepArguments) =>
+      run(async (signal) => (await import("../sweep.js")).sweepCommand(options, signal)),
+    );
+
+  program
+    .command("study")
+    .description("the project's own study: T = 1, 10, 100, 1000, and 1000 in four memories, kept apart or merged")
+    .option("--limit <number>", "use the first records only", wholeNumber)
+    .addOption(workersOption())
+    .option("--out <folder>", "folder of the run folders, to continue from; runs/study by default")
+    .option("--save", "write the summaries that come with the project (data/lab/study)")
+    .addOption(backendOption())
+    .action((options: StudyArguments) =>
+      run(async (signal) => (await import("../study.js")).studyCommand(options, signal)),
+    );
+
+  program
+    .command("stats")
+    .description(
+      "covariances of the keys of value matrices, which some methods need; stopped, the same command goes on",
+    )
+    .option("--model <folder>", "a Hugging Face LLaMA folder; the project's own by default")
+    .option(
+      "--texts <file>",
+      "JSON list or lines of texts; what it was trained on by default, for the project's own model",
+    )
+    .requiredOption(
+      "--layers <layers>",
+      "layers from 0, as 5 or 4-8 or 4,6; each takes 8 bytes for each pair of keys",
+      layers,
+    )
+    .option("--samples <number>", "use the first texts only", wholeNumber)
+    .option("--dataset <name>", "what the texts are called; the file's name by default")
+    .option("--length <tokens>", "cut texts after so many; what the model takes at most by default", wholeNumber)
+    .option("--out <folder>", "folder of statistics; the user's own by default, where every method looks")
+    .option("--keep-every <seconds>", "of work between two safe points; 60 by default", seconds)
+    .addOption(backendOption())
+    .action((options: StatsArguments) =>
+      run(async (signal) => (await import("../stats.js")).statsCommand(options, signal)),
+    );
+}

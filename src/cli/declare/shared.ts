@@ -1,0 +1,60 @@
+import { type Command, Option } from "commander";
+import { Interrupted, LabFailure, RefusedInput } from "../../core/errors.js";
+import { BACKENDS } from "../../tensor/names.js";
+import { collect, positive, wholeNumber } from "../parse.js";
+
+/** The exit status of a process that SIGINT ended, by the shell's convention. */
+const INTERRUPTED = 130;
+
+/** Ends the process with the status of a command; one Ctrl-C stops the work, with what was finished kept. */
+export function run(work: (signal: AbortSignal) => Promise<number>): Promise<void> {
+  const controller = new AbortController();
+  process.once("SIGINT", () => controller.abort());
+  return work(controller.signal).then(
+    (status) => {
+      process.exitCode = status;
+    },
+    (error: unknown) => {
+      process.exitCode = error instanceof Interrupted ? INTERRUPTED : 1;
+      const expected = [RefusedInput, LabFailure, Interrupted].some((kind) => error instanceof kind);
+      console.error(expected ? `wise-lab: ${(error as Error).message}` : error);
+    },
+  );
+}
+
+/** A run that a sweep started ends with the sweep, also when that was killed: the channel to it is then gone. */
+export function endWithParent(): void {
+  process.once("disconnect", () => process.exit(INTERRUPTED));
+  process.channel?.unref();
+}
+
+export const backendOption = () =>
+  new Option("--backend <name>", "what computes; the best there is by default").choices(BACKENDS);
+
+export const workersOption = () =>
+  new Option("--workers <number>", "runs at once; one per core by default").argParser(wholeNumber);
+
+/** Options of a run besides T and its folder, which the runs of a sweep share. */
+export function withRunOptions(command: Command): Command {
+  return command
+    .option("--model <folder>", "a Hugging Face LLaMA folder; the project's own by default")
+    .option("--data <file>", "records to edit; the project's own by default")
+    .option("--limit <number>", "use the first records only", wholeNumber)
+    .addOption(
+      new Option("--when <when>", "when a record is scored").choices(["after-all", "after-each"]).default("after-all"),
+    )
+    .option("--irrelevant <file>", "irrelevant prompts that the router trains on")
+    .option("--method <name>", "editing method", "wise")
+    .option("--hparams <file>", "hyperparameters, a YAML file of the released form")
+    .option("--preset <name>", "hyperparameters that come with the project (data/hparams)")
+    .option("--set <key=value>", "one hyperparameter, over the file; may be repeated", collect)
+    .addOption(backendOption())
+    .option("--fast-math", "products of numbers rounded to bf16, where the processor is faster with them; native only")
+    .addOption(
+      new Option("--weights <where>", "in memory whole, or streamed through it").choices(["auto", "whole", "streamed"]),
+    )
+    .addOption(new Option("--precision <precision>", "of the weights in memory").choices(["float32", "bf16"]))
+    .option("--cache <folder>", "keeps the frozen part of a model between runs; the user's cache folder by default")
+    .option("--no-cache", "computes it again in every run")
+    .option("--cache-size <gigabytes>", "that the cache may take; 20 by default", positive);
+}
