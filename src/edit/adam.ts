@@ -18,19 +18,24 @@ export interface Adam {
 export function createAdam(lr: number): Adam {
   let steps = 0;
   let moments: [tf.Tensor, tf.Tensor] | null = null;
+  /** old beta + now (1 - beta); `old` goes. At full size a matrix takes a quarter of a gigabyte. */
+  const blend = (old: tf.Tensor, now: () => tf.Tensor, beta: number): tf.Tensor => {
+    const next = tf.keep(tf.tidy(() => tf.add(tf.mul(old, beta), tf.mul(now(), 1 - beta))));
+    old.dispose();
+    return next;
+  };
   return {
     step(x, gradient) {
       steps += 1;
-      const [mean, square, moved] = tf.tidy(() => {
-        const [m, v] = moments ?? [tf.zerosLike(gradient), tf.zerosLike(gradient)];
-        const mean = tf.add(tf.mul(m, BETA1), tf.mul(gradient, 1 - BETA1));
-        const square = tf.add(tf.mul(v, BETA2), tf.mul(tf.square(gradient), 1 - BETA2));
-        const scale = tf.add(tf.div(tf.sqrt(square), Math.sqrt(1 - BETA2 ** steps)), EPSILON);
-        return [mean, square, tf.sub(x, tf.div(tf.mul(mean, lr / (1 - BETA1 ** steps)), scale))];
-      }) as [tf.Tensor, tf.Tensor, tf.Tensor];
-      if (moments !== null) tf.dispose(moments);
-      moments = [tf.keep(mean), tf.keep(square)]; // also within a tidy of the caller's
-      return moved;
+      const [m, v] = moments ?? [tf.zerosLike(gradient), tf.zerosLike(gradient)];
+      const mean = blend(m, () => gradient, BETA1);
+      const square = blend(v, () => tf.square(gradient), BETA2);
+      moments = [mean, square];
+      return tf.tidy(() => {
+        const scale = tf.tidy(() => tf.add(tf.div(tf.sqrt(square), Math.sqrt(1 - BETA2 ** steps)), EPSILON));
+        const way = tf.tidy(() => tf.div(tf.mul(mean, lr / (1 - BETA1 ** steps)), scale));
+        return tf.sub(x, way);
+      });
     },
     dispose() {
       if (moments !== null) tf.dispose(moments);

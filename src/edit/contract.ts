@@ -13,7 +13,7 @@ import type { TemplateRecipe } from "./templates.js";
 import type { EditStep, EditTrace } from "./trace.js";
 
 /*
- * What an editing method is. A method is a folder with one `EditMethod` and one line in the registry; nothing outside
+ * The contract of an editing method. A method is a folder with one `EditMethod` and one line in the registry; nothing outside
  * the folder knows its options or variants by name. Invariant: the model at the end equals the model at the beginning,
  * and an edit is a value beside it.
  */
@@ -24,13 +24,13 @@ export interface EditRequest {
   record: number;
   prompt: string;
   target: string;
-  /** What the fact is about, as it stands in the prompt; null where the method does not need it. */
+  /** The subject of the fact, as it stands in the prompt; null where the method does not need it. */
   subject: string | null;
   /** An unrelated text whose answer must not change; null where the method does not need it. */
   irrelevant: string | null;
 }
 
-/** What a method needs beside prompt and target: nothing else is made, planned for or part of the protocol. */
+/** Needs of a method beside prompt and target: nothing else is made, planned for or part of the protocol. */
 export interface Needs {
   /** Prompt prefixes that the model itself writes, in this way; null for none. */
   templates: TemplateRecipe | null;
@@ -60,7 +60,7 @@ export interface Asset {
   value: unknown;
 }
 
-/** What an edit method works with. Everything is handed in; a method keeps no state of its own outside a session. */
+/** The surroundings of an edit. Everything is handed in; a method keeps no state of its own outside a session. */
 export interface EditSetting {
   model: LlamaModel;
   /** Cuts at the method's cut point. */
@@ -92,7 +92,7 @@ export interface EditSession {
    * Makes edits: of one request, or of all requests of a block where the method takes a block at once.
    * The model stays as it was.
    * @returns one trace per request
-   * @throws {Interrupted} when the signal is aborted; the session is then as before these edits
+   * @throws {Interrupted} when the signal is aborted; the session is then as before the edit that was under way
    */
   edit(requests: readonly EditRequest[], control?: EditControl): Promise<EditTrace[]>;
   /** The edits so far, for reading. Reading changes nothing. The caller disposes it. */
@@ -103,7 +103,7 @@ export interface EditSession {
   dispose(): void;
 }
 
-/** What the edits of a block take in memory at most, in bytes: tensors and plain arrays alike. */
+/** Memory that the edits of a block take at most, in bytes: tensors and plain arrays alike. */
 export interface EditBytes {
   /** Those that the edits keep. */
   kept: number;
@@ -117,7 +117,7 @@ export interface EditBytes {
   variants: number;
 }
 
-/** What turns a request into token rows. */
+/** Tokenizer and templates that turn a request into token rows. */
 export interface RowContext {
   tokenizer: Tokenizer;
   templates: readonly string[];
@@ -130,7 +130,7 @@ export interface MethodPlan {
   /** Matrices of which the method takes the values themselves, so that they stay in memory as float32. */
   sites: readonly Site[];
   needs: Needs;
-  /** How questions are put to the model. */
+  /** Form in which questions are put to the model. */
   style: PromptStyle;
   /** Requests that a session takes at once: one, or a whole block, which cannot be scored after each edit. */
   together: 1 | "block";
@@ -140,7 +140,7 @@ export interface MethodPlan {
    * @throws {RefusedInput} for a request that cannot be edited
    */
   rows(request: EditRequest, context: RowContext): TokenRow[];
-  /** What up to `edits` edits without a rollback take. */
+  /** Memory of up to `edits` edits without a rollback. */
   bytes(edits: number): EditBytes;
 }
 
@@ -150,7 +150,7 @@ export type Options = Record<string, unknown>;
 /** One option of a method. */
 export interface OptionSpec<T = unknown> {
   schema: z.ZodType<T>;
-  /** What may stand there, in words. */
+  /** Allowed values, in words. */
   expected: string;
   /** Taken where neither file, preset nor variant gives a value; without one, one of them must. */
   default?: T;
@@ -159,9 +159,11 @@ export interface OptionSpec<T = unknown> {
   source: string;
   /** "inference": editing never sees it, so that the same edits serve every value. */
   read?: "inference";
+  /** False for the place of side data: the sha256 of what was read there is recorded instead. */
+  recorded?: false;
   /** Key that released files use in its place, and how its value is read. */
   released?: { key: string; read(value: unknown, where: string): T };
-  /** How tables show a value that says little by itself: the head of its column, and each value in a word. */
+  /** Words of tables for a value that says little by itself: the head of its column, and each value in a word. */
   spoken?: { head: string; say: Readonly<Record<string, string>> };
 }
 
@@ -180,21 +182,21 @@ export interface FixedKey {
 
 /** A hyperparameter file that comes with the project: data/hparams/METHOD/NAME.yaml. */
 export interface Preset {
-  /** What it is for, in a line, and where its values come from. */
+  /** Its purpose and the source of its values, in a line. */
   meaning: string;
   /** True where no released file has these values: they are a proposal of this project. */
   ours?: boolean;
 }
 
-/** How a method decides which variant answers. Left out by methods whose edits always answer. */
+/** Decision of a method on which variant answers. Left out by methods whose edits always answer. */
 export interface Router {
   /** A variant in a sentence: "the side memory". */
   called(variant: string): string;
   /** The numbers of a reading, in the order of tables. */
   numbers: Readonly<Record<string, { symbol: string; meaning: string }>>;
-  /** Whether what a variant holds was made over after its edits, e.g. by a merge, so that an edit may be lost in it. */
+  /** True where a variant was made over after its edits, e.g. by a merge, so that an edit may be lost in it. */
   rewritten?(variant: string): boolean;
-  /** What the router reads at inference only: other values of it need no new edits. Left out where there is no such option. */
+  /** The option that the router reads at inference only: other values of it need no new edits. Left out where there is no such option. */
   inference?: InferenceOption;
 }
 
@@ -216,7 +218,7 @@ export interface InferenceOption {
   turn(readings: readonly Reading[], options: Options): number;
 }
 
-/** What a step measures beside its loss (`EditStep.numbers`), all in one unit, for figures. */
+/** Measurements of a step beside its loss (`EditStep.numbers`), all in one unit, for figures. */
 export interface Measured<O extends Options = Options> {
   /** The axis: "Routing activation Δ". */
   title: string;
@@ -243,7 +245,7 @@ export interface EditMethod<O extends Options = Options> {
   title: string;
   /** `alg_name` of released hyperparameter files. */
   algName: string;
-  /** What it changes, in a sentence. */
+  /** Its change of the model, in a sentence. */
   about: string;
   /** Paper and year. */
   source: string;
@@ -293,7 +295,7 @@ export function defineMethod<O extends Options>(method: EditMethod<O>): EditMeth
 export interface PreparedMethod extends MethodPlan {
   method: EditMethod;
   name: string;
-  /** As they are recorded with every number. */
+  /** Those that are recorded with every number. */
   options: Options;
   seed: number;
   /** Options that were accepted but have no effect here, each with its reason. */
@@ -301,7 +303,7 @@ export interface PreparedMethod extends MethodPlan {
   start(setting: EditSetting, saved?: EditState): EditSession;
 }
 
-/** Where a method's options come from: a file or a preset, then single settings on top. */
+/** Sources of a method's options: a file or a preset, then single settings on top. */
 export interface OptionSource {
   file?: string | undefined;
   preset?: string | undefined;

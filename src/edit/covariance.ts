@@ -11,7 +11,7 @@ import type { AssetNeed, AssetOwner } from "./contract.js";
 
 export type { Covariance } from "../stats/covariance.js";
 
-/** Where a covariance is: one file, or EasyEdit's place for it in a folder of statistics. */
+/** Place of a covariance: one file, or EasyEdit's place for it in a folder of statistics. */
 export type CovarianceSource =
   | { file: string }
   | {

@@ -31,11 +31,12 @@ export async function prepareMethod(
   setting: OptionSetting,
 ): Promise<PreparedMethod> {
   const { options, ignored } = await loadOptions(method, source, setting);
+  const recorded = Object.entries(options).filter(([key]) => method.options[key]?.recorded !== false);
   return {
     ...method.plan(options, setting.model),
     method,
     name: method.name,
-    options,
+    options: Object.fromEntries(recorded),
     seed: options.seed as number,
     ignored,
     start: (editSetting, saved) => method.start(options, editSetting, saved),

@@ -56,7 +56,7 @@ export function crossEntropy(logits: tf.Tensor2D, targets: tf.Tensor2D, weights:
   return entropy(logits) as tf.Scalar;
 }
 
-/** What is made of x, which goes: at full size each of these takes a quarter of a gigabyte. */
+/** A tensor made of x, which goes: at full size each of these takes a quarter of a gigabyte. */
 export function inPlaceOf(x: tf.Tensor2D, make: (x: tf.Tensor2D) => tf.Tensor2D): tf.Tensor2D {
   const made = make(x);
   x.dispose();

@@ -11,9 +11,9 @@ export const UNROUTED = "edited";
 export interface Reading {
   /** One of the variants that the edits can answer with, by its name in the method. */
   variant: string;
-  /** How far it is within reach, at least 0: from 1 on it would answer, were it alone. At most `LARGEST_MARGIN`. */
+  /** Share of its threshold that it reached, at least 0: from 1 on it would answer, were it alone. At most `LARGEST_MARGIN`. */
   margin: number;
-  /** What the margin follows from, by the method's names for it. */
+  /** Numbers that the margin follows from, by the method's names for it. */
   numbers: Record<string, number>;
 }
 
@@ -25,7 +25,7 @@ export function marginOf(value: number, limit: number): number {
   return limit > 0 ? Math.min(value / limit, LARGEST_MARGIN) : LARGEST_MARGIN;
 }
 
-/** What answers one sequence, with everything that was decided on. */
+/** The answering variant of one sequence, with everything that was decided on. */
 export interface Decision {
   /** `MAIN`, or a variant of the edits. */
   variant: string;
@@ -43,7 +43,7 @@ export interface RoutedBatch {
    */
   patch(variant: string): Patch;
   /**
-   * Whether a variant could answer a sequence at some value of the options that are read at inference only. Where it could
+   * True if a variant could answer a sequence at some value of the options that are read at inference only. Where it could
    * not, nobody asks what it would have said.
    */
   reachable(variant: string, row: number): boolean;

@@ -1,4 +1,6 @@
 import { RefusedInput } from "../core/errors.js";
+import { encodeForced, PLAIN } from "../model/prompt.js";
+import type { EditRequest, RowContext } from "./contract.js";
 
 /** A sequence of tokens as editing and scoring read it. */
 export interface TokenRow {
@@ -10,6 +12,28 @@ export interface TokenRow {
 /** The token sequences of rows, in order. */
 export function sequencesOfRows(rows: readonly TokenRow[]): number[][] {
   return rows.map(({ ids }) => ids);
+}
+
+/**
+ * The prompt of an edit with its target, as plain text.
+ * @throws {RefusedInput} for a blank target: the space before it would be a token by itself
+ */
+export function forcedRow(
+  request: Pick<EditRequest, "prompt" | "target">,
+  tokenizer: RowContext["tokenizer"],
+): TokenRow {
+  requireTarget(request);
+  return encodeForced(tokenizer, { prompt: request.prompt, answer: request.target }, PLAIN);
+}
+
+/** @throws {RefusedInput} for a blank target */
+export function requireTarget({ prompt, target }: Pick<EditRequest, "prompt" | "target">): void {
+  if (target.trim() !== "") return;
+  throw new RefusedInput("the target of an edit is empty", {
+    where: `edit of ${JSON.stringify(prompt)}`,
+    found: JSON.stringify(target),
+    expected: "a text of at least one token",
+  });
 }
 
 /** Puts a prompt in place of the "{}" of a template. */

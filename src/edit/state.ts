@@ -34,7 +34,7 @@ const metadataSchema = z.object({
   state: z.unknown(),
 });
 
-/** What edits belong to: a saved file fits one such owner alone. */
+/** Owner of edits: a saved file fits one such owner alone. */
 export interface EditOwner {
   method: Pick<PreparedMethod, "method" | "name" | "options" | "start">;
   model: Pick<LlamaModel, "sha256">;

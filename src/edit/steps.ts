@@ -19,11 +19,11 @@ export interface SteppedEdit {
   /** Most passes. */
   limit: number;
   pass(step: number): Promise<Pass>;
-  /** Whether the edit ends with this pass, without a move. `before` are the steps up to it. */
+  /** True if the edit ends with this pass, without a move. `before` are the steps up to it. */
   settled(now: StepReport, before: readonly EditStep[]): boolean;
   /** The edits as they would stand had this one ended with the last pass or move. */
   standing(steps: readonly EditStep[]): Promise<Overlay>;
-  /** What keeps the loss finite, in words, for the error. */
+  /** Advice that keeps the loss finite, for the error. */
   hint: string;
 }
 

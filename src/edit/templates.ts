@@ -3,9 +3,9 @@ import { generate } from "../model/generate.js";
 import type { LlamaModel } from "../model/model.js";
 import type { Tokenizer } from "../model/tokenizer.js";
 
-/** How a model writes the context templates of a method. Greedy, so that one model always writes the same ones. */
+/** Recipe by which a model writes the context templates of a method. Greedy, so that one model always writes the same ones. */
 export interface TemplateRecipe {
-  /** What the model continues. */
+  /** Texts that the model continues. */
   openings: readonly string[];
   /** Tokens of each continuation: new ones, or in all with the opening and its begin-of-text. */
   lengths: readonly number[];

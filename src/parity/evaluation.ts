@@ -36,7 +36,7 @@ type Means = z.infer<typeof meanSchema>;
 /** The questions of one record. */
 export type Evaluated<P extends GoldenProbe> = Record<Question, P> & { record: GoldenRecord; where: string };
 
-/** What questions are asked with: the edits, and the model under them. */
+/** Surroundings of the questions: the edits, and the model under them. */
 export interface Asked {
   model: LlamaModel;
   cuts: CutStore;

@@ -46,12 +46,12 @@ export interface GoldenScenario {
   method: string | null;
   /** Name of the checkpoint it was made on. */
   model: string;
-  /** What NAME.json holds; `readScenario` checks it. */
+  /** Contents of NAME.json; `readScenario` checks them. */
   json: unknown;
   records: GoldenRecords;
 }
 
-/** What a golden folder holds. */
+/** Contents of a golden folder. */
 export interface GoldenFolder {
   folder: string;
   records: GoldenRecords;
@@ -71,7 +71,7 @@ export interface NotBuilt {
   files: string[];
 }
 
-/** How a golden folder is read. */
+/** Options of reading a golden folder. */
 export interface GoldenOptions {
   /** Folder of the checkpoint that the scenarios were made on, where it lies elsewhere. */
   model?: string | undefined;
@@ -201,7 +201,7 @@ function requireCheckpoints(folder: string, forward: readonly string[], checkpoi
   if (missing !== undefined) refuseCheckpoint(join(folder, `forward-${missing}.safetensors`), missing, checkpoints);
 }
 
-/** What cannot be compared must not look as if it had passed. */
+/** Refusal of a folder that cannot be compared: it must not look as if it had passed. */
 function refuseCheckpoint(where: string, name: string, found: ReadonlyMap<string, string>): never {
   throw new RefusedInput("golden vectors of a checkpoint that is not there", {
     where,
@@ -226,7 +226,7 @@ export async function readGolden<S extends z.ZodType>(path: string, schema: S): 
   return checkForm(await readJsonFile(path), schema, path);
 }
 
-/** What NAME.json holds, in the form of its method. @throws {RefusedInput} naming the field that differs */
+/** Contents of NAME.json in the form of its method. @throws {RefusedInput} naming the field that differs */
 export function readScenario<S extends z.ZodType>(scenario: GoldenScenario, schema: S): z.infer<S> {
   return checkForm(scenario.json, schema, jsonPath(scenario));
 }

@@ -11,7 +11,7 @@ export interface ParityReport {
   notBuilt: NotBuilt[];
   /** Files that belong to no scenario. */
   unread: string[];
-  /** Whether something was compared, and all of it is within tolerance. */
+  /** True if something was compared, and all of it is within tolerance. */
   passed: boolean;
 }
 

@@ -116,7 +116,7 @@ interface Edited {
   session: EditSession;
 }
 
-/** What an edit did to the codebook. */
+/** Compares the event of an edit in the codebook. */
 async function compareCodebook({ tally, file, session }: Edited, wanted: GoldenEdit, trace: EditTrace): Promise<void> {
   const where = `edit ${wanted.edit}`;
   const { event, nearest, nearest_distance, key, distance } = wanted.event;

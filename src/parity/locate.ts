@@ -9,7 +9,7 @@ import type { Tally } from "./tally.js";
 import { LOCATE } from "./tolerances.js";
 
 /*
- * What the golden files of editors that locate first have in common (golden-methods/README-locate.md). A method's own
+ * Common parts of the golden files of editors that locate first (golden-methods/README-locate.md). A method's own
  * form extends these.
  */
 

@@ -145,7 +145,7 @@ async function compareEdit(
   }
 }
 
-/** What the updates change a matrix by, row-major [out, in]. */
+/** Sum of the updates of a matrix, row-major [out, in]. */
 function sumOf(updates: readonly Update[]): Float32Array {
   const [first] = updates as [Update];
   const M = first.right.length;

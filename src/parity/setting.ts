@@ -5,7 +5,7 @@ import { createCutStore } from "../model/cut-store.js";
 import type { LlamaModel } from "../model/model.js";
 import { type CutPoint, MATRICES, type Site } from "../model/patch.js";
 
-/** What edits of a scenario are made with. Whatever a reference drew is in its files, and the generator draws nothing. */
+/** Surroundings of a scenario's edits. Whatever a reference drew is in its files, and the generator draws nothing. */
 export function settingOf(
   model: LlamaModel,
   cut: CutPoint,

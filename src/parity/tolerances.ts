@@ -1,7 +1,36 @@
 /*
- * What a float32 implementation may be off by, as the READMEs of the golden folders say. Matrices and vectors: relative
- * Frobenius norm of the difference.
+ * Differences that a float32 implementation may have, as the READMEs of the golden folders say. Matrices and vectors:
+ * relative Frobenius norm of the difference.
  */
+
+/** Of WISE (golden/README.md). */
+export interface WiseTolerances {
+  /** Relative. */
+  loss: number;
+  distance: number;
+  /** Distances at inference, against merged memories. */
+  readDistance: number;
+  gradient: number;
+  side: number;
+  memory: number;
+  steps: number;
+  /** Predicted token lists or routes that may differ. */
+  readings: number;
+}
+
+export const WISE: WiseTolerances = {
+  loss: 1e-3,
+  distance: 5e-3,
+  readDistance: 5e-3,
+  gradient: 2e-3,
+  side: 2e-3,
+  memory: 2e-3,
+  steps: 0.01,
+  readings: 0,
+};
+
+/** With weight decay on masked entries a merge decides by rounding which of them survive. */
+export const WISE_DECAYED_MERGE: WiseTolerances = { ...WISE, memory: 4e-2, readDistance: 3e-2, readings: 3 };
 
 /** Fine-tuning and memory editors (golden-methods/README-tune.md). */
 export const TUNE = {

@@ -18,7 +18,7 @@ import type { Tally } from "./tally.js";
 import { TUNE } from "./tolerances.js";
 
 /*
- * What the golden files of fine-tuning and memory editors have in common (golden-methods/README-tune.md). A method's own
+ * Common parts of the golden files of fine-tuning and memory editors (golden-methods/README-tune.md). A method's own
  * form extends these.
  */
 
@@ -60,7 +60,7 @@ export interface TuneComparison {
   logits: number;
 }
 
-/** How an edit's steps are compared beyond their losses, and what else it left. */
+/** Comparisons of an edit beyond the losses of its steps. */
 export interface TuneEditRules<E extends TuneEdit> {
   /** Steps that this edit may take more or less. */
   apart?(edit: E): number;

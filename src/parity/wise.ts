@@ -24,6 +24,7 @@ import { type GoldenScenario, ids, readScenario, recordAt, withTensors } from ".
 import { settingOf } from "./setting.js";
 import { compareSteps } from "./steps.js";
 import { createTally, type ParityItem, type Tally } from "./tally.js";
+import { WISE, WISE_DECAYED_MERGE, type WiseTolerances } from "./tolerances.js";
 
 const step = z.object({
   step: z.number().int(),
@@ -86,34 +87,6 @@ export type GoldenWise = z.infer<typeof wiseSchema>;
 export type GoldenEdit = z.infer<typeof edit>;
 type GoldenProbe = z.infer<typeof probe>;
 
-/** The tolerances of the golden folder's README, for a float32 implementation. */
-interface Tolerances {
-  loss: number;
-  distance: number;
-  /** Distances at inference, against merged memories. */
-  readDistance: number;
-  gradient: number;
-  side: number;
-  memory: number;
-  steps: number;
-  /** Predicted token lists or routes that may differ. */
-  readings: number;
-}
-
-const STRICT: Tolerances = {
-  loss: 1e-3,
-  distance: 5e-3,
-  readDistance: 5e-3,
-  gradient: 2e-3,
-  side: 2e-3,
-  memory: 2e-3,
-  steps: 0.01,
-  readings: 0,
-};
-
-/** With weight decay on masked entries a merge decides by rounding which of them survive. */
-const DECAYED_MERGE: Tolerances = { ...STRICT, memory: 4e-2, readDistance: 3e-2, readings: 3 };
-
 interface Comparison {
   model: LlamaModel;
   golden: GoldenScenario;
@@ -121,7 +94,7 @@ interface Comparison {
   file: SafetensorsFile;
   tally: Tally;
   options: WiseOptions;
-  tolerances: Tolerances;
+  tolerances: WiseTolerances;
 }
 
 /** Compares a wise-NAME scenario: first gradient, every edit, the memories, and the evaluation. */
@@ -129,7 +102,7 @@ export async function compareWise(golden: GoldenScenario, model: LlamaModel): Pr
   const wanted = readScenario(golden, wiseSchema);
   const options = optionsOf(wanted);
   const merged = wanted.edits.length >= options.merge_freq;
-  const tolerances = options.weight_decay > 0 && merged ? DECAYED_MERGE : STRICT;
+  const tolerances = options.weight_decay > 0 && merged ? WISE_DECAYED_MERGE : WISE;
   const tally = createTally(golden.name);
   const setting = settingOf(model, { layer: options.layer, at: "mlpIn" }, { templates: wanted.templates });
   await withTensors(golden, async (file) => {

@@ -3,21 +3,20 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { RefusedInput } from "../../src/core/errors.js";
-import type { OptionSource } from "../../src/edit/contract.js";
+import type { EditMethod, OptionSource } from "../../src/edit/contract.js";
 import { loadOptions } from "../../src/edit/hparams.js";
 import { describeOptions } from "../../src/edit/keys.js";
 import { methods } from "../../src/edit/registry.js";
 import { refusal } from "../model/support.js";
 import { golden, repository } from "../support/shared.js";
 import { modelOf } from "./model-of.js";
-import { tables } from "./tables.js";
 
 const { wise } = methods;
 const { presets } = wise;
 
 /** The options of WISE for a model of so many layers. */
 const load = ({ numLayers = 32, ...source }: OptionSource & { numLayers?: number }) =>
-  loadOptions(wise, source, { model: modelOf(numLayers), others: tables });
+  loadOptions(wise, source, { model: modelOf(numLayers), others: Object.values<EditMethod>(methods) });
 
 const folder = mkdtempSync(join(tmpdir(), "wise-lab-hparams-"));
 afterAll(() => rmSync(folder, { recursive: true }));

@@ -3,13 +3,16 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { EditMethod, OptionSource } from "../../src/edit/contract.js";
 import { loadOptions } from "../../src/edit/hparams.js";
+import { methods } from "../../src/edit/registry.js";
 import { refusal } from "../model/support.js";
 import { repository } from "../support/shared.js";
 import { modelOf } from "./model-of.js";
-import { ftL, ftM, grace, rome, tables } from "./tables.js";
+
+const { "ft-l": ftL, "ft-m": ftM, grace, rome } = methods;
+const every = Object.values<EditMethod>(methods);
 
 const load = (method: EditMethod, source: OptionSource, layers = 32) =>
-  loadOptions(method, source, { model: modelOf(layers), others: tables });
+  loadOptions(method, source, { model: modelOf(layers), others: every });
 
 /** A released file, with the keys and values it has upstream. */
 const released = (name: string) => join(repository, `tests/fixtures/hparams/${name}.yaml`);
@@ -92,7 +95,7 @@ describe("released files load as they are", () => {
 });
 
 describe("presets", () => {
-  const all = tables.flatMap((method) => Object.keys(method.presets).map((preset) => [method, preset] as const));
+  const all = every.flatMap((method) => Object.keys(method.presets).map((preset) => [method, preset] as const));
   it.each(all.map(([method, preset]) => [method.name, preset, method] as const))(
     "%s %s loads, with nothing in it that has no effect",
     async (_, preset, method) => {
@@ -101,7 +104,7 @@ describe("presets", () => {
     },
   );
 
-  it.each(tables.map((method) => [method.name, method] as const))(
+  it.each(every.map((method) => [method.name, method] as const))(
     "of %s are the files of its folder",
     (name, method) => {
       const files = readdirSync(join(repository, "data/hparams", name)).map((file) => file.replace(/\.yaml$/, ""));

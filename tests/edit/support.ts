@@ -18,7 +18,7 @@ export async function loadTiny(name: "tiny-llama3" | "tiny-llama3-tied" = "tiny-
 }
 
 interface GoldenRecords {
-  records: { src: string; rephrase: string; alt: string; loc: string; loc_ans: string }[];
+  records: { src: string; rephrase: string; subject: string; alt: string; loc: string; loc_ans: string }[];
   irrelevant: string[];
   templates: string[];
   tokens: Record<string, number[]>;
@@ -56,7 +56,7 @@ const tinyCheckpoint = openCheckpoint(join(golden, "tiny-llama3")).then(async (c
   return checkpoint;
 });
 
-/** What edits are made with: two templates of the golden folder, an empty store and a seeded generator. */
+/** Surroundings of edits: two templates of the golden folder, an empty store and a seeded generator. */
 export function settingOf(model: LlamaModel, layer = 2, seed = 0): EditSetting {
   return {
     model,

@@ -86,7 +86,7 @@ function fineTuning<O extends FtOptions>(
 /** At a step, of each layer: the delta that moves, its gradient, and the two moments of Adam. */
 const OF_A_STEP = 4;
 /** Those that a step of Adam makes on its way (adam.ts), one layer after another; the gradient with its decay is one more. */
-const OF_A_MOVE = 13;
+const OF_A_MOVE = 4;
 
 /** Float32 matrices that fine-tuning edits take, however many edits: one per layer is kept. */
 export function ftBytes(

@@ -2,17 +2,17 @@ import { RefusedInput } from "../../core/errors.js";
 import { type CutBatch, logitsAt, type Spot } from "../../model/cut.js";
 import type { LlamaModel } from "../../model/model.js";
 import { deltaChange, type Patch, type Site } from "../../model/patch.js";
-import { encodeForced, encodeQuestion, PLAIN } from "../../model/prompt.js";
+import { encodeQuestion, PLAIN } from "../../model/prompt.js";
 import type { Tokenizer } from "../../model/tokenizer.js";
 import { tf } from "../../tensor/tf.js";
 import type { EditRequest } from "../contract.js";
 import { crossEntropy, oneHotTargets } from "../loss.js";
-import type { TokenRow } from "../rows.js";
+import { forcedRow, type TokenRow } from "../rows.js";
 import type { FtLOptions, FtObjective, FtOptions } from "./options.js";
 
 /** An edit in tokens. */
 export interface FtExample {
-  /** What runs. */
+  /** Tokens that run. */
   row: TokenRow;
   /** Positions of the row that predict, each with the tokens that it shall predict, as likely as each other. */
   predicted: { position: number; tokens: number[] }[];
@@ -25,30 +25,21 @@ export interface FtExample {
  */
 export function exampleOf(
   objective: FtObjective,
-  { prompt, target }: Pick<EditRequest, "prompt" | "target">,
+  request: Pick<EditRequest, "prompt" | "target">,
   { tokenizer, options }: { tokenizer: Tokenizer; options: Partial<FtLOptions> },
 ): FtExample {
-  if (target.trim() === "") refuseEmpty(prompt, target);
-  const forced = encodeForced(tokenizer, { prompt, answer: target }, PLAIN);
+  const forced = forcedRow(request, tokenizer);
   const tokens = forced.ids.slice(forced.promptTokens);
   if (objective === "target_new") {
     const before = forced.promptTokens - 1;
     return { row: forced, predicted: tokens.map((token, i) => ({ position: before + i, tokens: [token] })) };
   }
-  const ids = encodeQuestion(tokenizer, prompt, PLAIN);
+  const ids = encodeQuestion(tokenizer, request.prompt, PLAIN);
   const opening = options.bos_in_targets ? [beginOfText(tokenizer)] : [];
   return {
     row: { ids, promptTokens: ids.length },
     predicted: [{ position: ids.length - 1, tokens: [...opening, ...tokens] }],
   };
-}
-
-function refuseEmpty(prompt: string, target: string): never {
-  throw new RefusedInput("the target of an edit is empty", {
-    where: `edit of ${JSON.stringify(prompt)}`,
-    found: JSON.stringify(target),
-    expected: "a text of at least one token",
-  });
 }
 
 function beginOfText({ bosId }: Tokenizer): number {

@@ -8,14 +8,14 @@ import type { GraceOptions } from "./options.js";
 export interface Entry {
   /** Input of the value matrix at the key token, [M]. */
   key: Float32Array;
-  /** What stands in for the output of the value matrix, [D]. */
+  /** Stand-in for the output of the value matrix, [D]. */
   value: Float32Array;
   /** Largest distance from the key at which the value answers. */
   radius: number;
   label: Label;
 }
 
-/** What an entry was made for. */
+/** The edit that an entry was made for. */
 export interface Label {
   /** Those of the target. */
   tokens: readonly number[];
@@ -138,7 +138,7 @@ export interface Codebook {
 /** The codebook before the first edit. */
 export const NO_ENTRIES: Codebook = { edits: 0, entries: [], lastPrompt: 1 };
 
-/** What of a codebook is no float32 array. Radii keep 64 bits: an expanded one is a distance, and must reach as far. */
+/** The part of a codebook that is no float32 array. Radii keep 64 bits: an expanded one is a distance, and must reach as far. */
 const stateSchema = z.object({
   radii: z.array(z.number()),
   labels: z.array(z.object({ tokens: z.array(z.int()), promptTokens: z.int() })),

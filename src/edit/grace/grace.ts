@@ -1,14 +1,13 @@
-import { RefusedInput, throwIfAborted } from "../../core/errors.js";
+import { throwIfAborted } from "../../core/errors.js";
 import { batchCuts, type Cut, type CutBatch, logitsAt, mainOutput } from "../../model/cut.js";
 import type { LlamaModel } from "../../model/model.js";
 import { outputChange, type Site } from "../../model/patch.js";
-import { encodeForced, PLAIN } from "../../model/prompt.js";
-import type { Tokenizer } from "../../model/tokenizer.js";
+import { PLAIN } from "../../model/prompt.js";
 import { tf } from "../../tensor/tf.js";
 import { createAdam } from "../adam.js";
 import { defineMethod, type EditControl, type EditRequest, type EditSession, type EditSetting } from "../contract.js";
 import { crossEntropy, oneHotTargets, targetsOf } from "../loss.js";
-import type { TokenRow } from "../rows.js";
+import { forcedRow, type TokenRow } from "../rows.js";
 import type { EditState } from "../state.js";
 import { oneByOne, runSteps, type StepsTaken } from "../steps.js";
 import type { EditTrace } from "../trace.js";
@@ -35,7 +34,7 @@ import { graceOverlay, graceRouter, type Places, placesOf, valueChange } from ".
 
 /** At a step, of a value's size: the value, its gradient, two moments; and those that a move makes on its way. */
 const OF_A_STEP = 4;
-const OF_A_MOVE = 5;
+const OF_A_MOVE = 4;
 
 /** GRACE (arXiv 2211.11031): a codebook beside one value matrix; near a key, its value stands in for the output. */
 export const grace = defineMethod<GraceOptions>({
@@ -60,7 +59,7 @@ export const grace = defineMethod<GraceOptions>({
     needs: { templates: null, irrelevant: false, subject: false, assets: [] },
     style: PLAIN,
     together: 1,
-    rows: (request, context) => [graceRow(request, context)],
+    rows: (request, { tokenizer }) => [forcedRow(request, tokenizer)],
     bytes: (edits) => {
       const kept = 4 * (M + D) * edits; // every edit adds an entry at most
       const stepping = 4 * D * OF_A_STEP;
@@ -70,22 +69,7 @@ export const grace = defineMethod<GraceOptions>({
   start: (options, setting, saved) => startGrace(options, setting, saved && { saved }),
 });
 
-/**
- * The row of an edit: prompt and target. The key token is the prompt's last.
- * @throws {RefusedInput} for an empty target
- */
-function graceRow({ prompt, target }: EditRequest, { tokenizer }: { tokenizer: Tokenizer }): TokenRow {
-  if (target.trim() === "") {
-    throw new RefusedInput("the target of an edit is empty", {
-      where: `edit of ${JSON.stringify(prompt)}`,
-      found: JSON.stringify(target),
-      expected: "a text of at least one token",
-    });
-  }
-  return encodeForced(tokenizer, { prompt, answer: target }, PLAIN);
-}
-
-/** What GRACE goes on from, and what it is handed where it must match another run. */
+/** A state to go on from, and values that match another run. */
 export interface GraceGiven {
   saved?: EditState;
   /** Value that a new entry of this edit starts with, [D]; drawn from [0, 1), when left out. */
@@ -101,7 +85,7 @@ export function startGrace(options: GraceOptions, setting: EditSetting, given: G
   async function edit(request: EditRequest, control: EditControl): Promise<EditTrace> {
     throwIfAborted(control.signal, "an edit");
     const started = performance.now();
-    const row = graceRow(request, model);
+    const row = forcedRow(request, model.tokenizer); // the key token is the prompt's last
     const [cut] = (await setting.cuts.get([row.ids], control.signal)) as [Cut];
     const problem = createProblem(model, options, { row, cut });
     const frozen = (performance.now() - started) / 1000;
@@ -176,7 +160,7 @@ export function startGrace(options: GraceOptions, setting: EditSetting, given: G
   };
 }
 
-/** What an edit did to the codebook: the key that was nearest before it, if any, and the key whose value it trained. */
+/** Numbers of an edit in the codebook: the key that was nearest before it, if any, and the key whose value it trained. */
 function numbersOf({ event, before, now, entries }: Taken): EditTrace["numbers"] {
   const after = { event, key: now.index, distance: now.distance, keys: entries.length };
   return before === null ? after : { ...after, nearest: before.index, nearest_distance: before.distance };

@@ -1,8 +1,7 @@
 import { RefusedInput } from "../../core/errors.js";
 import type { Cut } from "../../model/cut.js";
-import { encodeForced, PLAIN } from "../../model/prompt.js";
 import type { EditRequest, RowContext } from "../contract.js";
-import { fillTemplate, type TokenRow } from "../rows.js";
+import { fillTemplate, forcedRow, type TokenRow } from "../rows.js";
 import type { TemplateRecipe } from "../templates.js";
 
 /** A row with the position of the subject's last token: the look-up. */
@@ -14,7 +13,7 @@ export interface LocatedRow extends TokenRow {
 export interface LocatedRows {
   /** Tokens of the prompt, then all target tokens but the last: position promptTokens - 1 + j predicts target j. */
   templates: LocatedRow[];
-  /** Where the divergence from what was predicted at first is read. */
+  /** Row at which the divergence from the first prediction is read. */
   divergence: LocatedRow;
   /** The target tokens that scoring expects. */
   targets: number[];
@@ -26,10 +25,9 @@ export interface LocatedRows {
  * @throws {RefusedInput} for a prompt that does not hold its subject exactly once, or an empty target
  */
 export function locatedRows(request: EditRequest, { tokenizer, templates }: RowContext): LocatedRows {
-  const { prompt, target } = request;
+  const { prompt } = request;
   const subject = requireSubject(request);
-  requireTarget(request);
-  const forced = encodeForced(tokenizer, { prompt, answer: target }, PLAIN);
+  const forced = forcedRow(request, tokenizer);
   const targets = forced.ids.slice(forced.promptTokens);
   const through = prompt.slice(0, prompt.indexOf(subject) + subject.length);
   return {
@@ -59,15 +57,6 @@ function requireSubject({ prompt, subject }: EditRequest): string {
     found,
     expected: "a subject that stands in the prompt exactly once, letter by letter",
     hint: "name the subject of the fact, as it stands in the prompt",
-  });
-}
-
-function requireTarget({ prompt, target }: EditRequest): void {
-  if (target.trim() !== "") return;
-  throw new RefusedInput("the target of an edit is empty", {
-    where: `edit of ${JSON.stringify(prompt)}`,
-    found: JSON.stringify(target),
-    expected: "what the prompt shall be answered by",
   });
 }
 

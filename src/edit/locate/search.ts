@@ -9,7 +9,7 @@ import type { Overlay } from "../overlay.js";
 import { runSteps, type StepReport, type StepsTaken } from "../steps.js";
 import { type LocatedRows, rowsOf } from "./lookup.js";
 
-/** How v* is searched for, under the released names. */
+/** Options of the search for v*, under the released names. */
 export interface SearchOptions {
   v_num_grad_steps: number;
   v_lr: number;
@@ -20,7 +20,7 @@ export interface SearchOptions {
   stop: number;
 }
 
-/** Where v* is searched for. */
+/** Surroundings of the search for v*. */
 export interface SearchPlace {
   model: LlamaModel;
   rows: LocatedRows;
@@ -149,7 +149,7 @@ export function createLoss(
   };
 }
 
-/** Where the targets of every template row are predicted, each with its token, and at last where the divergence is read. */
+/** Spots at which every template row predicts its targets, each with its token, and at last the spot of the divergence. */
 function askedOf(
   { templates, divergence, targets }: LocatedRows,
   { kl_at }: Pick<SearchOptions, "kl_at">,

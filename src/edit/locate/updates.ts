@@ -27,7 +27,7 @@ export function patchOf(site: Site, updates: readonly Update[]): { patch: Patch;
   return { patch: [{ site, change }], dispose: () => tf.dispose(factors) };
 }
 
-/** Whether the sum of n updates takes less memory than they do. */
+/** True if the sum of n updates takes less memory than they do. */
 function isDense(n: number, [out, inner]: MatrixShape): boolean {
   return n * (out + inner) > out * inner;
 }

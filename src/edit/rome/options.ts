@@ -70,7 +70,13 @@ export const romeOptions: OptionTable<RomeOptions> = {
   },
   mom2_dataset: { ...text, default: "wikipedia", meaning: "texts that the statistics were made of", source: HPARAMS },
   mom2_n_samples: { ...count, default: 100_000, meaning: "number of those texts", source: HPARAMS },
-  stats_dir: { ...text, default: "./data/stats", meaning: "folder of the statistics", source: HPARAMS },
+  stats_dir: {
+    ...text,
+    default: "./data/stats",
+    meaning: "folder of the statistics; their sha256 is recorded in its place",
+    source: HPARAMS,
+    recorded: false,
+  },
   context_template_length_params: {
     schema: z
       .array(z.tuple([count.schema, count.schema.refine((texts) => texts % OPENINGS === 0)]))

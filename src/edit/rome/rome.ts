@@ -188,7 +188,7 @@ function unitOf(vector: Float64Array): Float32Array {
   return Float32Array.from(vector, (x) => x / length);
 }
 
-/** What the value matrix gives for a key, with its earlier updates: v0, [D]. */
+/** Output of the value matrix for a key, with its earlier updates: v0, [D]. */
 async function valueAt(
   k: Float64Array,
   { site, setting, earlier }: { site: Site; setting: EditSetting; earlier: Patch },

@@ -13,7 +13,7 @@ const OF_A_READING = 1;
 
 type Lengths = Pick<WiseOptions, "save_freq" | "merge_freq" | "retrieve" | "merge_alg">;
 
-/** What the WISE edits of a block take, in its most crowded moment: float32 arrays of the value matrix' size. */
+/** Matrices of the WISE edits of a block, in its most crowded moment: float32 arrays of the value matrix' size. */
 export function wiseBytes(
   options: Lengths,
   { hiddenSize, intermediateSize }: Pick<LlamaConfig, "hiddenSize" | "intermediateSize">,

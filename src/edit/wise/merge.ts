@@ -1,7 +1,7 @@
 import type { Rng } from "../../core/rng.js";
 import type { WiseOptions } from "./options.js";
 
-/** What is merged: deltas to the main value matrix W, each with its weight. All arrays are one matrix, flat. */
+/** Parts of a merge: deltas to the main value matrix W, each with its weight. All arrays are one matrix, flat. */
 export interface MergeInput {
   deltas: readonly Float32Array[];
   weights: readonly number[];

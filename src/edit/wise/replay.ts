@@ -20,7 +20,7 @@ export const NO_HISTORY: ReplayHistory = { current: [], merged: [] };
 
 /** Replay for one session: picks the past edits of each step and remembers new ones. */
 export interface Replay {
-  /** What step `step` of the next edit replays; null when replay is off or nothing has been merged yet. */
+  /** Past edits that step `step` of the next edit replays; null when replay is off or nothing has been merged yet. */
   pick(
     state: { history: ReplayHistory; edits: number },
     rows: EditRows,

@@ -16,7 +16,7 @@ const LONG_SEQUENCE = 100;
 
 const TINY = 1e-30; // keeps 0 / 0 out of the gradient; squares of anything smaller vanish in float32
 
-/** How far a change of the value matrix's output counts: identity in the paper, SiLU on both outputs as released. */
+/** Measure of a change of the value matrix's output: identity in the paper, SiLU on both outputs as released. */
 export type ActivationRule = Pick<WiseOptions, "distance_act">;
 
 /**
@@ -62,7 +62,7 @@ export function meanOverTokens(distances: tf.Tensor1D, shares: tf.Tensor2D): tf.
   return tf.tidy(() => tf.sum(tf.mul(distances.reshape(shares.shape), shares), 1));
 }
 
-/** What answers a sequence beside the untouched model: the side memory in progress, the merged or a saved memory. */
+/** A variant beside the untouched model: the side memory in progress, the merged or a saved memory. */
 export type Memory = "side" | "merged" | `memory-${number}`;
 
 /** A memory on the device. */
@@ -73,7 +73,7 @@ export interface WiseMemory {
   minAct: number;
 }
 
-/** What decides a sequence. */
+/** Numbers that decide a sequence. */
 export type RoutingRule = Pick<WiseOptions, "act_ratio" | "retrieve">;
 
 /** A reading's activation, its memory's min_act, and the act_ratio up to which it reaches its threshold. */

@@ -1,7 +1,7 @@
 import { RefusedInput } from "../../core/errors.js";
 import { encodeForced } from "../../model/prompt.js";
 import type { EditRequest, RowContext } from "../contract.js";
-import { fillTemplate, type TokenRow } from "../rows.js";
+import { fillTemplate, requireTarget, type TokenRow } from "../rows.js";
 import type { TemplateRecipe } from "../templates.js";
 import type { WiseOptions } from "./options.js";
 
@@ -17,12 +17,14 @@ export const wiseTemplates: TemplateRecipe = {
 /**
  * The rows of an edit (wise.md "One edit"; released: models/wise/utils.py `tokenize`): the prompt under each context
  * template with its target, then the irrelevant prompt.
+ * @throws {RefusedInput} for a blank target or irrelevant prompt
  */
 export function wiseRows(
   request: EditRequest,
   { tokenizer, templates }: RowContext,
   options: Pick<WiseOptions, "use_chat_template" | "double_bos">,
 ): TokenRow[] {
+  requireTarget(request);
   const style = { chatTemplate: options.use_chat_template, doubleBos: options.double_bos };
   const irrelevant = tokenizer.encode(request.irrelevant ?? "");
   if (irrelevant.length === 0 || !request.irrelevant) {

@@ -62,7 +62,7 @@ export function tensorsOf(state: WiseState): tf.Tensor2D[] {
 
 const rows = z.array(z.object({ ids: z.array(z.number()), promptTokens: z.number() }));
 
-/** What of a state is no tensor. */
+/** The part of a state that is no tensor. */
 const stateSchema = z.object({
   minAct: z.number(),
   shardMinActs: z.array(z.number()),

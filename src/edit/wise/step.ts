@@ -28,7 +28,7 @@ export interface EditProblem {
   main: tf.Tensor2D;
   /** Logits at the spots, [n, V], from the value matrix's output for all rows, [(R + 1) T, D]; differentiable in it. */
   logits(edited: tf.Tensor2D): tf.Tensor2D;
-  /** Where the target tokens are predicted: one spot per target token. */
+  /** Spots at which the target tokens are predicted: one spot per target token. */
   spots: Spot[];
   /** One-hot target tokens, [n, V]. */
   targets: tf.Tensor2D;
@@ -99,7 +99,7 @@ export function runStep(problem: EditProblem, delta: tf.Tensor2D, replay: Replay
   };
 }
 
-/** What one step replays: one past edit of each merged group, and one edit of the current group. */
+/** Rows that one step replays: one past edit of each merged group, and one edit of the current group. */
 export interface ReplayPair {
   merged: readonly ReplayRows[];
   current: ReplayRows;

@@ -74,7 +74,7 @@ export const wise = defineMethod<WiseOptions>({
   start: (options, setting, saved) => startWise(options, setting, saved && { saved }),
 });
 
-/** What WISE goes on from, and what it is handed where it must match another run. */
+/** A state to go on from, and values that match another run. */
 export interface WiseGiven {
   saved?: EditState;
   /** The mask of a shard, one byte an entry; drawn, when left out. */
@@ -238,7 +238,7 @@ export function startWise(options: WiseOptions, setting: EditSetting, given: Wis
   };
 }
 
-/** What an edit leaves in the shard. */
+/** Share of an edit in the shard. */
 interface Shaped {
   side: tf.Tensor2D;
   minAct: number;
@@ -250,7 +250,7 @@ function minActAfter({ minAct }: Pick<WiseState, "minAct">, steps: readonly Edit
   return Math.min(minAct, steps.at(-1)?.numbers.in_scope as number);
 }
 
-/** Whether an edit ends with the step after these (wise.md "One edit"). */
+/** True if an edit ends with the step after these (wise.md "One edit"). */
 export function settled(steps: readonly Pick<EditStep, "loss">[]): boolean {
   const [previous, last] = steps.slice(-2);
   if (previous === undefined || last === undefined) return false;

@@ -1,19 +1,15 @@
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { Interrupted, LabFailure } from "../../../src/core/errors.js";
-import { sha256Bytes } from "../../../src/core/hash.js";
+import { LabFailure } from "../../../src/core/errors.js";
 import type { EditRequest, EditSession, PreparedMethod } from "../../../src/edit/contract.js";
 import { type Overlay, untouched } from "../../../src/edit/overlay.js";
 import { prepareNamed } from "../../../src/edit/registry.js";
-import { type EditOwner, hashEdits, restoreEdits, saveEdits } from "../../../src/edit/state.js";
+import { type EditOwner, hashEdits } from "../../../src/edit/state.js";
 import { batchCuts, logitsAt, type Sequences } from "../../../src/model/cut.js";
 import { type LlamaModel, loadModel } from "../../../src/model/model.js";
 import type { CutPoint } from "../../../src/model/patch.js";
-import { refusal, temporaryFolder } from "../../model/support.js";
 import { golden } from "../../support/shared.js";
 import { expectTidy } from "../../support/tensor-matcher.js";
-import { tensorsOf } from "../../support/whole-model.js";
 import { errorOf, fact, loadTiny } from "../support.js";
 import { evaluate, type FtName, ftSetting, METHODS, problemOf } from "./support.js";
 
@@ -98,113 +94,6 @@ describe.each(METHODS)("%s", (name) => {
     });
   });
 
-  test("the rollback: weights and answers are the bits that they were, and another session begins anew", async () => {
-    const owner = await prepare(name);
-    const bytesOf = (values: Float32Array) =>
-      sha256Bytes(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
-    const weights = () => Promise.all(tensorsOf(model).map(async (tensor) => bytesOf(await tensor.data<"float32">())));
-    const before = { weights: await weights(), answers: await answersOf(owner, untouched(owner.cut)) };
-    const others = await sessionOf(owner, [0, 1, 2]);
-    expect(await readAnswers(owner, others)).not.toEqual(before.answers);
-    const beside = await sessionOf(owner, [5]); // while the others still stand
-    others.dispose();
-    expect({ weights: await weights(), answers: await answersOf(owner, untouched(owner.cut)) }).toEqual(before);
-    expect(await hashEdits(beside, owner)).toBe(await hashOf(owner, [5]));
-    beside.dispose();
-  });
-
-  test("before the first edit the untouched model answers", async () => {
-    const owner = await prepare(name);
-    const session = await sessionOf(owner);
-    const overlay = await session.overlay();
-    const batch = batchCuts(model, await ftSetting(model, owner.layers).cuts.get([[0, 5, 9], [0]]));
-    expect((await overlay.route(batch)).decisions.map(({ variant }) => variant)).toEqual(["main", "main"]);
-    batch.dispose();
-    expect(await answersOf(owner, overlay)).toEqual(await answersOf(owner, untouched(owner.cut)));
-    session.dispose();
-  });
-
-  test("equal edits have one hash, others another; later edits go on from earlier ones", async () => {
-    const owner = await prepare(name);
-    expect(await hashOf(owner, [0, 1])).toBe(await hashOf(owner, [0, 1]));
-    expect(await hashOf(owner, [1, 0])).not.toBe(await hashOf(owner, [0, 1]));
-    expect(await hashOf(owner, [0, 1])).not.toBe(await hashOf(owner, [1]));
-  });
-
-  test("a block handed over at once is the same as its edits one after another", async () => {
-    const owner = await prepare(name);
-    const session = await sessionOf(owner);
-    const traces = await session.edit([fact(0), fact(1)]);
-    expect(traces.map(({ record }) => record)).toEqual([0, 1]);
-    expect(await hashEdits(session, owner)).toBe(await hashOf(owner, [0, 1]));
-    session.dispose();
-  });
-
-  test("saved, restored and carried on, byte for byte what it would have been without", async () => {
-    const owner = await prepare(name, "norm_constraint=0.002", "weight_decay=0.01");
-    const folder = await temporaryFolder();
-    const [straight, path] = [join(folder, "straight.safetensors"), join(folder, "edits.safetensors")];
-    for (const [file, edits] of [
-      [straight, [0, 1, 2, 3]],
-      [path, [0, 1]],
-    ] as const) {
-      const session = await sessionOf(owner, edits);
-      await saveEdits(file, session, owner);
-      session.dispose();
-    }
-    await expectTidy(async () => {
-      const { session, edits } = await restoreEdits(path, ftSetting(model, owner.layers), owner);
-      expect(edits).toBe(2);
-      for (const i of [2, 3]) await session.edit([fact(i)]);
-      await saveEdits(path, session, owner);
-      session.dispose();
-    });
-    expect((await readFile(path)).equals(await readFile(straight))).toBe(true);
-  });
-
-  test("a state of other layers or another model is refused", async () => {
-    const owner = await prepare(name, "layers=[1, 2]");
-    const session = await sessionOf(owner, [0]);
-    const state = await session.state();
-    session.dispose();
-    expect(Object.keys(state.tensors)).toEqual(["layers.1.down", "layers.2.down"]);
-    const other = await prepare(name, "layers=[1, 3]");
-    const refused = await expectTidy(() => refusal(async () => other.method.start(ftSetting(model, [1, 3]), state)));
-    expect(refused).toMatchObject({ where: "tensor layers.3.down", found: "no such tensor", expected: "[64, 176]" });
-    const narrow = {
-      ...state,
-      tensors: { ...state.tensors, "layers.2.down": { shape: [2, 2], data: new Float32Array(4) } },
-    };
-    const shaped = await expectTidy(() => refusal(async () => owner.method.start(ftSetting(model, [1, 2]), narrow)));
-    expect(shaped).toMatchObject({ where: "tensor layers.2.down", found: "[2, 2]", expected: "[64, 176]" });
-  });
-
-  test("an empty target is refused, and the session is as before", async () => {
-    const owner = await prepare(name);
-    const session = await sessionOf(owner, [0]);
-    await expectTidy(async () => {
-      const error = await refusal(() => session.edit([{ ...fact(1), target: "" }]));
-      expect(error).toMatchObject({ where: `edit of ${JSON.stringify(fact(1).prompt)}`, found: '""' });
-    });
-    expect(await hashEdits(session, owner)).toBe(await hashOf(owner, [0]));
-    session.dispose();
-  });
-
-  test("interrupted, it leaves the session as before: the next edit is the one it would have been", async () => {
-    const owner = await prepare(name);
-    const session = await sessionOf(owner, [0]);
-    await expectTidy(async () => {
-      const controller = new AbortController();
-      const onStep = ({ step }: { step: number }) => (step === 1 ? controller.abort() : undefined);
-      expect(await errorOf(session.edit([fact(1)], { signal: controller.signal, onStep }))).toBeInstanceOf(Interrupted);
-      expect(await errorOf(session.edit([fact(1)], { signal: AbortSignal.abort() }))).toBeInstanceOf(Interrupted);
-    });
-    expect(await hashEdits(session, owner)).toBe(await hashOf(owner, [0]));
-    await session.edit([fact(2)]);
-    expect(await hashEdits(session, owner)).toBe(await hashOf(owner, [0, 2]));
-    session.dispose();
-  });
-
   test("a loss that is not finite fails with a word on what to change, and leaves the session as before", async () => {
     const owner = await prepare(name, "lr=1e38", "norm_constraint=null");
     const session = await sessionOf(owner);
@@ -213,32 +102,6 @@ describe.each(METHODS)("%s", (name) => {
     expect(error.message).toMatch(/loss .* became (NaN|Infinity) at step 1 .*smaller lr/);
     expect(await hashEdits(session, owner)).toBe(await hashOf(owner, []));
     session.dispose();
-  });
-
-  test("looked at after some steps, it is what an edit of so many steps leaves, and goes on as if nobody had looked", async () => {
-    const owner = await prepare(name, "num_steps=4", "norm_constraint=0.003");
-    const seen = new Map<number, Float32Array[]>();
-    const session = await sessionOf(owner, [3]);
-    await expectTidy(async () => {
-      const read = async (steps: number, overlay: Overlay) => {
-        seen.set(steps, await answersOf(owner, overlay));
-      };
-      const checkpoints = { steps: [1, 3, 4, 9], read }; // four steps are its end, and it never comes to nine
-      await session.edit([fact(0)], { checkpoints });
-    });
-    expect([...seen.keys()]).toEqual([1, 3]);
-    expect(await hashEdits(session, owner)).toBe(await hashOf(owner, [3, 0]));
-    session.dispose();
-    const first = await sessionOf(owner, [3]);
-    const state = await first.state();
-    first.dispose();
-    for (const [steps, answers] of seen) {
-      const shorter = await prepare(name, `num_steps=${steps}`, "norm_constraint=0.003");
-      const other = shorter.method.start(ftSetting(model, owner.layers), structuredClone(state));
-      await other.edit([fact(0)]);
-      expect(await readAnswers(owner, other)).toEqual(answers);
-      other.dispose();
-    }
   });
 
   test("stops with the pass whose loss is under 0.01, without a move", async () => {

@@ -19,7 +19,7 @@ export async function ftOptions(name: FtName, ...set: string[]): Promise<FtLOpti
   return (await optionsOf(name, "num_steps=3", ...set)) as FtLOptions;
 }
 
-/** What edits of these layers are made with. */
+/** Surroundings of edits of these layers. */
 export function ftSetting(model: LlamaModel, layers: readonly number[]): EditSetting {
   const cuts = createCutStore(model, cutBefore(sitesOf({ layers })));
   return { model, cuts, templates: ["{}"], rng: createRng(0), assets: new Map() };

@@ -1,7 +1,6 @@
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { Interrupted, LabFailure } from "../../../src/core/errors.js";
-import { sha256Bytes } from "../../../src/core/hash.js";
+import { LabFailure } from "../../../src/core/errors.js";
 import { createRng } from "../../../src/core/rng.js";
 import type { EditRequest, EditSession } from "../../../src/edit/contract.js";
 import { createProblem, grace, startGrace } from "../../../src/edit/grace/grace.js";
@@ -17,7 +16,6 @@ import { encodeForced, PLAIN } from "../../../src/model/prompt.js";
 import { tf } from "../../../src/tensor/tf.js";
 import { refusal, temporaryFolder } from "../../model/support.js";
 import { expectTidy } from "../../support/tensor-matcher.js";
-import { tensorsOf } from "../../support/whole-model.js";
 import { errorOf, fact, goldenRecords, largestDifference, loadTiny, settingOf } from "../support.js";
 import { graceTiny, type Kept, radiiOf, startTiny } from "./support.js";
 
@@ -27,17 +25,10 @@ beforeAll(async () => {
 });
 afterAll(() => model.dispose());
 
-const bytesOf = (values: Float32Array) =>
-  sha256Bytes(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
-
-/** What the edits of the tiny checkpoint belong to. */
+/** Owner of the edits of the tiny checkpoint. */
 async function ownerOf(...set: string[]): Promise<EditOwner> {
   const method = await prepareNamed("grace", { preset: "tiny", set: ["n_iter=4", ...set] }, model.config);
   return { method, model, assets: new Map() };
-}
-
-async function hashOf(session: EditSession, ...set: string[]): Promise<string> {
-  return hashEdits(session, await ownerOf(...set));
 }
 
 /** The first fact with another prompt or target. */
@@ -147,26 +138,6 @@ describe("an edit", () => {
     session.dispose();
   });
 
-  test("is the same alone and after others, in a session of its own", async () => {
-    const beside = await startTiny(model);
-    await beside.edit([fact(0), fact(1), rephrased()]);
-    const [alone, again] = [await startTiny(model), await startTiny(model)];
-    await alone.edit([fact(3)]);
-    beside.dispose();
-    await again.edit([fact(3)]);
-    expect(await hashOf(again)).toBe(await hashOf(alone));
-  });
-
-  test("leaves the model and its answers as the bits that they were", async () => {
-    const weights = () => Promise.all(tensorsOf(model).map(async (tensor) => bytesOf(await tensor.data<"float32">())));
-    const session = await startTiny(model);
-    const before = { weights: await weights(), scores: await readScores(session) };
-    await session.edit([fact(0), fact(1)]);
-    expect(await readScores(session)).not.toEqual(before.scores);
-    session.dispose();
-    expect({ weights: await weights(), scores: await readScores(await startTiny(model)) }).toEqual(before);
-  });
-
   test("starts a new value from the seed and its place among the edits, or from the model's own output", async () => {
     const startOf = async (set: string[], seed: number, edits = [0]) => {
       const session = await startTiny(model, ["edit_lr=1e-12", "n_iter=1", ...set], {
@@ -222,49 +193,6 @@ describe("an edit", () => {
     });
   });
 
-  test("looked at after some steps, is what an edit of so many steps leaves; and it goes on as if nobody had looked", async () => {
-    const set = ["key_at=last_edit", "n_iter=5"];
-    const [session, unseen] = [await startTiny(model, set), await startTiny(model, set)];
-    for (const each of [session, unseen]) await each.edit([fact(0)]);
-    const seen = new Map<number, unknown>();
-    const checkpoints = {
-      steps: [1, 3, 5, 9], // five steps are its end, and it never comes to nine
-      read: async (steps: number, overlay: Overlay) => {
-        seen.set(steps, await scoresOf(overlay));
-      },
-    };
-    await expectTidy(() => session.edit([fact(1)], { checkpoints }));
-    expect([...seen.keys()]).toEqual([1, 3]);
-    for (const [steps, found] of seen) {
-      const shorter = await startTiny(model, [...set, `n_iter=${steps}`], { saved: await stateAfter(set, [0]) });
-      await shorter.edit([fact(1)]);
-      expect(found).toEqual(await readScores(shorter));
-    }
-    await unseen.edit([fact(1)]);
-    expect(await session.state()).toEqual(await unseen.state());
-  });
-
-  async function stateAfter(set: string[], edits: number[]) {
-    const session = await startTiny(model, set);
-    await session.edit(edits.map(fact));
-    return session.state();
-  }
-
-  test("interrupted, it leaves the session as before: the next edit is the one it would have been", async () => {
-    const [session, other] = [await startTiny(model), await startTiny(model)];
-    for (const each of [session, other]) await each.edit([fact(0)]);
-    const before = { hash: await hashOf(session), scores: await readScores(session) };
-    await expectTidy(async () => {
-      const controller = new AbortController();
-      const stopped = session.edit([rephrased()], { signal: controller.signal, onStep: () => controller.abort() });
-      expect(await errorOf(stopped)).toBeInstanceOf(Interrupted);
-      expect(await errorOf(session.edit([fact(1)], { signal: AbortSignal.abort() }))).toBeInstanceOf(Interrupted);
-    });
-    expect({ hash: await hashOf(session), scores: await readScores(session) }).toEqual(before);
-    for (const each of [session, other]) await each.edit([fact(1)]);
-    expect(await hashOf(session)).toBe(await hashOf(other));
-  });
-
   test("whose loss is not finite fails with a word on what to change, and leaves the session as before", async () => {
     const session = await startTiny(model, ["edit_lr=1e39"]);
     const before = await session.state();
@@ -309,18 +237,6 @@ describe("saved", () => {
       session.dispose();
       restored.dispose();
     });
-  });
-
-  test("equal edits have equal hashes, and others have not", async () => {
-    const hash = async (edits: EditRequest[], set: string[] = []) => {
-      const session = await startTiny(model, set);
-      await session.edit(edits);
-      return hashOf(session, ...set);
-    };
-    const own = await hash(requests());
-    expect(await hash(requests())).toBe(own);
-    expect(await hash(requests().slice(0, 3))).not.toBe(own);
-    expect(await hash(requests(), ["eps=3"])).not.toBe(own);
   });
 
   test("a state goes on at another eps_ratio, but not with another radius", async () => {

@@ -32,7 +32,7 @@ export function entryOf(key: readonly number[], radius: number, token: number): 
   };
 }
 
-/** What a GRACE state holds beside its arrays. */
+/** JSON of a GRACE state. */
 export interface Kept {
   radii: number[];
   labels: { tokens: number[]; promptTokens: number }[];

@@ -15,7 +15,7 @@ export const located = (i: number): EditRequest => ({ ...fact(i), subject: recor
 /** The three templates of the golden folder. */
 export const TEMPLATES = templates;
 
-/** What edits are made with: an empty store at the edited layer, and two templates. */
+/** Surroundings of edits: an empty store at the edited layer, and two templates. */
 export function romeSetting(
   model: LlamaModel,
   { cut }: Pick<PreparedMethod, "cut">,

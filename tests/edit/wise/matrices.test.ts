@@ -27,7 +27,7 @@ function countMatrices() {
   return { now: () => now() / (4 * size()), most: () => most() / (4 * size()) };
 }
 
-/** What a block of edits takes, in float32 matrices; `variants` as they are. */
+/** Memory of a block of edits, in float32 matrices; `variants` as they are. */
 function matricesOf(options: WiseOptions, block: number): EditBytes {
   const { kept, stepping, reading, working, variants } = wiseBytes(options, model.config, block);
   const matrix = 4 * size();

@@ -72,7 +72,7 @@ async function withBatch<T>(sequences: Sequences, use: (batch: CutBatch) => Prom
   }
 }
 
-/** What the side memory, or without edits the untouched model, answers to the prompts of the first facts: every number. */
+/** Logits of the side memory, or without edits of the untouched model, at the prompts of the first facts. */
 async function answersOf(overlay: Overlay): Promise<Float32Array> {
   const prompts = [0, 1, 2].map((i) => model.tokenizer.encode(fact(i).prompt));
   return withBatch(prompts, async (batch) => {
@@ -131,7 +131,7 @@ describe("an edit", () => {
     session.dispose();
   });
 
-  /** What every memory of an overlay reads and answers. */
+  /** Readings and answers of every memory of an overlay. */
   async function readingsOf(overlay: Overlay) {
     return withBatch([[0, 5, 9]], async (batch) => {
       const { decisions, patch, dispose } = await overlay.route(batch);
