@@ -125,7 +125,17 @@ function frozenPass(model: LlamaModel, { x: start, lengths }: EmbeddedRows, laye
   });
   const { stream, mlpIn, shares, ...at } = made;
   const point = { layer, at: "mlpIn" } as const;
-  return { point, lengths, promptTokens: lengths, stream, mlpIn, shares, at, dispose: () => tf.dispose(made) };
+  return {
+    point,
+    lengths,
+    promptTokens: lengths,
+    answers: "forced",
+    stream,
+    mlpIn,
+    shares,
+    at,
+    dispose: () => tf.dispose(made),
+  };
 }
 
 /** The rest of the whole model: the layers after the edit layer and the head, all rows at every position. [N, V] */
