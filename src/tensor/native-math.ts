@@ -16,8 +16,9 @@ export interface NativeMathOptions {
    */
   fastMath?: boolean;
   /**
-   * Takes oneDNN's kernels unless TF_ENABLE_ONEDNN_OPTS says otherwise. Without AVX-512 TensorFlow leaves them off, though
-   * large products are several times faster with them. They keep all memory that they once took.
+   * Takes oneDNN's kernels, with which large products are several times faster; else they are off. Either way
+   * TF_ENABLE_ONEDNN_OPTS goes first, and the processor, by which TensorFlow would choose, decides nothing: the same run
+   * takes the same kernels everywhere. They keep all memory that they once took, and TensorFlow says that they are on.
    */
   largeProducts?: boolean;
 }
@@ -25,7 +26,7 @@ export interface NativeMathOptions {
 /** Settings with which native TensorFlow makes products. */
 export interface NativeMath {
   fastMath: boolean;
-  /** oneDNN's kernels: "default" is TensorFlow's own choice by the processor. */
+  /** oneDNN's kernels; "default" where TensorFlow's library does not compute, or chose by the processor. */
   oneDnn: "on" | "off" | "default";
 }
 
@@ -37,7 +38,7 @@ export function setNativeMath({ fastMath, largeProducts }: NativeMathOptions): v
   if (nativeIsLoaded()) return;
   if (fastMath && !nativeMath().fastMath) process.env.ONEDNN_DEFAULT_FPMATH_MODE = "BF16";
   if (fastMath) process.env.TF_ENABLE_ONEDNN_OPTS = "1";
-  else if (largeProducts) process.env.TF_ENABLE_ONEDNN_OPTS ??= "1";
+  else process.env.TF_ENABLE_ONEDNN_OPTS ??= largeProducts ? "1" : "0";
 }
 
 /** As the environment has it. */
@@ -51,9 +52,9 @@ export function nativeMath(): NativeMath {
   };
 }
 
-/** Text of the settings not left to TensorFlow, to follow the threads: ", oneDNN on, fast math", or "". */
+/** Text of what is in use beside plain float32 kernels, to follow the threads: ", oneDNN on, fast math", or "". */
 export function mathText({ oneDnn, fastMath }: NativeMath): string {
-  return (oneDnn === "default" ? "" : `, oneDNN ${oneDnn}`) + (fastMath ? ", fast math" : "");
+  return (oneDnn === "on" ? ", oneDNN on" : "") + (fastMath ? ", fast math" : "");
 }
 
 /** @throws {RefusedInput} when a backend was asked for that has no fast math, or TensorFlow was loaded without it */
