@@ -2,8 +2,10 @@ import { LabFailure } from "../core/errors.js";
 import { tf } from "../tensor/tf.js";
 import {
   type AskedRows,
+  asTheyAre,
   type BeforeValue,
   headLogits,
+  layerBeforeValue,
   layerForward,
   layerFromValue,
   linear,
@@ -150,6 +152,30 @@ export function logitsAt(
   });
 }
 
+/**
+ * Carries a batch on to a later point under a patch, all of its positions. Together with `logitsAt` it is the same pass.
+ * The batch stays, and the caller disposes the one that is made; its positions and shares are those of the batch.
+ */
+export function carriedOn(model: LlamaModel, batch: CutBatch, { patch, to }: { patch: Patch; to: CutPoint }): CutBatch {
+  const { point, at } = batch;
+  if (to.layer < point.layer || (to.layer === point.layer && to.at === "input" && point.at === "mlpIn")) {
+    throw new LabFailure(`a cut at ${cutName(point)} lies after ${cutName(to)}`);
+  }
+  const made = tf.tidy(() => {
+    if (cutName(to) === cutName(point)) return { stream: batch.stream.clone(), mlpIn: batch.mlpIn?.clone() };
+    const through = (layer: number) => ({ at, changes: changesAt(patch, layer), pick: asTheyAre });
+    let stream = entered(model, batch, { ...through(point.layer), asked: undefined });
+    const first = point.layer + (point.at === "mlpIn" ? 1 : 0);
+    for (let layer = first; layer < to.layer; layer++) {
+      stream = layerForward(stream, model.layer(layer), model.config, through(layer));
+    }
+    if (to.at === "input") return { stream: stream.clone() };
+    return layerBeforeValue(stream, model.layer(to.layer), model.config, through(to.layer));
+  }) as unknown as { stream: tf.Tensor2D; mlpIn?: tf.Tensor2D };
+  const { stream, mlpIn = null } = made;
+  return { ...batch, point: to, stream, mlpIn, dispose: () => tf.dispose(mlpIn === null ? [stream] : [stream, mlpIn]) };
+}
+
 /** The stream where the first whole layer takes it: a cut at a value matrix goes through that matrix. */
 function entered(
   model: LlamaModel,
@@ -180,7 +206,7 @@ function sequencesOf(
 ): { sequences: number[]; pick: PickRows } {
   const sequences = [...new Set(spots.map(({ row }) => row))].sort((a, b) => a - b);
   const count = sequences.length;
-  if (count === lengths.length) return { sequences, pick: (perRow) => perRow };
+  if (count === lengths.length) return { sequences, pick: asTheyAre };
   if (sequences[count - 1] === count - 1) {
     return { sequences, pick: (perRow) => tf.slice(perRow, 0, count * T) }; // the first ones: no index to look up
   }

@@ -185,7 +185,8 @@ export interface LayerPass {
   pick?: PickRows | undefined;
 }
 
-const asTheyAre: PickRows = (perRow) => perRow;
+/** Takes every row. */
+export const asTheyAre: PickRows = (perRow) => perRow;
 
 /** The rows that a layer gives when some are asked for. */
 function pickAsked(asked: AskedRows | undefined, pick: PickRows = asTheyAre): PickRows {

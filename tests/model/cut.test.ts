@@ -1,12 +1,13 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Interrupted } from "../../src/core/errors.js";
-import { batchCuts, type Cut, logitsAt } from "../../src/model/cut.js";
+import { batchCuts, type Cut, carriedOn, logitsAt } from "../../src/model/cut.js";
 import { batchesOf, runFrozen } from "../../src/model/frozen.js";
 import type { LlamaModel } from "../../src/model/model.js";
+import { deltaChange, type Patch } from "../../src/model/patch.js";
 import { tf } from "../../src/tensor/tf.js";
 import { goldenRecords, largestDifference, loadTiny } from "../edit/support.js";
-import { atValue } from "../support/points.js";
+import { atInput, atValue } from "../support/points.js";
 import { expectTidy } from "../support/tensor-matcher.js";
 import { refusal } from "./support.js";
 
@@ -117,5 +118,44 @@ test("leaves no tensor behind", async () => {
   await expectTidy(async () => {
     const stopped = runFrozen(model, texts, { point, signal: AbortSignal.abort() });
     await expect(stopped).rejects.toThrow(Interrupted);
+  });
+});
+
+describe("a batch that is carried on", () => {
+  const delta = () => tf.randomNormal([model.config.hiddenSize, model.config.intermediateSize], 0, 0.1, "float32", 7);
+
+  test.each([
+    [atInput(0), atInput(2)],
+    [atInput(1), atValue(1)],
+    [atValue(1), atValue(3)],
+    [atValue(2), atValue(2)],
+  ])("from %o to %o gives the logits of the whole way, with what is changed on both parts of it", async (from, to) => {
+    const cuts = await runFrozen(model, texts, { point: from });
+    await expectTidy(async () => {
+      const batch = batchCuts(model, cuts);
+      const deltas = [delta() as tf.Tensor2D, delta() as tf.Tensor2D];
+      const patch: Patch = [1, 3].map((layer, i) => ({
+        site: { layer, matrix: "down" },
+        change: deltaChange(deltas[i] as tf.Tensor2D),
+      }));
+      const spots = cuts.map(({ tokens }, row) => ({ row, position: tokens.length - 1 }));
+      const whole = logitsAt(model, batch, { patch, spots });
+      const on = carriedOn(model, batch, { patch, to });
+      expect(on).toMatchObject({ point: to, lengths: batch.lengths, promptTokens: batch.promptTokens });
+      const rest = logitsAt(model, on, { patch, spots });
+      const [ours, wanted] = await Promise.all([rest.data<"float32">(), whole.data<"float32">()]);
+      expect(largestDifference(ours, wanted)).toBeLessThan(1e-4);
+      on.dispose();
+      batch.dispose();
+      tf.dispose([whole, rest, ...deltas]);
+    });
+  });
+
+  test("backwards is refused", async () => {
+    const batch = batchCuts(model, await runFrozen(model, texts.slice(0, 1), { point }));
+    expect(() => carriedOn(model, batch, { patch: [], to: atInput(2) })).toThrow(
+      /layers.2.mlpIn lies after layers.2.input/,
+    );
+    batch.dispose();
   });
 });
