@@ -17,9 +17,10 @@ const ADALORA_START = 0.02;
 
 /** One trained factor of a matrix W [out, in]: A [r, in], B [out, r] or, of adalora, E [r, 1]. */
 export interface Factor {
+  kind: "A" | "B" | "E";
   /** "layers.3.q.A" */
   name: string;
-  shape: [number, number];
+  shape: readonly [number, number];
   /** One of the numbers that it begins with. */
   start(rng: Rng): number;
 }
@@ -42,7 +43,7 @@ export function layoutOf(options: LoraOptions, config: LlamaConfig): Layout {
   const shapes = tensorShapes(config);
   const factors = sites.flatMap((site) => {
     const shape = shapes.get(layerTensorNames(site.layer)[site.matrix]) as [number, number];
-    return factorsOf(lora_type, rank, shape).map((factor) => ({ ...factor, name: `${siteName(site)}.${factor.name}` }));
+    return factorsOf(lora_type, rank, shape).map((factor) => ({ ...factor, name: `${siteName(site)}.${factor.kind}` }));
   });
   return {
     sites,
@@ -63,25 +64,27 @@ export function sitesOf(
   );
 }
 
-/** The factors of one matrix. Their product is 0 when they begin. */
-function factorsOf(type: LoraOptions["lora_type"], rank: number, [out, width]: [number, number]): Factor[] {
+/** The factors of one matrix W [out, width]. Their product is 0 when they begin. */
+function factorsOf(
+  type: LoraOptions["lora_type"],
+  rank: number,
+  [out, width]: [number, number],
+): Omit<Factor, "name">[] {
   const zero = () => 0;
   const normal = (rng: Rng) => ADALORA_START * rng.normal();
   const uniform = (rng: Rng) => (2 * rng.uniform() - 1) / Math.sqrt(width);
-  const [a, b]: [[number, number], [number, number]] = [
-    [rank, width],
-    [out, rank],
-  ];
+  const A = { kind: "A", shape: [rank, width] } as const;
+  const B = { kind: "B", shape: [out, rank] } as const;
   if (type === "lora") {
     return [
-      { name: "A", shape: a, start: uniform },
-      { name: "B", shape: b, start: zero },
+      { ...A, start: uniform },
+      { ...B, start: zero },
     ];
   }
   return [
-    { name: "A", shape: a, start: normal },
-    { name: "B", shape: b, start: normal },
-    { name: "E", shape: [rank, 1], start: zero },
+    { ...A, start: normal },
+    { ...B, start: normal },
+    { kind: "E", shape: [rank, 1], start: zero },
   ];
 }
 
@@ -113,7 +116,7 @@ export function joined({ size }: Layout, values: readonly Float32Array[]): tf.Te
 /** The factors in the vector, each in its shape; differentiable in it. */
 export function separated({ factors }: Layout, vector: tf.Tensor1D): tf.Tensor2D[] {
   const pieces = tf.split(vector, sizesOf(factors));
-  return factors.map(({ shape }, i) => (pieces[i] as tf.Tensor1D).reshape(shape) as tf.Tensor2D);
+  return factors.map(({ shape }, i) => (pieces[i] as tf.Tensor1D).reshape([...shape]) as tf.Tensor2D);
 }
 
 /** A change of a matrix, W + left right^T. */

@@ -5,7 +5,7 @@ import { siteName } from "../../model/patch.js";
 import { tf } from "../../tensor/tf.js";
 import { crossEntropy, oneHotTargets, targetsOf } from "../loss.js";
 import type { TokenRow } from "../rows.js";
-import { type Drop, type Layout, pairsOf, patchOf, separated } from "./factors.js";
+import { type Drop, type Factor, type Layout, pairsOf, patchOf, separated } from "./factors.js";
 
 /** Everything of one edit that is the same at each of its steps. */
 export interface LoraProblem {
@@ -41,10 +41,13 @@ export function createProblem(
   };
 }
 
-/** A term of the loss with its gradient with respect to the factors, [P]. The caller disposes both. */
-export interface Term {
+/** Stands in for a distance of 0. */
+const TINY = 1e-30;
+
+/** A term of the loss with its gradient with respect to the factors, end to end [P] or one of them. The caller disposes both. */
+export interface Term<G extends tf.Tensor = tf.Tensor1D> {
   value: tf.Scalar;
-  gradient: tf.Tensor1D;
+  gradient: G;
 }
 
 /** Mean of -log P over the target tokens, in nats, where the factors stand. */
@@ -56,39 +59,38 @@ export function targetTerm(problem: LoraProblem, vector: tf.Tensor1D, drop?: Dro
   });
 }
 
-/** weight times the mean, over all A and B, of ||A A' - I|| and ||B' B - I|| (Zhang et al. 2023, eq. 4, without squares: PEFT). */
+/**
+ * weight times the mean, over all A and B, of ||A A' - I|| and ||B' B - I||, Frobenius (Zhang et al. 2023, eq. 4; without
+ * squares as PEFT has it). The gradient is written out: the tape would take four times as many kernels.
+ */
 export function orthogonalTerm(layout: Layout, vector: tf.Tensor1D, weight: number): Term {
-  return termOf(vector, (at) => {
-    const rows = separated(layout, at).flatMap((factor, i) => {
-      const name = layout.factors[i]?.name as string;
-      if (name.endsWith("E")) return [];
-      return [name.endsWith("A") ? factor : (tf.transpose(factor) as tf.Tensor2D)]; // [r, in] or [r, out]
+  const counted = layout.factors.filter(({ kind }) => kind !== "E").length;
+  return tf.tidy(() => {
+    const terms = separated(layout, vector).map((factor, i): Term<tf.Tensor2D> => {
+      const { kind } = layout.factors[i] as Factor;
+      if (kind === "E") return { value: tf.scalar(0), gradient: tf.zerosLike(factor) };
+      return fromOrthogonal(factor, kind === "A" ? "rows" : "columns", weight / counted);
     });
-    return tf.mul(tf.mean(tf.stack(rows.map(fromOrthogonal))), weight);
-  });
+    return {
+      value: tf.addN(terms.map(({ value }) => value)),
+      gradient: tf.concat(terms.map(({ gradient }) => gradient.flatten())),
+    };
+  }) as unknown as Term;
+}
+
+/** weight ||M M' - I|| or, of columns, weight ||M' M - I||. Where that is 0 it has no gradient, and 0 is taken. */
+function fromOrthogonal(M: tf.Tensor2D, of: "rows" | "columns", weight: number): Term<tf.Tensor2D> {
+  const gram: tf.Tensor2D = tf.matMul(M, M, of === "columns", of === "rows");
+  const off: tf.Tensor2D = tf.sub(gram, tf.eye(gram.shape[0])); // symmetric, [r, r]
+  const distance = tf.sqrt(tf.sum(tf.square(off)));
+  const along = of === "rows" ? tf.matMul(off, M) : tf.matMul(M, off);
+  const slope = tf.div(2 * weight, tf.maximum(distance, TINY));
+  return { value: tf.mul(distance, weight), gradient: tf.mul(along, slope) };
 }
 
 function termOf(vector: tf.Tensor1D, term: (at: tf.Tensor1D) => tf.Scalar): Term {
   const { value, grad } = tf.tidy(() => tf.valueAndGrad((at) => term(at as tf.Tensor1D))(vector));
   return { value: value as tf.Scalar, gradient: grad as tf.Tensor1D };
-}
-
-/** ||M M' - I||, Frobenius; where that is 0 it has no gradient, and 0 is taken. M [r, n] */
-function fromOrthogonal(M: tf.Tensor2D): tf.Scalar {
-  const distance = tf.customGrad((...inputs) => {
-    const [rows, save] = inputs as [tf.Tensor2D, tf.GradSaveFunc];
-    const off = tf.sub(tf.matMul(rows, rows, false, true), tf.eye(rows.shape[0])); // [r, r]
-    const value = tf.sqrt(tf.sum(tf.square(off)));
-    save([rows, off, value]);
-    return {
-      value,
-      gradFunc: (dy: tf.Tensor, saved: tf.Tensor[]) => {
-        const [rows, off, value] = saved as [tf.Tensor2D, tf.Tensor2D, tf.Scalar];
-        return tf.mul(tf.matMul(off, rows), tf.divNoNan(tf.mul(dy, 2), value));
-      },
-    };
-  });
-  return distance(M) as tf.Scalar;
 }
 
 /** Leaves a share of the entries out and makes up for them in the others; keyed by the matrix. */
