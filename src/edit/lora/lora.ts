@@ -18,7 +18,7 @@ import { forcedRow } from "../rows.js";
 import { type EditState, type StateTensor, stateTensor } from "../state.js";
 import { oneByOne, type Pass, runSteps, type StepsTaken } from "../steps.js";
 import type { EditStep, EditTrace } from "../trace.js";
-import { drawFactors, joined, layoutOf, type Pair, pairsOf, patchOf, sitesOf } from "./factors.js";
+import { drawFactors, type Factor, joined, layoutOf, type Pair, pairsOf, patchOf, sitesOf } from "./factors.js";
 import { createProblem, dropout, type LoraProblem, orthogonalTerm, type Term, targetTerm } from "./objective.js";
 import {
   type LoraOptions,
@@ -58,21 +58,29 @@ export const lora = defineMethod<LoraOptions>({
   start: startLora,
 });
 
-/** Of all factors, at a step: those that move, two moments; cut up; as changes; and the gradients of the last two, joined. */
-const OF_A_STEP = 8;
-/** While Adam moves them: those, two moments, the gradient; and what it makes on its way. */
+/** Of all factors, at a step: those that move, two moments; cut up, and as changes; and the gradients on their way back. */
+const OF_A_STEP = 9;
+/** While Adam moves them: those, two moments, the gradient, and what it makes on its way; the decay is one more. */
 const OF_A_MOVE = 8;
 
-/** Float32 vectors of all factors that edits take, however many edits: one is kept. */
+/** Vectors of all factors that edits take, however many edits: one is kept. All in float32. */
 export function loraBytes(options: LoraOptions, config: LlamaConfig): EditBytes {
-  const vector = 4 * layoutOf(options, config).size;
+  const { factors, size } = layoutOf(options, config);
+  const vector = 4 * size;
   return {
     kept: vector,
     stepping: vector * OF_A_STEP,
+    perToken: 4 * factors.reduce((sum, factor) => sum + besideProducts(factor, options), 0),
     reading: vector,
-    working: vector * OF_A_MOVE,
+    working: vector * (OF_A_MOVE + (options.weight_decay === 0 ? 0 : 1)),
     variants: 1,
   };
+}
+
+/** Numbers beside a matrix' own product, for one token: the input dropped and its mask; two products and their gradients. */
+function besideProducts({ kind, shape: [rows, columns] }: Factor, { lora_dropout }: LoraOptions): number {
+  if (kind === "A") return (lora_dropout === 0 ? 0 : 2 * columns) + 2 * rows;
+  return kind === "B" ? 2 * rows : 0;
 }
 
 /** Edits with LoRA: from the untouched model with factors that are drawn, or from a state. */
@@ -163,7 +171,8 @@ export function startLora(options: LoraOptions, setting: EditSetting, saved?: Ed
 
   /** gradient + weight_decay times the factors. [P] */
   function decayed(gradient: tf.Tensor1D, at: tf.Tensor1D): tf.Tensor1D {
-    return options.weight_decay === 0 ? gradient : tf.add(gradient, tf.mul(at, options.weight_decay));
+    if (options.weight_decay === 0) return gradient;
+    return tf.tidy(() => tf.add(gradient, tf.mul(at, options.weight_decay)));
   }
 
   function overlayOf(from: tf.Tensor1D): Overlay {

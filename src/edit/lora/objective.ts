@@ -80,12 +80,14 @@ export function orthogonalTerm(layout: Layout, vector: tf.Tensor1D, weight: numb
 
 /** weight ||M M' - I|| or, of columns, weight ||M' M - I||. Where that is 0 it has no gradient, and 0 is taken. */
 function fromOrthogonal(M: tf.Tensor2D, of: "rows" | "columns", weight: number): Term<tf.Tensor2D> {
-  const gram: tf.Tensor2D = tf.matMul(M, M, of === "columns", of === "rows");
-  const off: tf.Tensor2D = tf.sub(gram, tf.eye(gram.shape[0])); // symmetric, [r, r]
-  const distance = tf.sqrt(tf.sum(tf.square(off)));
-  const along = of === "rows" ? tf.matMul(off, M) : tf.matMul(M, off);
-  const slope = tf.div(2 * weight, tf.maximum(distance, TINY));
-  return { value: tf.mul(distance, weight), gradient: tf.mul(along, slope) };
+  return tf.tidy(() => {
+    const gram: tf.Tensor2D = tf.matMul(M, M, of === "columns", of === "rows");
+    const off: tf.Tensor2D = tf.sub(gram, tf.eye(gram.shape[0])); // symmetric, [r, r]
+    const distance = tf.sqrt(tf.sum(tf.square(off)));
+    const along = of === "rows" ? tf.matMul(off, M) : tf.matMul(M, off);
+    const slope = tf.div(2 * weight, tf.maximum(distance, TINY));
+    return { value: tf.mul(distance, weight), gradient: tf.mul(along, slope) };
+  }) as unknown as Term<tf.Tensor2D>;
 }
 
 function termOf(vector: tf.Tensor1D, term: (at: tf.Tensor1D) => tf.Scalar): Term {
@@ -100,6 +102,6 @@ export function dropout(share: number, rng: Rng): Drop {
     const own = rng.fork(siteName(site));
     const kept = new Float32Array(x.size);
     for (let i = 0; i < kept.length; i++) if (own.uniform() >= share) kept[i] = 1 / (1 - share);
-    return tf.mul(x, tf.tensor2d(kept, x.shape));
+    return tf.tidy(() => tf.mul(x, tf.tensor2d(kept, x.shape)));
   };
 }
