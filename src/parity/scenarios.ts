@@ -1,4 +1,5 @@
 import type { LlamaModel } from "../model/model.js";
+import { compareEwc } from "./ewc.js";
 import { compareFt } from "./ft.js";
 import type { GoldenScenario } from "./golden-files.js";
 import { compareGrace } from "./grace.js";
@@ -14,6 +15,7 @@ export type CompareScenario = (golden: GoldenScenario, model: LlamaModel) => Pro
 export const scenarios: Readonly<Record<string, CompareScenario>> = {
   "ft-l": compareFt,
   "ft-m": compareFt,
+  "ft-ewc": compareEwc,
   grace: compareGrace,
   lora: compareLora,
   rome: compareRome,
