@@ -3,6 +3,7 @@ import { cutBefore, type Site } from "../../model/patch.js";
 import { PLAIN } from "../../model/prompt.js";
 import { tf } from "../../tensor/tf.js";
 import { defineMethod, type EditSession, type EditSetting } from "../contract.js";
+import { inPlaceOf } from "../loss.js";
 import { forcedRow, type TokenRow } from "../rows.js";
 import type { EditState } from "../state.js";
 import { type EwcOptions, ewcCheck, ewcOptions, ewcPresets, ewcVariants } from "./ewc-options.js";
@@ -162,8 +163,14 @@ function penalised(
 ): { penalty: tf.Scalar; gradient: tf.Tensor2D } {
   if (held === null) return { penalty: tf.scalar(0), gradient: steep.clone() };
   return tf.tidy(() => {
-    const away = tf.sub(delta, held.anchor);
-    const pull = tf.mul(tf.mul(held.fisher, away), ewc_lambda);
-    return { penalty: tf.sum(tf.mul(pull, away)), gradient: tf.add(steep, tf.mul(pull, 2)) };
+    const away: tf.Tensor2D = tf.sub(delta, held.anchor);
+    const pull = inPlaceOf(tf.mul(held.fisher, away), (x) => tf.mul(x, ewc_lambda));
+    const penalty = tf.tidy(() => tf.sum(tf.mul(pull, away)) as tf.Scalar);
+    away.dispose();
+    const gradient = inPlaceOf(
+      inPlaceOf(pull, (x) => tf.mul(x, 2)),
+      (x) => tf.add(x, steep),
+    );
+    return { penalty, gradient };
   }) as unknown as { penalty: tf.Scalar; gradient: tf.Tensor2D };
 }
