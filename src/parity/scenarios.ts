@@ -1,4 +1,5 @@
 import type { LlamaModel } from "../model/model.js";
+import { compareDefer } from "./defer.js";
 import { compareEwc } from "./ewc.js";
 import { compareFt } from "./ft.js";
 import type { GoldenScenario } from "./golden-files.js";
@@ -13,6 +14,7 @@ export type CompareScenario = (golden: GoldenScenario, model: LlamaModel) => Pro
 
 /** The methods whose golden files are understood. A new one is one file and one line here. */
 export const scenarios: Readonly<Record<string, CompareScenario>> = {
+  defer: compareDefer,
   "ft-l": compareFt,
   "ft-m": compareFt,
   "ft-ewc": compareEwc,

@@ -23,6 +23,7 @@ const GENERIC: Readonly<Record<string, string>> = {
   lr: "the step size of an optimizer",
   rank: "the axes of a tensor, and a place in an order",
   stop: "to end a process or a pass",
+  threshold: "a level that a router decides at, whatever it is called in its method",
 };
 
 /** The same of keys in another spelling, such as camelCase. */
@@ -43,8 +44,8 @@ const every = Object.values<EditMethod>(methods);
 const measured = ["min_act", "in_scope", "out_of_scope"];
 const keys = [...new Set([...every.flatMap(({ options }) => Object.keys(options)), ...measured])];
 
-/** Variants of WISE and GRACE. */
-const VARIANTS = /^(side|merged|memory-.*|codebook)$/;
+/** Variants of WISE, GRACE and DEFER. */
+const VARIANTS = /^(side|merged|memory-.*|codebook|module)$/;
 
 const source = join(repository, "src");
 /** Of a method each, or of what methods of one family share: that has no options of its own, and only they import it. */

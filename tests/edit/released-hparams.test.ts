@@ -8,7 +8,7 @@ import { refusal } from "../model/support.js";
 import { repository } from "../support/shared.js";
 import { modelOf } from "./model-of.js";
 
-const { "ft-l": ftL, "ft-m": ftM, grace, lora, rome } = methods;
+const { defer, "ft-l": ftL, "ft-m": ftM, grace, lora, rome } = methods;
 const every = Object.values<EditMethod>(methods);
 
 const load = (method: EditMethod, source: OptionSource, layers = 32) =>
@@ -40,6 +40,12 @@ describe("released files load as they are", () => {
       seed: 0,
     });
     expect(keys(ignored)).toEqual(["model_name", "device", "reg", "num_pert", "dropout"]);
+  });
+
+  it.each(["DEFER/llama-7b", "DEFER/mistral-7b"])("%s", async (name) => {
+    const { options, ignored } = await load(defer, { file: released(name) });
+    expect(options).toEqual({ layer: 27, edit_lr: 7e-5, n_iter: 100, threshold: 0.5, seed: 0 });
+    expect(keys(ignored)).toEqual(["model_name", "device"]);
   });
 
   it.each(["FT/llama-7b", "FT/llama3-8b"])("%s", async (name) => {
