@@ -5,10 +5,14 @@ import { ftL, ftM } from "./ft/ft.js";
 import { grace } from "./grace/grace.js";
 import { prepareMethod } from "./hparams.js";
 import { rome } from "./rome/rome.js";
+import { ultraedit } from "./ultraedit/ultraedit.js";
 import { wise } from "./wise/wise.js";
 
 /** Every method. A new one is one folder and one line here; nothing outside branches on a name. */
-export const methods = { wise, grace, "ft-l": ftL, "ft-m": ftM, rome } as const satisfies Record<string, EditMethod>;
+export const methods = { wise, grace, "ft-l": ftL, "ft-m": ftM, rome, ultraedit } as const satisfies Record<
+  string,
+  EditMethod
+>;
 
 /** @throws {RefusedInput} naming the methods there are */
 export function methodNamed(name: string): EditMethod {

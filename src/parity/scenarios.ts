@@ -4,6 +4,7 @@ import type { GoldenScenario } from "./golden-files.js";
 import { compareGrace } from "./grace.js";
 import { compareRome } from "./rome.js";
 import type { ParityItem } from "./tally.js";
+import { compareUltraedit } from "./ultraedit.js";
 import { compareWise } from "./wise.js";
 
 /** Runs one scenario through editing and scoring and compares every recorded quantity. */
@@ -15,5 +16,6 @@ export const scenarios: Readonly<Record<string, CompareScenario>> = {
   "ft-m": compareFt,
   grace: compareGrace,
   rome: compareRome,
+  ultraedit: compareUltraedit,
   wise: compareWise,
 };
