@@ -44,6 +44,9 @@ const MORE: Readonly<Record<string, readonly (readonly string[])[]>> = {
   grace: [["variant=released"], ["key_at=last_edit", "replacement=replace_all"]],
   "ft-l": [["norm_constraint=0.002", "weight_decay=0.01", "layers=[1, 2]"]],
   "ft-m": [["norm_constraint=0.002", "weight_decay=0.01", "layers=[0, 3]"]],
+  ultraedit: [
+    ["batch_size_once=1", "inner_params=[model.layers.0.self_attn.q_proj, model.layers.3.self_attn.v_proj]", "lr=0.02"],
+  ],
 };
 
 const STEPS = 3;
