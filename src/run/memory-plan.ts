@@ -177,8 +177,7 @@ function frozenPhase(input: PlanInput): Phase {
 
 function stepPhase(input: PlanInput): Phase {
   const { config, cut, backend, precision, work } = input;
-  const { stepping, perToken = 0 } = input.editBytes(work.block);
-  const activations = 4 * stepNumbers(config, cut, work.edit) + perToken * work.edit.sequences * work.edit.longest;
+  const { stepping } = input.editBytes(work.block);
   const parts: Part[] = [];
   if (backend.name === "wasm" && precision === "float32") {
     const weights = layersAfter(config, cut) * layerWeights(config) + headWeights(config);
@@ -191,7 +190,7 @@ function stepPhase(input: PlanInput): Phase {
       { name: "matrices of an edit", bytes: stepping, held: "tensor", why: "what is trained, and its gradient" },
       {
         name: "activations and gradients",
-        bytes: activations * (backend.name === "wasm" ? WASM_COPIES : 1),
+        bytes: 4 * stepNumbers(config, cut, work.edit) * (backend.name === "wasm" ? WASM_COPIES : 1),
         held: "tensor",
         why: `${work.edit.sequences} sequences of up to ${work.edit.longest} tokens, ${work.edit.targets} targets`,
       },

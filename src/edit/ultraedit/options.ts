@@ -34,7 +34,7 @@ export const ultraeditOptions: OptionTable<UltraeditOptions> = {
   batch_size: {
     ...count,
     default: 100,
-    meaning: "requests of a block that change the matrices together: the gradients of all are those before",
+    meaning: "requests of a block that change the matrices together: none of them sees the change by another",
     source: HPARAMS,
   },
   batch_size_once: {

@@ -15,7 +15,7 @@ import { forcedRow } from "../rows.js";
 import type { EditState } from "../state.js";
 import type { EditTrace } from "../trace.js";
 import { batchesOf, type Item, itemsOf, pairsOf, seeBatch, spreadsWith } from "./batch.js";
-import { type Delta, deltaSize, withFactors } from "./deltas.js";
+import { type Delta, deltaSize, type Shape, withFactors } from "./deltas.js";
 import {
   disposeDeltas,
   type Edits,
@@ -43,7 +43,7 @@ export const ultraedit = defineMethod<UltraeditOptions>({
   name: "ultraedit",
   title: "UltraEdit",
   algName: "ULTRAEDIT",
-  about: "changes MLP matrices by one closed form over the normalised gradients of many edits, without training",
+  about: "changes matrices by one closed form over the normalised gradients of many edits, without training",
   source: "Gu et al. 2025, arXiv 2505.14679",
   options: ultraeditOptions,
   withoutEffect: ultraeditWithoutEffect,
@@ -64,31 +64,36 @@ export const ultraedit = defineMethod<UltraeditOptions>({
   start: startUltraedit,
 });
 
-/** Memory of a block. Its batches are taken to have their share of its target tokens each. */
+/** Memory of a block. A batch is taken to have its share of the block's target tokens. */
 export function ultraeditBytes(
   options: UltraeditOptions,
   config: LlamaConfig,
   { edits, targets }: { edits: number; targets: number },
 ): EditBytes {
-  const shapes = slotsOf(sitesOf(options), config);
+  const slots = slotsOf(sitesOf(options), config);
+  const shapes = slots.map(({ shape }) => shape);
+  const sumOf = (of: Iterable<Shape>, size: (shape: Shape) => number) =>
+    [...of].reduce((sum, shape) => sum + size(shape), 0);
+  const ends = ([out, inner]: Shape) => out + inner;
   const n = Math.ceil(targets * Math.min(1, options.batch_size / edits));
-  const sumOf = (size: (out: number, inner: number) => number) =>
-    shapes.reduce((sum, { shape: [out, inner] }) => sum + size(out, inner), 0);
-  const mostOf = (size: (out: number, inner: number) => number) =>
-    Math.max(...shapes.map(({ shape: [out, inner] }) => size(out, inner)));
-  const spreads = [...shapesOf(shapes).values()].reduce((sum, [out, inner]) => sum + 8 * (out + inner), 0);
-  const deltas = 4 * shapes.reduce((sum, { shape }) => sum + deltaSize(targets, shape), 0);
-  const pairs = 4 * n * sumOf((out, inner) => out + inner);
-  const solving = mostOf((out, inner) => 8 * (n * (out + 4 * inner) + Math.min(n, inner) ** 2) + 4 * n * (out + inner));
-  const product = 4 * Math.max(...shapes.map(({ shape: [out, inner] }) => out * inner));
+  const spreads = 2 * 4 * sumOf(shapesOf(slots).values(), ends);
+  const deltas = 4 * sumOf(shapes, (shape) => deltaSize(targets, shape));
+  const pairs = 4 * n * sumOf(shapes, ends);
+  const solving = Math.max(...shapes.map((shape) => solvingBytes(n, shape)));
   return {
     kept: deltas + spreads,
     stepping: pairs,
-    perToken: 4 * sumOf((out) => 3 * out),
     reading: 0,
-    working: 2 * deltas + spreads + pairs + solving + product,
+    working: 2 * deltas + spreads + pairs + solving, // beside the kept ones, those before a batch and after it
     variants: 1,
   };
+}
+
+/** Arrays that the change of one matrix by n tokens is made in: in float64 but for the factors and their product. */
+function solvingBytes(n: number, [out, inner]: Shape): number {
+  const system = 8 * Math.min(n, inner) ** 2;
+  const inputs = 8 * 4 * n * inner; // and solutions, each also turned
+  return 8 * n * out + inputs + system + 4 * (n * (out + inner) + out * inner);
 }
 
 /** Edits with UltraEdit, from the untouched model or from a state. */
@@ -141,9 +146,9 @@ export function startUltraedit(options: UltraeditOptions, setting: EditSetting, 
     }
     const seconds = (performance.now() - started) / 1000;
     const share = { frozen: frozen / items.length, steps: (seconds - frozen) / items.length };
-    for (const { items, step } of seen) {
-      for (const { place, record } of items) {
-        traces[place] = { record, steps: [step], stoppedEarly: false, numbers: {}, seconds: share };
+    for (const micro of seen) {
+      for (const { place, record } of micro.items) {
+        traces[place] = { record, steps: [micro.step], stoppedEarly: false, numbers: {}, seconds: share };
       }
     }
     const tokens = before.tokens + pairsOf(seen, 0).n;

@@ -34,8 +34,8 @@ test.each([
   const rows = requests.map((request) => forcedRow(request, model.tokenizer));
   const targets = targetsOf(rows);
   const plan = { edits: requests.length, targets };
-  const { kept, stepping, perToken = 0, reading, working, variants } = ultraeditBytes(options, model.config, plan);
-  expect(method.bytes(requests.length, targets)).toEqual({ kept, stepping, perToken, reading, working, variants });
+  const { kept, stepping, reading, working, variants } = ultraeditBytes(options, model.config, plan);
+  expect(method.bytes(requests.length, targets)).toEqual({ kept, stepping, reading, working, variants });
 
   const together = Math.min(method.inStep as number, requests.length);
   const longest = Math.max(...rows.map(({ ids }) => ids.length));
@@ -46,7 +46,7 @@ test.each([
     targets: most.slice(0, together).reduce((sum, n) => sum + n, 0),
     targetsOfOne: most[0] as number,
   };
-  const step = 4 * stepNumbers(model.config, method.cut, sizes) + perToken * together * longest;
+  const step = 4 * stepNumbers(model.config, method.cut, sizes);
 
   const buffers = countBuffers();
   const session = startUltraedit(options, ultraeditSetting(model, method));
