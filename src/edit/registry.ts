@@ -8,6 +8,7 @@ import { grace } from "./grace/grace.js";
 import { prepareMethod } from "./hparams.js";
 import { lora } from "./lora/lora.js";
 import { rome } from "./rome/rome.js";
+import { ultraedit } from "./ultraedit/ultraedit.js";
 import { wise } from "./wise/wise.js";
 
 /** Every method. A new one is one folder and one line here; nothing outside branches on a name. */
@@ -20,6 +21,7 @@ export const methods = {
   "ft-ewc": ftEwc,
   lora,
   rome,
+  ultraedit,
 } as const satisfies Record<string, EditMethod>;
 
 /** @throws {RefusedInput} naming the methods there are */

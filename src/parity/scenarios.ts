@@ -7,6 +7,7 @@ import { compareGrace } from "./grace.js";
 import { compareLora } from "./lora.js";
 import { compareRome } from "./rome.js";
 import type { ParityItem } from "./tally.js";
+import { compareUltraedit } from "./ultraedit.js";
 import { compareWise } from "./wise.js";
 
 /** Runs one scenario through editing and scoring and compares every recorded quantity. */
@@ -21,5 +22,6 @@ export const scenarios: Readonly<Record<string, CompareScenario>> = {
   grace: compareGrace,
   lora: compareLora,
   rome: compareRome,
+  ultraedit: compareUltraedit,
   wise: compareWise,
 };

@@ -24,11 +24,14 @@ const GENERIC: Readonly<Record<string, string>> = {
   rank: "the axes of a tensor, and a place in an order",
   stop: "to end a process or a pass",
   threshold: "a level that a router decides at, whatever it is called in its method",
+  inner_params: "the key under which released files name the matrices of any method",
+  batch_size: "the key under which released files say how many requests any method edits together",
 };
 
 /** The same of keys in another spelling, such as camelCase. */
 const GENERIC_IN_OTHER_SPELLING: Readonly<Record<string, string>> = {
   double_bos: "a style of prompts, and a field of protocols",
+  batch_size: "of a product of matrices",
   num_steps: "wise-lab explore num-steps, which is for every method with a limit of steps",
   weight_decay: "of the optimizer that trains a model",
   in_scope: "prompts that an edit is about",

@@ -50,6 +50,9 @@ const MORE: Readonly<Record<string, readonly (readonly string[])[]>> = {
     ["layers=[3, 1]", "target_modules=[down_proj, o_proj, gate_proj]", "lora_dropout=0"],
     ["layers=[3]", "target_modules=[down_proj]"],
   ],
+  ultraedit: [
+    ["batch_size_once=1", "inner_params=[model.layers.0.self_attn.q_proj, model.layers.3.self_attn.v_proj]", "lr=0.02"],
+  ],
 };
 
 const STEPS = 3;
