@@ -1,5 +1,5 @@
 import type { EditMethod, OptionTable, Preset } from "../contract.js";
-import { searchOptions, type StatsOptions, statsOptions } from "../locate/options.js";
+import { type StatsOptions, searchOptions, statsOptions } from "../locate/options.js";
 import type { SearchOptions } from "../locate/search.js";
 import { above0, layersOf, layersOption, oneOf } from "../option-types.js";
 import type { SpreadOptions } from "./spread.js";
@@ -19,7 +19,8 @@ export const spreadOptions: OptionTable<SpreadOptions> = {
   },
   key_mean: {
     ...oneOf(["grouped", "flat"]),
-    meaning: "a key: grouped: half that of the bare prompt, half the mean under the other templates; flat: the mean of all",
+    meaning:
+      "a key: grouped: half that of the bare prompt, half the mean under the other templates; flat: the mean of all",
     source: `${CODE} (grouped); paper (flat)`,
   },
 };

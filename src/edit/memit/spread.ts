@@ -3,7 +3,7 @@ import type { LlamaModel } from "../../model/model.js";
 import type { Patch, Site } from "../../model/patch.js";
 import { tf } from "../../tensor/tf.js";
 import type { EditRequest, EditSetting } from "../contract.js";
-import { type LocatedRows, locatedRows, meanOf, rowsOf } from "../locate/lookup.js";
+import { type LocatedRow, type LocatedRows, locatedRows, meanOf, rowsOf } from "../locate/lookup.js";
 import { patchOf, type Update } from "../locate/updates.js";
 import { sequencesOfRows } from "../rows.js";
 
@@ -33,7 +33,12 @@ export function valueSite(layer: number): Site {
 /** All updates as one patch. `dispose` frees it. */
 export function patchOfLayers(updates: LayerUpdates): { patch: Patch; dispose(): void } {
   const parts = [...updates].map(([layer, of]) => patchOf(valueSite(layer), of));
-  return { patch: parts.flatMap(({ patch }) => patch), dispose: () => parts.forEach((part) => void part.dispose()) };
+  return {
+    patch: parts.flatMap(({ patch }) => patch),
+    dispose: () => {
+      for (const part of parts) part.dispose();
+    },
+  };
 }
 
 /** A request on the device. The caller disposes the batch. */
@@ -60,7 +65,7 @@ export async function behindLast(
   { last, patch }: { last: number; patch: Patch },
 ): Promise<{ batch: CutBatch; stream: Float32Array }> {
   const carried = carriedOn(model, batch, { patch, to: { layer: last, at: "mlpIn" } });
-  const [{ lookup }] = rows.templates as [{ lookup: number }];
+  const { lookup } = rows.templates[0] as LocatedRow;
   const row = tf.tidy(() => tf.slice(streamAfterValue(model, carried, patch), [lookup, 0], [1, -1]));
   const stream = await row.data<"float32">();
   row.dispose();
@@ -125,10 +130,12 @@ export async function spread(
     dispose();
     const share = 1 / (layers.length - i);
     const right = solve(layer, keys);
-    const made = residuals.map((residual, j): Update => ({
-      left: Float32Array.from(residual, (x) => x * share),
-      right: Float32Array.from(right[j] as Float64Array),
-    }));
+    const made = residuals.map(
+      (residual, j): Update => ({
+        left: Float32Array.from(residual, (x) => x * share),
+        right: Float32Array.from(right[j] as Float64Array),
+      }),
+    );
     updates.set(layer, [...(updates.get(layer) ?? []), ...made]);
     steps.push({ layer, keys, residuals, updates: made });
   }
