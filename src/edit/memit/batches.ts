@@ -1,5 +1,6 @@
 import { throwIfAborted } from "../../core/errors.js";
 import type { LlamaConfig } from "../../model/config.js";
+import type { CutBatch } from "../../model/cut.js";
 import type { CutPoint } from "../../model/patch.js";
 import type { EditBytes, EditControl, EditRequest, EditSession, EditSetting } from "../contract.js";
 import type { SearchOptions, SearchPlace } from "../locate/search.js";
@@ -63,6 +64,7 @@ export function startSpreading(
 
   /** One batch: all values are searched on the edits that stand, then the layers are changed for all of them. */
   async function edit(requests: readonly EditRequest[], control: EditControl = {}): Promise<EditTrace[]> {
+    const batches: CutBatch[] = [];
     const searched: Searched[] = [];
     const seconds: EditTrace["seconds"][] = [];
     try {
@@ -70,6 +72,7 @@ export function startSpreading(
         throwIfAborted(control.signal, "an edit");
         const started = performance.now();
         const located = await locateRequest(request, setting, control.signal);
+        batches.push(located.batch);
         const frozen = (performance.now() - started) / 1000;
         const standing = async (value: Float64Array) =>
           overlayOf(withSteps(updates, await spreadOver([...searched, { located, value }])));
@@ -88,7 +91,7 @@ export function startSpreading(
         return { record, steps, stoppedEarly, numbers: {}, seconds: { frozen, steps: own + share } };
       });
     } finally {
-      for (const { located } of searched) located.batch.dispose();
+      for (const batch of batches) batch.dispose();
     }
   }
 
