@@ -7,6 +7,7 @@ import { ftL, ftM } from "./ft/ft.js";
 import { grace } from "./grace/grace.js";
 import { prepareMethod } from "./hparams.js";
 import { lora } from "./lora/lora.js";
+import { memit, memitMass } from "./memit/memit.js";
 import { rome } from "./rome/rome.js";
 import { ultraedit } from "./ultraedit/ultraedit.js";
 import { wise } from "./wise/wise.js";
@@ -21,6 +22,8 @@ export const methods = {
   "ft-ewc": ftEwc,
   lora,
   rome,
+  memit,
+  "memit-mass": memitMass,
   ultraedit,
 } as const satisfies Record<string, EditMethod>;
 

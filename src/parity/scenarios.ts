@@ -5,6 +5,7 @@ import { compareFt } from "./ft.js";
 import type { GoldenScenario } from "./golden-files.js";
 import { compareGrace } from "./grace.js";
 import { compareLora } from "./lora.js";
+import { compareMemit } from "./memit.js";
 import { compareRome } from "./rome.js";
 import type { ParityItem } from "./tally.js";
 import { compareUltraedit } from "./ultraedit.js";
@@ -22,6 +23,8 @@ export const scenarios: Readonly<Record<string, CompareScenario>> = {
   grace: compareGrace,
   lora: compareLora,
   rome: compareRome,
+  memit: compareMemit,
+  "memit-mass": compareMemit,
   ultraedit: compareUltraedit,
   wise: compareWise,
 };

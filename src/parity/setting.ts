@@ -1,6 +1,6 @@
 import { RefusedInput } from "../core/errors.js";
 import { createRng } from "../core/rng.js";
-import type { Asset, EditSetting } from "../edit/contract.js";
+import type { Asset, EditSetting, Needs } from "../edit/contract.js";
 import { createCutStore } from "../model/cut-store.js";
 import type { LlamaModel } from "../model/model.js";
 import { type CutPoint, type Site, siteOfModule } from "../model/patch.js";
@@ -24,4 +24,11 @@ export function siteOf(name: string): Site {
     found: name,
     expected: "a name such as model.layers.2.mlp.down_proj.weight",
   });
+}
+
+/** Side data of a scenario's method, opened. */
+export async function assetsOf({ assets }: Needs, model: LlamaModel): Promise<Map<string, Asset>> {
+  const opened = new Map<string, Asset>();
+  for (const need of assets) opened.set(need.name, await need.open(model));
+  return opened;
 }

@@ -1,5 +1,5 @@
-import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { dirname, join, relative, resolve, sep } from "node:path";
+import { readdirSync, readFileSync } from "node:fs";
+import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import ts from "typescript";
 import { describe, expect, it } from "vitest";
 import type { EditMethod } from "../../src/edit/contract.js";
@@ -51,11 +51,12 @@ const keys = [...new Set([...every.flatMap(({ options }) => Object.keys(options)
 const VARIANTS = /^(side|merged|memory-.*|codebook|module)$/;
 
 const source = join(repository, "src");
-/** Of a method each, or of what methods of one family share: that has no options of its own, and only they import it. */
+/** Of methods each, or of what several of them share: the registry does not know it, and only they import it. */
 const folders = readdirSync(join(source, "edit"), { withFileTypes: true })
   .filter((entry) => entry.isDirectory())
   .map(({ name }) => join("edit", name));
-const isShared = (folder: string) => !existsSync(join(source, folder, "options.ts"));
+const registry = readFileSync(join(source, "edit", "registry.ts"), "utf8");
+const isShared = (folder: string) => !registry.includes(`./${basename(folder)}/`);
 const files = readdirSync(source, { recursive: true, encoding: "utf8" })
   .filter((file) => file.endsWith(".ts"))
   .map((file) => ({ file, text: readFileSync(join(source, file), "utf8") }));

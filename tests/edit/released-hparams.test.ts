@@ -8,7 +8,7 @@ import { refusal } from "../model/support.js";
 import { repository } from "../support/shared.js";
 import { modelOf } from "./model-of.js";
 
-const { defer, "ft-l": ftL, "ft-m": ftM, grace, lora, rome, ultraedit } = methods;
+const { defer, "ft-l": ftL, "ft-m": ftM, grace, lora, memit, "memit-mass": memitMass, rome, ultraedit } = methods;
 const every = Object.values<EditMethod>(methods);
 
 const load = (method: EditMethod, source: OptionSource, layers = 32) =>
@@ -107,6 +107,33 @@ describe("released files load as they are", () => {
     });
     const last = name === "ROME/llama3-8b" ? ["model_parallel", "fp16"] : [];
     expect(keys(ignored)).toEqual(["model_name", "device", ...MODULES, ...ENDS, ...last]);
+  });
+
+  it.each(
+    [memit, memitMass].flatMap((method) => ["MEMIT/llama-7b", "MEMIT/mistral-7b"].map((name) => ({ method, name }))),
+  )("$name, of $method.name", async ({ method, name }) => {
+    const { options, ignored } = await load(method, { file: released(name) });
+    expect(options).toEqual({
+      layers: [4, 5, 6, 7, 8],
+      key_mean: "grouped",
+      v_num_grad_steps: 25,
+      v_lr: 0.5,
+      v_weight_decay: 1e-3,
+      clamp_norm_factor: 4,
+      kl_factor: 0.0625,
+      kl_at: "lookup",
+      stop: 0.05,
+      mom2_update_weight: 15_000,
+      mom2_dataset: "wikipedia",
+      mom2_n_samples: 100_000,
+      stats_dir: "./data/stats",
+      seed: 0,
+    });
+    const last = name === "MEMIT/mistral-7b" ? ["model_parallel"] : [];
+    expect(keys(ignored)).toEqual([
+      ...["model_name", "device", "layer_selection", "mom2_adjustment"],
+      ...[...MODULES, ...ENDS, ...last],
+    ]);
   });
 
   it.each([
