@@ -4,11 +4,15 @@ import type { EditMethod, OptionSource, PreparedMethod } from "./contract.js";
 import { ftL, ftM } from "./ft/ft.js";
 import { grace } from "./grace/grace.js";
 import { prepareMethod } from "./hparams.js";
+import { mend } from "./mend/mend.js";
 import { rome } from "./rome/rome.js";
 import { wise } from "./wise/wise.js";
 
 /** Every method. A new one is one folder and one line here; nothing outside branches on a name. */
-export const methods = { wise, grace, "ft-l": ftL, "ft-m": ftM, rome } as const satisfies Record<string, EditMethod>;
+export const methods = { wise, grace, "ft-l": ftL, "ft-m": ftM, mend, rome } as const satisfies Record<
+  string,
+  EditMethod
+>;
 
 /** @throws {RefusedInput} naming the methods there are */
 export function methodNamed(name: string): EditMethod {

@@ -2,6 +2,7 @@ import type { LlamaModel } from "../model/model.js";
 import { compareFt } from "./ft.js";
 import type { GoldenScenario } from "./golden-files.js";
 import { compareGrace } from "./grace.js";
+import { compareMend } from "./mend.js";
 import { compareRome } from "./rome.js";
 import type { ParityItem } from "./tally.js";
 import { compareWise } from "./wise.js";
@@ -14,6 +15,7 @@ export const scenarios: Readonly<Record<string, CompareScenario>> = {
   "ft-l": compareFt,
   "ft-m": compareFt,
   grace: compareGrace,
+  mend: compareMend,
   rome: compareRome,
   wise: compareWise,
 };
