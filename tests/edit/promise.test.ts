@@ -22,6 +22,9 @@ const GENERIC: Readonly<Record<string, string>> = {
   eps: "what RMS norms add under the root",
   lr: "the step size of an optimizer",
   stop: "to end a process or a pass",
+  archive: "a zip file",
+  rank: "the number of axes of a tensor",
+  inner_params: "the key under which released files name the matrices of any method",
 };
 
 /** The same of keys in another spelling, such as camelCase. */

@@ -53,7 +53,7 @@ async function findArchive({ archive }: NetworkOptions, { name, folder }: AssetO
     where: places.join(", "),
     found: "no such file",
     expected: `the network that was trained for ${name}`,
-    hint: `wise-lab train-mend --model ${folder} --data FILE --out FOLDER, then --set archive=FOLDER/network.safetensors`,
+    hint: `wise-lab train-mend --model ${folder} --data FILE --out FOLDER, then --set archive=FOLDER/mend.safetensors`,
   });
 }
 
@@ -92,9 +92,10 @@ const FORMAT = "wise-lab MEND network, version 1";
 const originSchema = z.object({
   format: z.literal(FORMAT),
   model: z.object({ name: z.string(), sha256: z.string() }),
-  records: z.object({ sha256: z.string(), examples: z.int() }),
+  records: z.object({ sha256: z.string(), used: z.int() }),
   /** Options of the training, by their released keys. */
   options: z.looseObject({ inner_params: z.array(z.string()) }),
+  steps: z.int(),
   backend: z.string(),
 });
 

@@ -33,6 +33,7 @@ import {
   mendWithoutEffect,
   sitesOf,
 } from "./options.js";
+import { trainMend } from "./train.js";
 
 /** MEND (arXiv 2110.11309): a trained network turns the gradient of one edit into an update. */
 export const mend = defineMethod<MendOptions>({
@@ -59,6 +60,7 @@ export const mend = defineMethod<MendOptions>({
     bytes: () => mendBytes(options, config),
   }),
   start: startMend,
+  train: trainMend,
 });
 
 /**
