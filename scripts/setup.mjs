@@ -63,7 +63,7 @@ function build() {
   if (existsSync(buildStamp) && statSync(buildStamp).mtimeMs >= changed) return;
   say("compiling ...");
   const started = new Date();
-  succeed(process.execPath, [join(packages, "typescript/bin/tsc"), "-p", "tsconfig.json"]);
+  succeed(process.execPath, [join(packages, "typescript/bin/tsc"), "-p", "tsconfig.json", "--noCheck"]); // npm run check checks types
   mkdirSync(join(repository, "dist"), { recursive: true });
   writeFileSync(buildStamp, "");
   utimesSync(buildStamp, started, started); // a file saved while the compiler ran is newer than the build

@@ -1,14 +1,14 @@
 import { existsSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { basename, join, relative } from "node:path";
-import { LabFailure } from "../core/errors.js";
-import { makeFolder } from "../core/files.js";
-import { runNotebook } from "../notebook/run.js";
+import { makeFolder, readJsonFile, writeFileAtomic } from "../core/files.js";
 import { renderSummary } from "../report/format.js";
 import { readRuns } from "../report/measured.js";
 import { projectFile } from "../run/inputs.js";
 import { readStudy, studyFields } from "../run/study.js";
 import { type BackendName, selectBackend } from "../tensor/backend.js";
+import { showFirstEdit } from "./first-edit.js";
+import { type CellTimes, type NotebookJob, runSideBySide } from "./side-by-side.js";
 
 /** The notebook whose runs are kept in folders, and make the table that is printed at the end. */
 const RUNS_NOTEBOOK = "02-t-rollback";
@@ -16,27 +16,34 @@ const RUNS_NOTEBOOK = "02-t-rollback";
 export interface StartArguments {
   out?: string;
   save?: boolean;
+  /** End after the edit in the terminal. */
+  quick?: boolean;
   backend?: BackendName;
 }
 
 /**
- * `npm start`: executes all notebooks of the project in the TypeScript kernel, in the order of their names, then prints the T-rollback table and where everything is.
+ * `npm start`: one edit in the terminal, then all notebooks of the project in the TypeScript kernel, side by side, and at the
+ * end the T-rollback table and where everything is.
  * @returns the exit status: 0, or 1 when a cell failed
  */
 export async function startCommand(options: StartArguments, signal: AbortSignal): Promise<number> {
   const { name, detail } = await selectBackend(options.backend);
   process.env.WISE_LAB_BACKEND = name; // the kernel is a process of its own and shall take the same one
-  console.log(detail);
+  console.log(`${detail}\n`);
+  await showFirstEdit({ backend: name, signal });
+  if (options.quick) return 0;
   const out = await freshFolder(options.out);
   const figures = options.save ? projectFile("figures") : join(out, "figures");
   await makeFolder(figures);
-  for (const notebook of await projectNotebooks()) {
+  const names = await projectNotebooks();
+  const jobs = names.map((name): NotebookJob => {
     const parameters: Record<string, string> = { figures };
-    if (notebook === RUNS_NOTEBOOK) parameters.runs = join(out, "runs");
-    await execute(notebook, { output: join(out, `${notebook}.ipynb`), parameters, signal });
-    // Committed notebooks are those that a reader gets by running them as they are: without parameters.
-    if (options.save) await execute(notebook, { output: projectFile("notebooks", `${notebook}.ipynb`), signal });
-  }
+    if (name === RUNS_NOTEBOOK) parameters.runs = join(out, "runs");
+    return { name, source: sourceOf(name), output: join(out, `${name}.ipynb`), parameters };
+  });
+  console.log(`\nthe notebooks, ${names.length} of them:`);
+  const times = await runSideBySide(jobs, { times: await readTimes(), signal });
+  if (options.save) await saveNotebooks(names, times, signal);
   console.log(`\n${renderSummary(await readRuns(join(out, "runs")), "text")}`);
   console.log(`\nThe whole study, as it stands in data/lab/study (npm run study computes it anew):\n`);
   console.log(renderSummary(await readStudy(), "text", { allow: studyFields }));
@@ -55,16 +62,21 @@ async function projectNotebooks(): Promise<string[]> {
     .sort();
 }
 
-/** @throws {LabFailure} naming the first cell that failed */
-async function execute(
-  notebook: string,
-  run: { output: string; parameters?: Record<string, string>; signal: AbortSignal },
-): Promise<void> {
-  const source = projectFile("notebooks", `${notebook}.ipynb`);
-  console.log(`running ${here(source)}`);
-  const { errors } = await runNotebook(source, run);
-  const [failed] = errors;
-  if (failed) throw new LabFailure(`${here(run.output)}, cell ${failed.cell}: ${failed.name}: ${failed.message}`);
+const sourceOf = (notebook: string) => projectFile("notebooks", `${notebook}.ipynb`);
+
+/** Seconds of the notebooks' cells, measured when they were saved last. */
+const timesFile = projectFile("data/notebook-times.json");
+
+async function readTimes(): Promise<CellTimes> {
+  return (await readJsonFile(timesFile)) as CellTimes;
+}
+
+/** Committed notebooks are those that a reader gets by running them as they are: without parameters. */
+async function saveNotebooks(names: readonly string[], times: CellTimes, signal: AbortSignal): Promise<void> {
+  const jobs = names.map((name): NotebookJob => ({ name, source: sourceOf(name), output: sourceOf(name) }));
+  await runSideBySide(jobs, { times, signal });
+  const rounded = Object.entries(times).map(([name, seconds]) => [name, seconds.map((s) => Math.round(10 * s) / 10)]);
+  await writeFileAtomic(timesFile, `${JSON.stringify(Object.fromEntries(rounded.sort()), null, 1)}\n`);
 }
 
 /** The folder named, or the next free runs/start-N: nothing is ever overwritten. */

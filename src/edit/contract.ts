@@ -144,6 +144,8 @@ export interface EditBytes {
   kept: number;
   /** Those beside them while the model runs for a step of an edit. */
   stepping: number;
+  /** Those besides for each token of a step; left out where the changes are few. */
+  perToken?: number;
   /** Those that an overlay holds beside them while the model runs under it. */
   reading: number;
   /** The most there are beside the kept ones while the model does not run: edits are moved, merged or saved. */

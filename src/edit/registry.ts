@@ -1,18 +1,26 @@
 import { nearest, RefusedInput } from "../core/errors.js";
 import type { LlamaConfig } from "../model/config.js";
 import type { EditMethod, OptionSource, PreparedMethod } from "./contract.js";
+import { ftEwc } from "./ft/ewc.js";
 import { ftL, ftM } from "./ft/ft.js";
 import { grace } from "./grace/grace.js";
 import { prepareMethod } from "./hparams.js";
+import { lora } from "./lora/lora.js";
 import { mend } from "./mend/mend.js";
 import { rome } from "./rome/rome.js";
 import { wise } from "./wise/wise.js";
 
 /** Every method. A new one is one folder and one line here; nothing outside branches on a name. */
-export const methods = { wise, grace, "ft-l": ftL, "ft-m": ftM, mend, rome } as const satisfies Record<
-  string,
-  EditMethod
->;
+export const methods = {
+  wise,
+  grace,
+  "ft-l": ftL,
+  "ft-m": ftM,
+  "ft-ewc": ftEwc,
+  lora,
+  mend,
+  rome,
+} as const satisfies Record<string, EditMethod>;
 
 /** @throws {RefusedInput} naming the methods there are */
 export function methodNamed(name: string): EditMethod {

@@ -1,7 +1,9 @@
 import type { LlamaModel } from "../model/model.js";
+import { compareEwc } from "./ewc.js";
 import { compareFt } from "./ft.js";
 import type { GoldenScenario } from "./golden-files.js";
 import { compareGrace } from "./grace.js";
+import { compareLora } from "./lora.js";
 import { compareMend } from "./mend.js";
 import { compareRome } from "./rome.js";
 import type { ParityItem } from "./tally.js";
@@ -14,7 +16,9 @@ export type CompareScenario = (golden: GoldenScenario, model: LlamaModel) => Pro
 export const scenarios: Readonly<Record<string, CompareScenario>> = {
   "ft-l": compareFt,
   "ft-m": compareFt,
+  "ft-ewc": compareEwc,
   grace: compareGrace,
+  lora: compareLora,
   mend: compareMend,
   rome: compareRome,
   wise: compareWise,

@@ -64,6 +64,8 @@ export interface TuneComparison {
 export interface TuneEditRules<E extends TuneEdit> {
   /** Steps that this edit may take more or less. */
   apart?(edit: E): number;
+  /** Steps of a trace as the reference counts them; all, when left out. */
+  taken?(trace: EditTrace): number;
   after?(edit: E, trace: EditTrace): Promise<void>;
 }
 
@@ -71,7 +73,7 @@ export interface TuneEditRules<E extends TuneEdit> {
 export async function compareTuneEdits<E extends TuneEdit>(
   comparison: TuneComparison,
   edits: readonly E[],
-  { apart = () => 0, after = async () => {} }: TuneEditRules<E> = {},
+  { apart = () => 0, taken = ({ steps }) => steps.length, after = async () => {} }: TuneEditRules<E> = {},
 ): Promise<void> {
   const { tally, setting, session } = comparison;
   for (const edit of edits) {
@@ -79,14 +81,15 @@ export async function compareTuneEdits<E extends TuneEdit>(
     const where = `edit ${edit.edit}`;
     const row = encodeForced(setting.model.tokenizer, { prompt, answer: target }, PLAIN);
     tally.equal("edit tokens", { ours: row, golden: { ids: edit.ids, promptTokens: edit.prompt_tokens }, where });
-    const [trace] = await session.edit([{ record, prompt, target, subject: null, irrelevant: null }]);
-    const steps = trace?.steps ?? [];
-    tally.number("steps", { ours: steps.length, golden: edit.n_steps, where }, apart(edit));
+    const request = { record, prompt, target, subject: null, irrelevant: null };
+    const [trace] = (await session.edit([request])) as [EditTrace];
+    const { steps } = trace;
+    tally.number("steps", { ours: taken(trace), golden: edit.n_steps, where }, apart(edit));
     compareSteps(tally, { ours: steps, golden: edit.steps, where }, [
       { item: "loss", ours: ({ loss }) => loss, golden: ({ loss }) => loss, measure: "relative", tolerance: TUNE.loss },
     ]);
     await compareTuneLogits(comparison, edit.edit);
-    await after(edit, trace as EditTrace);
+    await after(edit, trace);
   }
 }
 

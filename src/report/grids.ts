@@ -1,9 +1,10 @@
-import { DataFrame } from "danfojs-node";
+import type { DataFrame } from "danfojs-node";
 import { RefusedInput } from "../core/errors.js";
 import type { Interval } from "../core/stats.js";
 import { gridPoints } from "../explore/grid.js";
 import { inferenceOf } from "../explore/router.js";
 import type { RunResult, ScoredRun } from "../run/types.js";
+import { newFrame } from "./frame.js";
 import { fieldOf, requireAlike } from "./protocols.js";
 import { stepsKey, stepsOf } from "./steps.js";
 import { type Cell, frameOf, intervalOf, type Row } from "./tables.js";
@@ -128,7 +129,7 @@ export function gridFrame(grid: Grid): DataFrame {
 export function gridView({ x, y, cells }: Grid): DataFrame {
   const rows = y.values.map((value, row) => [String(value), ...(cells[row] ?? []).map((cell) => cell?.mean ?? null)]);
   // Not from objects: their keys would put columns named by whole numbers first.
-  return new DataFrame(rows, { columns: [`${y.title} \\ ${x.title}`, ...x.values.map(String)] });
+  return newFrame(rows, [`${y.title} \\ ${x.title}`, ...x.values.map(String)]);
 }
 
 const rising = (values: readonly number[]) => [...new Set(values)].sort((a, b) => a - b);

@@ -1,9 +1,10 @@
-import { DataFrame } from "danfojs-node";
+import type { DataFrame } from "danfojs-node";
 import { RefusedInput, show } from "../core/errors.js";
 import { createRng } from "../core/rng.js";
 import { bootstrapInterval, type Interval, mean } from "../core/stats.js";
 import { MAIN } from "../edit/overlay.js";
 import type { RunResult, ScoredProbe, ScoredRecord, ScoredRun } from "../run/types.js";
+import { newFrame } from "./frame.js";
 import { fieldOf, footnotes, requireAlike, rowFields } from "./protocols.js";
 import {
   anyHas,
@@ -117,9 +118,9 @@ export function frameOf(rows: readonly Row[], what: string): DataFrame {
     throw new RefusedInput("a table needs at least one row", { where: what, found: "none", expected: "at least one" });
   }
   const columns = Object.keys(first);
-  return new DataFrame(
+  return newFrame(
     rows.map((row) => columns.map((name) => row[name] ?? null)),
-    { columns },
+    columns,
   );
 }
 

@@ -148,36 +148,36 @@ function cutMatrix({ config, cut, sites }: PlanInput, firstHeld: number): number
 }
 
 function frozenPhase(input: PlanInput): Phase {
-  const { config, cut, weights, work } = input;
-  const { hiddenSize: D } = config;
+  const { config, cut, work } = input;
   const together = passTokens(input);
+  const results = 2 * 4 * cutNumbers(config, cut) * work.frozen.batch; // as they are read back, and cut into sequences
+  return {
+    name: "frozen pass",
+    parts: [
+      ...frozenLayer(input),
+      { name: "streams of a pass", bytes: 4 * config.hiddenSize * together, held: "tensor", why: `${together} tokens` },
+      { name: "results of a batch", bytes: results, held: "array", why: "read back" },
+    ],
+  };
+}
+
+/** The layer that the frozen pass is in; none where all come after the cut, and the embedding alone is frozen. */
+function frozenLayer(input: PlanInput): Part[] {
+  const { config, cut, weights, work } = input;
+  if (layersAfter(config, cut) === config.layers) return [];
+  const [read, run] = [4 * layerWeights(config), 4 * frozenNumbers(config, work.frozen)];
   const parts: Part[] = [
-    {
-      name: "one layer over a batch",
-      bytes: 4 * frozenNumbers(config, work.frozen),
-      held: "tensor",
-      why: `${work.frozen.batch} tokens at once`,
-    },
-    { name: "streams of a pass", bytes: 4 * D * together, held: "tensor", why: `${together} tokens` },
-    // As they are read back, and cut into sequences.
-    {
-      name: "results of a batch",
-      bytes: 2 * 4 * cutNumbers(config, cut) * work.frozen.batch,
-      held: "array",
-      why: "read back",
-    },
+    { name: "one layer over a batch", bytes: run, held: "tensor", why: `${work.frozen.batch} tokens at once` },
     ...unpacked(input),
   ];
-  if (weights === "streamed") {
-    const bytes = 4 * layerWeights(config);
-    parts.unshift({ name: "a layer being read", bytes, held: "tensor", why: "one at a time, float32" });
-  }
-  return { name: "frozen pass", parts };
+  if (weights === "whole") return parts;
+  return [{ name: "a layer being read", bytes: read, held: "tensor", why: "one at a time, float32" }, ...parts];
 }
 
 function stepPhase(input: PlanInput): Phase {
   const { config, cut, backend, precision, work } = input;
-  const { stepping } = input.editBytes(work.block);
+  const { stepping, perToken = 0 } = input.editBytes(work.block);
+  const activations = 4 * stepNumbers(config, cut, work.edit) + perToken * work.edit.sequences * work.edit.longest;
   const parts: Part[] = [];
   if (backend.name === "wasm" && precision === "float32") {
     const weights = layersAfter(config, cut) * layerWeights(config) + headWeights(config);
@@ -190,7 +190,7 @@ function stepPhase(input: PlanInput): Phase {
       { name: "matrices of an edit", bytes: stepping, held: "tensor", why: "what is trained, and its gradient" },
       {
         name: "activations and gradients",
-        bytes: 4 * stepNumbers(config, cut, work.edit) * (backend.name === "wasm" ? WASM_COPIES : 1),
+        bytes: activations * (backend.name === "wasm" ? WASM_COPIES : 1),
         held: "tensor",
         why: `${work.edit.sequences} sequences of up to ${work.edit.longest} tokens, ${work.edit.targets} targets`,
       },

@@ -9,6 +9,10 @@ export interface WasmHeap {
 export interface HeapGuard {
   /** Counts, once, a hidden copy of the block at this address, which goes when the block goes. */
   countPackedCopy(address: number): void;
+  /** Calls `action` just before the block at this address goes. One action a block: a later one takes its place. */
+  beforeFree(address: number, action: () => void): void;
+  /** Calls `release`, which gives up blocks that can be made again, before anything is refused. */
+  whenShort(release: () => void): void;
   /** Bytes counted now. */
   inUse(): number;
 }
@@ -29,9 +33,12 @@ export function guardHeap(heap: WasmHeap, budget: number = HEAP_BUDGET): HeapGua
   const free = heap._free.bind(heap);
   const blocks = new Map<number, number>();
   const packed = new Set<number>();
+  const actions = new Map<number, () => void>();
   let inUse = 0;
+  let release = () => {};
 
   function claim(bytes: number): void {
+    if (inUse + bytes > budget) release();
     if (inUse + bytes > budget) throw new LabFailure(exhausted(bytes, "beyond the budget"));
     inUse += bytes;
   }
@@ -54,6 +61,9 @@ export function guardHeap(heap: WasmHeap, budget: number = HEAP_BUDGET): HeapGua
     return address;
   };
   heap._free = (address) => {
+    const action = actions.get(address >>> 0);
+    actions.delete(address >>> 0);
+    action?.();
     const bytes = blocks.get(address >>> 0) ?? 0; // 0: a kernel allocated it in C++
     inUse -= packed.delete(address >>> 0) ? 2 * bytes : bytes;
     blocks.delete(address >>> 0);
@@ -65,6 +75,10 @@ export function guardHeap(heap: WasmHeap, budget: number = HEAP_BUDGET): HeapGua
       if (bytes === undefined || packed.has(address >>> 0)) return;
       claim(bytes);
       packed.add(address >>> 0);
+    },
+    beforeFree: (address, action) => actions.set(address >>> 0, action),
+    whenShort(action) {
+      release = action;
     },
     inUse: () => inUse,
   };

@@ -14,7 +14,7 @@ export function mendWasm(backend: BackendWasm): void {
   if (tf.getKernel("UnsortedSegmentSum", "wasm")) return;
   const heap = guardHeap(backend.wasm as unknown as WasmHeap); // an Emscripten module, whose types are not shipped
   register("UnsortedSegmentSum", unsortedSegmentSum);
-  replace("BatchMatMul", (shipped) => matMulKernel(shipped, shippedKernel("Transpose"), heap));
+  replace("BatchMatMul", (shipped) => matMulKernel(shipped, { backend, heap }));
 }
 
 /**
@@ -23,21 +23,68 @@ export function mendWasm(backend: BackendWasm): void {
  *
  * XNNPACK keeps a packed copy of the right operand for as long as that tensor lives; the heap guard counts it.
  */
-function matMulKernel(shipped: Kernel, transpose: Kernel, heap: HeapGuard): Kernel {
-  return ({ inputs, backend, attrs }) => {
+function matMulKernel(shipped: Kernel, own: { backend: BackendWasm; heap: HeapGuard }): Kernel {
+  const { backend, heap } = own;
+  const transposes = keptTransposes(own);
+  return ({ inputs, attrs }) => {
     const { a, b } = inputs as { a: tf.TensorInfo; b: tf.TensorInfo };
     if (batchSize(a) !== 1 || batchSize(b) !== 1) return shipped({ inputs, backend, attrs });
 
-    const transposed = (x: tf.TensorInfo) => transpose({ inputs: { x }, backend, attrs: { perm: lastTwoSwapped(x) } });
-    const left = attrs.transposeA ? transposed(a) : a;
-    const right = attrs.transposeB ? transposed(b) : b;
+    const left = attrs.transposeA ? transposes.make(a) : a;
+    const right = attrs.transposeB ? transposes.take(b) : b;
     try {
       heap.countPackedCopy(backend.getMemoryOffset(right.dataId));
       return shipped({ inputs: { a: left, b: right }, backend, attrs: { transposeA: false, transposeB: false } });
     } finally {
       if (left !== a) backend.disposeData(left.dataId);
-      if (right !== b) backend.disposeData(right.dataId);
+      if (right !== b) transposes.give(right);
     }
+  };
+}
+
+/**
+ * Transposes of matrices. The second time that a matrix is taken, as weights are, its transpose is kept: it need not be made
+ * again, nor packed again. It goes when the matrix goes, or when memory is short.
+ */
+function keptTransposes({ backend, heap }: { backend: BackendWasm; heap: HeapGuard }) {
+  const transpose = shippedKernel("Transpose");
+  /** Shape of every matrix that was taken and is still there, by its address: a reshape lies at the same one. */
+  const taken = new Map<number, string>();
+  const kept = new Map<number, tf.TensorInfo>();
+  let inHand = -1;
+
+  const make = (x: tf.TensorInfo) => transpose({ inputs: { x }, backend, attrs: { perm: lastTwoSwapped(x) } });
+  function drop(address: number): void {
+    const matrix = kept.get(address);
+    if (matrix === undefined || address === inHand) return;
+    kept.delete(address);
+    backend.disposeData(matrix.dataId);
+  }
+  heap.whenShort(() => [...kept.keys()].forEach(drop));
+
+  return {
+    make,
+    take(x: tf.TensorInfo): tf.TensorInfo {
+      const address = backend.getMemoryOffset(x.dataId);
+      const shape = x.shape.join();
+      const before = taken.get(address);
+      const matrix = (before === shape ? kept.get(address) : undefined) ?? make(x);
+      inHand = address;
+      if (before === shape) kept.set(address, matrix);
+      if (before === undefined) {
+        taken.set(address, shape);
+        heap.beforeFree(address, () => {
+          drop(address);
+          taken.delete(address);
+        });
+      }
+      return matrix;
+    },
+    /** Gives back what was taken last. */
+    give(matrix: tf.TensorInfo): void {
+      if (kept.get(inHand) !== matrix) backend.disposeData(matrix.dataId);
+      inHand = -1;
+    },
   };
 }
 

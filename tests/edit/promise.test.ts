@@ -21,9 +21,9 @@ const GENERIC: Readonly<Record<string, string>> = {
   weights: "the weights of a model, of records in a mean and of target tokens in a loss",
   eps: "what RMS norms add under the root",
   lr: "the step size of an optimizer",
+  rank: "the axes of a tensor, and a place in an order",
   stop: "to end a process or a pass",
   archive: "a zip file",
-  rank: "the number of axes of a tensor",
   inner_params: "the key under which released files name the matrices of any method",
 };
 

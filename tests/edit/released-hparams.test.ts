@@ -8,7 +8,7 @@ import { refusal } from "../model/support.js";
 import { repository } from "../support/shared.js";
 import { modelOf } from "./model-of.js";
 
-const { "ft-l": ftL, "ft-m": ftM, grace, rome } = methods;
+const { "ft-l": ftL, "ft-m": ftM, grace, lora, rome } = methods;
 const every = Object.values<EditMethod>(methods);
 
 const load = (method: EditMethod, source: OptionSource, layers = 32) =>
@@ -57,6 +57,27 @@ describe("released files load as they are", () => {
     expect(keys(ignored)).toEqual(["model_name", "device", "max_length", ...MODULES, ...ENDS, ...last]);
   });
 
+  it.each(["LoRA/llama-7b", "LoRA/llama3-8b"])("%s", async (name) => {
+    const { options, ignored } = await load(lora, { file: released(name) });
+    expect(options).toEqual({
+      lora_type: "adalora",
+      layers: [],
+      target_modules: ["q_proj", "v_proj"],
+      rank: null,
+      init_r: 12,
+      lora_alpha: 32,
+      lora_dropout: 0.1,
+      num_steps: 70,
+      lr: 5e-3,
+      weight_decay: 0,
+      orth_reg_weight: 0.5,
+      orth_first_only: false,
+      seed: 0,
+    });
+    const last = name === "LoRA/llama3-8b" ? ["model_parallel"] : [];
+    expect(keys(ignored)).toEqual(["model_name", "device", "max_length", ...last, "rank"]);
+  });
+
   it.each(["ROME/llama-7b", "ROME/llama3-8b"])("%s", async (name) => {
     const { options, ignored } = await load(rome, { file: released(name) });
     expect(options).toEqual({
@@ -86,6 +107,8 @@ describe("released files load as they are", () => {
     ["GRACE/llama-7b", grace, "llama-2-7b"],
     ["FT/llama-7b", ftL, "llama-2-7b"],
     ["FT/llama3-8b", ftL, "llama-3-8b"],
+    ["LoRA/llama-7b", lora, "llama-2-7b"],
+    ["LoRA/llama3-8b", lora, "llama-3-8b"],
     ["ROME/llama-7b", rome, "llama-2-7b"],
     ["ROME/llama3-8b", rome, "llama-3-8b"],
   ])("%s equals the preset of its model", async (name, method, preset) => {
@@ -135,6 +158,15 @@ describe("variants", () => {
     expect((await load(ftM, { preset: "tiny" }, 4)).options).not.toHaveProperty("bos_in_targets");
   });
 
+  it("of LoRA: released, the penalty of adalora is for the first edit; lora has none", async () => {
+    const set = ["variant=released"];
+    expect((await load(lora, { preset: "lab", set }, 4)).options).toMatchObject({ orth_first_only: true });
+    const plain = [...set, "lora_type=lora", "rank=8"];
+    const { options, ignored } = await load(lora, { preset: "lab", set: plain }, 4);
+    expect(options).toMatchObject({ rank: 8, init_r: null, orth_reg_weight: 0, orth_first_only: false });
+    expect(ignored).toEqual([]);
+  });
+
   it("of ROME: paper adjusts by the covariance, unless a file says otherwise", async () => {
     const set = ["variant=paper"];
     const paper = { mom2_adjustment: true, kl_at: "end" };
@@ -162,6 +194,18 @@ describe("values of one method", () => {
     ["ft-l", ftL, "layers", "[2, 2]", "each once"],
     ["ft-l", ftL, "layers", "[1, 4]", "0 to 3"],
     ["ft-l", ftL, "norm_constraint", "0", "a number above 0, or null"],
+    ["lora", lora, "lora_type", "dora", "one of lora, adalora"],
+    ["lora", lora, "layers", "[1, 4]", "0 to 3"],
+    ["lora", lora, "layers", "[1, 1]", "each once"],
+    ["lora", lora, "target_modules", "[]", "a list of some of q_proj, k_proj"],
+    ["lora", lora, "target_modules", "[q_proj, q_proj]", "each once"],
+    ["lora", lora, "target_modules", "[lm_head]", "a list of some of q_proj, k_proj"],
+    ["lora", lora, "rank", "0", "a whole number above 0"],
+    ["lora", lora, "rank", "null", "a whole number above 0 with lora_type lora"],
+    ["lora", lora, "lora_alpha", "0", "a number above 0"],
+    ["lora", lora, "lora_dropout", "1", "at least 0, below 1"],
+    ["lora", lora, "kl_factor", "0.1", "no divergence term"],
+    ["lora", lora, "norm_constraint", "0.1", "move freely"],
     ["rome", rome, "layers", "[1, 2]", "a list of one layer"],
     ["rome", rome, "layers", "[4]", "0 to 3"],
     ["rome", rome, "fact_token", "last", "subject_last"],
@@ -182,6 +226,12 @@ describe("values of one method", () => {
     expect(refused).toMatchObject({ found: "prompt_last", hint: "FT-L has it: --method ft-l" });
     const other = await refusal(() => load(ftL, { preset: "tiny", set: ["objective_optimization=target_new"] }, 4));
     expect(other.hint).toBe("FT-M has it: --method ft-m");
+  });
+
+  it("adalora without a rank of its own", async () => {
+    const refused = await refusal(() => load(lora, { preset: "llama-3-8b", set: ["init_r=null"] }));
+    const expected = "a whole number above 0 with lora_type adalora";
+    expect(refused).toMatchObject({ where: "--set, key init_r", expected });
   });
 
   it("a bound written as PyYAML leaves it", async () => {

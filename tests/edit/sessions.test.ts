@@ -43,7 +43,13 @@ const MORE: Readonly<Record<string, readonly (readonly string[])[]>> = {
   ],
   grace: [["variant=released"], ["key_at=last_edit", "replacement=replace_all"]],
   "ft-l": [["norm_constraint=0.002", "weight_decay=0.01", "layers=[1, 2]"]],
+  "ft-ewc": [["variant=released", "fisher_mem=2"]],
   "ft-m": [["norm_constraint=0.002", "weight_decay=0.01", "layers=[0, 3]"]],
+  lora: [
+    ["lora_type=adalora", "init_r=3", "variant=released", "weight_decay=0.01"],
+    ["layers=[3, 1]", "target_modules=[down_proj, o_proj, gate_proj]", "lora_dropout=0"],
+    ["layers=[3]", "target_modules=[down_proj]"],
+  ],
 };
 
 const STEPS = 3;

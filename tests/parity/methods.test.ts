@@ -1,3 +1,4 @@
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { methods } from "../../src/edit/registry.js";
@@ -29,7 +30,8 @@ test("every editing method has scenarios", () => {
 
 test("no file is passed over", () => {
   expect(folder.unread).toEqual([]);
-  expect(folder.scenarios.length + folder.notBuilt.length).toBe(13);
+  const written = readdirSync(goldenMethods).filter((name) => name.endsWith(".json"));
+  expect(folder.scenarios.length + folder.notBuilt.length).toBe(written.length);
 });
 
 describe("the golden vectors of", () => {
@@ -58,6 +60,8 @@ describe("one altered tensor fails, and nothing else does", () => {
     ["ft-m-decay", "first_gradient.model.layers.3.mlp.down_proj.weight"],
     ["grace-prompt", "value.0"],
     ["grace-modes", "logits.1.rewrite"],
+    ["lora-late", "factors.2.model.layers.3.mlp.down_proj.weight.B"],
+    ["lora-late", "logits.1.loc"],
     ["rome-early-stop", "layers.2.weight_delta"],
     ["rome-early-stop", "after.0.loc.logits"],
   ] as const) {

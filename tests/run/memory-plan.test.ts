@@ -123,6 +123,23 @@ describe("the plan of LLaMA-3-8B", () => {
     expect(part(plan, "matrix at the cut")).toBe(4 * 4096 * 14336);
   });
 
+  it("cut at the first layer: all layers stay, however it is loaded, and none is run or read before the cut", () => {
+    const first = { ...input, cut: atInput(0), sites: [] };
+    const [streamed, whole] = [planMemory(first), planMemory({ ...first, weights: "whole" })];
+    expect(part(streamed, "later layers")).toBe(32 * 4 * (2 * 4096 * 5120 + 3 * 4096 * 14336 + 2 * 4096));
+    expect(part(whole, "layers")).toBe(part(streamed, "later layers"));
+    for (const name of ["a layer being read", "one layer over a batch"]) expect(part(streamed, name), name).toBe(0);
+    expect(streamed.crowded.name).toBe("step of an edit");
+  });
+
+  it("activations grow with what the edits hold for each token of a step", () => {
+    const bytes = (perToken: object) => {
+      const editBytes = () => ({ kept: 0, stepping: 0, ...perToken, reading: 0, working: 0, variants: 1 });
+      return part(planMemory({ ...input, editBytes }), "activations and gradients");
+    };
+    expect(bytes({ perToken: 1000 }) - bytes({})).toBe(1000 * 12 * 40);
+  });
+
   it("a batch of probes grows with the variants that answer it", () => {
     const bytes = (variants: number) => {
       const editBytes = () => ({ kept: 0, stepping: 0, reading: 0, working: 0, variants });

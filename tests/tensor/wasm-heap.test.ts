@@ -1,3 +1,4 @@
+import type { BackendWasm } from "@tensorflow/tfjs-backend-wasm";
 import { beforeAll, describe, expect, it } from "vitest";
 import { LabFailure } from "../../src/core/errors.js";
 import { selectBackend } from "../../src/tensor/backend.js";
@@ -89,5 +90,20 @@ describe("the wasm memory budget", () => {
     expect(high._malloc(64)).toBe(2 ** 32 - 4096);
     high._free(-4096);
     expect(guard.inUse()).toBe(0);
+  });
+
+  it("calls for what can be given up before it refuses, and tells of a block that goes", () => {
+    withBudget(3000, (guard) => {
+      const spare = tf.fill([250], 1);
+      const gone: string[] = [];
+      guard.beforeFree((tf.backend() as BackendWasm).getMemoryOffset(spare.dataId), () => gone.push("spare"));
+      guard.whenShort(() => spare.dispose());
+      const large = tf.fill([700], 1);
+      expect(gone).toEqual(["spare"]);
+      expect(guard.inUse()).toBe(2800);
+      expect(() => tf.fill([100], 1)).toThrow(/400 bytes asked for, 2800 in use/);
+      large.dispose();
+      expect(guard.inUse()).toBe(0);
+    });
   });
 });

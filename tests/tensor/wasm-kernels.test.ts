@@ -52,6 +52,11 @@ async function finiteDifferences(loss: (x: Float32Array) => tf.Tensor, at: Float
   return slopes;
 }
 
+/** Sums of the rows of a [n, 2] matrix, as a product with its transpose. */
+function pairSums(pairs: tf.Tensor): number[] {
+  return tf.tidy(() => [...tf.matMul(tf.ones([1, 2]), pairs, false, true).dataSync()]);
+}
+
 const dimension = fc.integer({ min: 1, max: 9 });
 
 describe("BatchMatMul on wasm", () => {
@@ -93,6 +98,44 @@ describe("BatchMatMul on wasm", () => {
     const right = await finiteDifferences((x) => loss(tf.tensor(a.values, a.shape), tf.tensor(x, b.shape)), b.values);
     expect(largestDifference(toLeft as number[], left)).toBeLessThan(2e-2);
     expect(largestDifference(toRight as number[], right)).toBeLessThan(2e-2);
+  });
+
+  it("gives a matrix that is used again and again the same bits, and other matrices at its place their own", async () => {
+    await selectBackend("wasm");
+    await expectTidy(async () => {
+      const x = normals([3, 5], "x");
+      const product = (b: tf.Tensor) => {
+        const made = tf.tidy(() => tf.matMul(tf.tensor(x.values, x.shape), b, false, true));
+        const values = [...made.dataSync()];
+        made.dispose();
+        return values;
+      };
+      for (const name of ["first", "second", "third"]) {
+        const w = normals([4, 5], name); // at the address that the one before has left
+        const weight = tf.tensor(w.values, w.shape);
+        const once = product(weight);
+        for (let again = 0; again < 4; again++) expect(product(weight)).toEqual(once);
+        const twice = tf.tidy(() => tf.concat([weight, weight]));
+        expect(product(twice)).toEqual(
+          Array.from({ length: 3 }, (_, i) => [
+            ...once.slice(4 * i, 4 * i + 4),
+            ...once.slice(4 * i, 4 * i + 4),
+          ]).flat(),
+        );
+        tf.dispose([weight, twice]);
+      }
+      const square = normals([10, 2], "square");
+      const tall = tf.tensor(square.values, [10, 2]);
+      const wide = tall.reshape([4, 5]); // the same values at the same address
+      const wanted = [product(wide), pairSums(tall)];
+      for (let again = 0; again < 4; again++) expect([product(wide), pairSums(tall)]).toEqual(wanted);
+      const sums = Array.from(
+        { length: 10 },
+        (_, i) => (square.values[2 * i] as number) + (square.values[2 * i + 1] as number),
+      );
+      expect(largestDifference(wanted[1] as number[], sums)).toBeLessThan(1e-6);
+      tf.dispose([tall, wide]);
+    });
   });
 
   it("stays on the fast path with a transposed operand: as shipped it takes ten times a plain product", async () => {

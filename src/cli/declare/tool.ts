@@ -6,6 +6,7 @@ import type { CheckpointArguments } from "../checkpoint.js";
 import type { GoldenArguments } from "../golden.js";
 import type { TrainArguments } from "../lab.js";
 import { collect, oneOf, seed, wholeNumber } from "../parse.js";
+import type { StartArguments } from "../start.js";
 import type { TrainEditorArguments } from "../trainEditor.js";
 import { backendOption, run } from "./shared.js";
 
@@ -178,11 +179,12 @@ export function toolCommands(program: Command): void {
 
   program
     .command("start")
-    .description("run the notebooks of the project on its own model and print the table")
+    .description("show one edit, then run the notebooks of the project on its own model and print the table")
+    .option("--quick", "end after the one edit")
     .option("--out <folder>", "folder for the executed notebooks; runs/start by default")
     .option("--save", "write outputs into notebooks/ and figures/")
     .addOption(backendOption())
-    .action((options: { out?: string; save?: boolean; backend?: BackendName }) =>
+    .action((options: StartArguments) =>
       run(async (signal) => (await import("../start.js")).startCommand(options, signal)),
     );
 }

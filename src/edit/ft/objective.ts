@@ -1,11 +1,11 @@
 import { RefusedInput } from "../../core/errors.js";
-import { type CutBatch, logitsAt, type Spot } from "../../model/cut.js";
+import { batchCuts, type CutBatch, logitsAt, type Spot } from "../../model/cut.js";
 import type { LlamaModel } from "../../model/model.js";
 import { deltaChange, type Patch, type Site } from "../../model/patch.js";
 import { encodeQuestion, PLAIN } from "../../model/prompt.js";
 import type { Tokenizer } from "../../model/tokenizer.js";
 import { tf } from "../../tensor/tf.js";
-import type { EditRequest } from "../contract.js";
+import type { EditRequest, EditSetting } from "../contract.js";
 import { crossEntropy, oneHotTargets } from "../loss.js";
 import { forcedRow, type TokenRow } from "../rows.js";
 import type { FtLOptions, FtObjective, FtOptions } from "./options.js";
@@ -29,17 +29,20 @@ export function exampleOf(
   { tokenizer, options }: { tokenizer: Tokenizer; options: Partial<FtLOptions> },
 ): FtExample {
   const forced = forcedRow(request, tokenizer);
+  if (objective === "target_new") return forcedExample(forced);
   const tokens = forced.ids.slice(forced.promptTokens);
-  if (objective === "target_new") {
-    const before = forced.promptTokens - 1;
-    return { row: forced, predicted: tokens.map((token, i) => ({ position: before + i, tokens: [token] })) };
-  }
   const ids = encodeQuestion(tokenizer, request.prompt, PLAIN);
   const opening = options.bos_in_targets ? [beginOfText(tokenizer)] : [];
   return {
     row: { ids, promptTokens: ids.length },
     predicted: [{ position: ids.length - 1, tokens: [...opening, ...tokens] }],
   };
+}
+
+/** The tokens of target_new: each target token is predicted one position before it stands. */
+export function forcedExample(row: TokenRow): FtExample {
+  const tokens = row.ids.slice(row.promptTokens);
+  return { row, predicted: tokens.map((token, i) => ({ position: row.promptTokens - 1 + i, tokens: [token] })) };
 }
 
 function beginOfText({ bosId }: Tokenizer): number {
@@ -70,7 +73,7 @@ export interface FtProblem {
 export function createProblem(
   model: LlamaModel,
   options: Pick<FtOptions, "layers">,
-  { predicted }: FtExample,
+  { predicted }: Pick<FtExample, "predicted">,
   batch: CutBatch,
 ): FtProblem {
   const n = predicted.length;
@@ -93,6 +96,17 @@ export function createProblem(
   };
 }
 
+/** An edit on the device, its row brought through the frozen part. The caller disposes the problem. */
+export async function problemOf(
+  { model, cuts }: Pick<EditSetting, "model" | "cuts">,
+  options: Pick<FtOptions, "layers">,
+  { row, predicted }: FtExample,
+  signal?: AbortSignal,
+): Promise<FtProblem> {
+  const found = await cuts.get([row.ids], signal);
+  return createProblem(model, options, { predicted }, batchCuts(model, found, [row.promptTokens]));
+}
+
 /** The value matrices that are trained, in the order of `layers`. */
 export function sitesOf({ layers }: Pick<FtOptions, "layers">): Site[] {
   return layers.map((layer) => ({ layer, matrix: "down" }));
@@ -106,15 +120,19 @@ export function patchOf(sites: readonly Site[], deltas: readonly tf.Tensor2D[]):
 /**
  * Mean of -log P over the target tokens at W + delta, in nats, with its gradients with respect to the deltas, [D, M] each,
  * in the order of the sites. The caller disposes both.
+ * @param look sees the logits of that pass, [n, V]
  */
 export function lossAndGradients(
   { model, sites, batch, spots, targets, weights }: FtProblem,
   deltas: readonly tf.Tensor2D[],
+  look: (logits: tf.Tensor2D) => void = () => {},
 ): { loss: tf.Scalar; gradients: tf.Tensor2D[] } {
   return tf.tidy(() => {
-    const { value, grads } = tf.valueAndGrads((...at) =>
-      crossEntropy(logitsAt(model, batch, { patch: patchOf(sites, at as tf.Tensor2D[]), spots }), targets, weights),
-    )([...deltas]);
+    const { value, grads } = tf.valueAndGrads((...at) => {
+      const logits = logitsAt(model, batch, { patch: patchOf(sites, at as tf.Tensor2D[]), spots });
+      look(logits);
+      return crossEntropy(logits, targets, weights);
+    })([...deltas]);
     return { loss: value as tf.Scalar, gradients: grads as tf.Tensor2D[] };
   });
 }

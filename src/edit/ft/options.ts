@@ -2,13 +2,17 @@ import { z } from "zod";
 import type { EditMethod, FixedKey, OptionTable, Preset } from "../contract.js";
 import { above0, above0OrNone, atLeast0, count, flag, layersOf, layersOption, numeric } from "../option-types.js";
 
-/** Everything FT-M is told. `ftMOptions` gives the meaning and source of each. */
-export type FtOptions = {
+/** Options of every way of fine-tuning. */
+export type TuningOptions = {
   /** 0-based layers whose value matrices are edited. */
   layers: readonly number[];
-  /** Most steps of one edit; it stops earlier when the loss is small. */
+  /** Most steps of one edit. */
   num_steps: number;
   lr: number;
+};
+
+/** Everything FT-M is told. `ftMOptions` gives the meaning and source of each. */
+export type FtOptions = TuningOptions & {
   weight_decay: number;
   /** null: the matrices may move freely. */
   norm_constraint: number | null;
@@ -91,6 +95,6 @@ export const ftMPresets: Readonly<Record<string, Preset>> = {
   tiny,
 };
 
-export const ftCheck: NonNullable<EditMethod<FtOptions>["check"]> = ({ layers }, model, refuse) => {
+export const ftCheck: NonNullable<EditMethod<TuningOptions>["check"]> = ({ layers }, model, refuse) => {
   if (layers.some((layer) => layer >= model.layers)) refuse("layers", layersOf(model));
 };

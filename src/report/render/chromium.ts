@@ -1,5 +1,5 @@
 import { createRequire } from "node:module";
-import { type Browser, chromium, type Page } from "playwright-core";
+import type { Browser, Page } from "playwright-core";
 import { type FoundBrowser, prepareBrowser } from "../browser.js";
 import { allFaces, fontCss, selfContained } from "./fonts.js";
 import { drawInPage, svgOf } from "./page.js";
@@ -11,6 +11,7 @@ const flags = ["--font-render-hinting=none", "--force-color-profile=srgb", "--di
 
 /** Starts a browser with one page that draws every figure. @throws where it does not start. */
 export async function startChromium(found: FoundBrowser): Promise<Engine> {
+  const { chromium } = await import("playwright-core"); // half a second, for figures alone
   const executable = await prepareBrowser(found);
   const browser = await chromium.launch({
     executablePath: executable.path,

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { ftBytes, startFt } from "../../../src/edit/ft/ft.js";
+import { startFt } from "../../../src/edit/ft/ft.js";
+import { tuningBytes } from "../../../src/edit/ft/tuning.js";
 import { type LlamaModel, loadModel } from "../../../src/model/model.js";
 import { selectBackend } from "../../../src/tensor/backend.js";
 import { TINY_MODEL } from "../../run/support.js";
@@ -24,7 +25,7 @@ test.each([
   const size = model.config.hiddenSize * model.config.intermediateSize;
   const { now, most } = countBuffers((tensor) => tensor.size === size);
   const matrices = (bytes: number) => bytes / (4 * size);
-  const { kept, stepping, reading, working, variants } = ftBytes(options, model.config);
+  const { kept, stepping, reading, working, variants } = tuningBytes(options, model.config);
   const session = startFt({ objective: "target_new", options }, ftSetting(model, options.layers));
   const short = { ...fact(0), target: "Oslo" }; // eleven target tokens' logits would be as large as a matrix
   for (let i = 0; i < 3; i++) await session.edit([short]);
