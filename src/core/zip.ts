@@ -28,6 +28,8 @@ export interface ZipEntry {
   packedBytes: number;
   /** Byte of the archive at which the entry's own header stands. */
   offset: number;
+  /** Byte at which the next entry or the directory begins. */
+  end: number;
 }
 
 export interface ZipFile {
@@ -187,6 +189,8 @@ function readEntries(bytes: Buffer, directory: Directory, file: OpenFile): Map<s
     entries.set(name, readEntry(name, { head, extra: bytes.subarray(extraAt, extraAt + extraBytes) }, directory, file));
     at = next;
   }
+  const placed = [...entries.values()].sort((a, b) => a.offset - b.offset);
+  for (const [i, entry] of placed.entries()) entry.end = placed[i + 1]?.offset ?? directory.offset;
   return entries;
 }
 
@@ -209,7 +213,8 @@ function readEntry(
   };
   // In the order in which the zip64 field holds what did not fit.
   const [bytes, packedBytes, offset] = [size(24), size(20), size(42)];
-  const entry = { name, deflated: method === DEFLATED, crc: head.readUInt32LE(16), bytes, packedBytes, offset };
+  const found = { name, crc: head.readUInt32LE(16), bytes, packedBytes, offset };
+  const entry = { ...found, deflated: method === DEFLATED, end: directory.offset };
   const possible = entry.deflated ? bytes <= (packedBytes + 16) * MAX_DEFLATE_RATIO : bytes === packedBytes;
   if (!possible || offset + LOCAL_BYTES + packedBytes > directory.offset) {
     const found = `${bytes} bytes in ${packedBytes} from byte ${offset}`;
@@ -232,6 +237,13 @@ async function* entryBytes(file: OpenFile, entry: ZipEntry): AsyncGenerator<Uint
   const header = await readAt(file, entry.offset, LOCAL_BYTES);
   if (header.readUInt32LE(0) !== LOCAL) throw damaged(where, "no header of an entry", `one at byte ${entry.offset}`);
   const start = entry.offset + LOCAL_BYTES + header.readUInt16LE(26) + header.readUInt16LE(28);
+  if (start + entry.packedBytes > entry.end) {
+    throw damaged(
+      where,
+      `bytes ${start} to ${start + entry.packedBytes}`,
+      `an entry that ends before byte ${entry.end}`,
+    );
+  }
   const packed = packedBytes(file, start, entry.packedBytes);
   let crc = 0;
   let bytes = 0;

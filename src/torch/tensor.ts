@@ -52,7 +52,7 @@ export class StoredTensor extends Made {
 
   /**
    * The tensor of (storage, offset, shape, strides, ...), as torch._utils._rebuild_tensor_v2 takes them.
-   * @throws {RefusedInput} when it goes beyond its storage
+   * @throws {RefusedInput} when it goes beyond its storage, or is larger: a few bytes could stand for any number of items
    */
   static rebuilt(zip: ZipFile, [storage, offset, shape, strides]: readonly PickleValue[]): StoredTensor {
     const [extents, steps, starts] = [countsOf(shape), countsOf(strides), countsOf([offset ?? null])];
@@ -61,13 +61,11 @@ export class StoredTensor extends Made {
     }
     const tensor = new StoredTensor(zip, storage, starts[0] as number, steps, extents);
     const items = storage.entry.bytes / itemBytes[storage.dtype];
-    if (tensor.end() > items)
-      refuse(tensor.where, `a tensor of ${tensor.end()} items`, `at most ${items} in its storage`);
+    const size = extents.reduce((product, extent) => product * extent, 1);
+    if (tensor.end > items)
+      refuse(tensor.where, `a tensor up to item ${tensor.end}`, `at most ${items} in its storage`);
+    if (size > items) refuse(tensor.where, `a tensor of ${size} items`, `at most the ${items} of its storage`);
     return tensor;
-  }
-
-  get dtype(): StoredDtype {
-    return this.storage.dtype;
   }
 
   private get where(): string {
@@ -75,38 +73,31 @@ export class StoredTensor extends Made {
   }
 
   /** The item behind its last one. */
-  private end(rows = this.shape[0] ?? 1): number {
-    if (this.shape.includes(0) || rows === 0) return this.offset;
-    const extents = this.shape.length === 0 ? [] : [rows, ...this.shape.slice(1)];
-    return extents.reduce((sum, extent, axis) => sum + (extent - 1) * (this.strides[axis] as number), this.offset) + 1;
+  private get end(): number {
+    if (this.shape.includes(0)) return this.offset;
+    return (
+      this.shape.reduce((sum, extent, axis) => sum + (extent - 1) * (this.strides[axis] as number), this.offset) + 1
+    );
   }
 
   /**
    * Its values as float32, row-major, proven by the storage's CRC.
-   * @param rows indices [start, end) of its first axis; all of them, when left out
    * @throws {RefusedInput} for a dtype other than float32, float16 and bfloat16, or a damaged file
    */
-  async read(rows: readonly [start: number, end: number] = [0, this.shape[0] ?? 1]): Promise<Float32Array> {
-    const [start, end] = rows;
-    const count = end - start;
-    if (!(start >= 0 && count >= 0 && end <= (this.shape[0] ?? 1))) {
-      refuse(this.where, `rows ${start} to ${end}`, `rows within 0 to ${this.shape[0] ?? 1}`);
-    }
-    const from = this.offset + start * (this.strides[0] ?? 0);
-    const items = await this.items(from, from + this.end(count) - this.offset);
-    const shape = this.shape.length === 0 ? [] : [count, ...this.shape.slice(1)];
-    return isRowMajor(shape, this.strides) ? items : gathered(items, shape, this.strides);
+  async read(): Promise<Float32Array> {
+    const items = await this.items();
+    return isRowMajor(this.shape, this.strides) ? items : gathered(items, this.shape, this.strides);
   }
 
-  /** Items [start, end) of the storage as float32. All of it is read, so that its CRC is proven. */
-  private async items(start: number, end: number): Promise<Float32Array> {
+  /** Its items of the storage as float32, first to last. All of the storage is read, so that its CRC is proven. */
+  private async items(): Promise<Float32Array> {
     const { dtype, entry } = this.storage;
     if (dtype !== "float32" && dtype !== "float16" && dtype !== "bfloat16") {
       refuse(this.where, `a tensor of ${dtype}`, "float32, float16 or bfloat16");
     }
-    const size = itemBytes[dtype];
-    const bytes = new Uint8Array((end - start) * size);
-    let at = -start * size;
+    const count = this.end - this.offset;
+    const bytes = new Uint8Array(count * itemBytes[dtype]);
+    let at = -this.offset * itemBytes[dtype];
     for await (const chunk of this.zip.read(entry)) {
       const first = Math.max(0, -at);
       const part = chunk.subarray(first, Math.max(first, bytes.length - at));
@@ -114,7 +105,7 @@ export class StoredTensor extends Made {
       at += chunk.length;
     }
     if (dtype === "float32") return new Float32Array(bytes.buffer);
-    const values = new Float32Array(end - start);
+    const values = new Float32Array(count);
     (dtype === "float16" ? widenF16 : widenBf16)(new Uint16Array(bytes.buffer), values);
     return values;
   }

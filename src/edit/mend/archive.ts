@@ -26,7 +26,7 @@ export function networkNeed(options: NetworkOptions, config: LlamaConfig): Asset
     async open(owner) {
       const path = await findArchive(options, owner);
       const shapes = networkShapes(slotsOf(options, config), options.rank);
-      const file = (await isZip(path)) ? await openReleased(path) : await openOwn(path, options, owner);
+      const file = (await isSafetensors(path)) ? await openOwn(path, options, owner) : await openReleased(path);
       try {
         return { value: await readNetwork(file, shapes, path), sha256: await sha256File(path) };
       } finally {
@@ -57,11 +57,12 @@ async function findArchive({ archive }: NetworkOptions, { name, folder }: AssetO
   });
 }
 
-async function isZip(path: string): Promise<boolean> {
+/** Safetensors begin with the length of a JSON object, in 8 bytes, and the object. */
+async function isSafetensors(path: string): Promise<boolean> {
   const file = await open(path, "r");
   try {
-    const { buffer } = await file.read(Buffer.alloc(2), 0, 2, 0);
-    return buffer.toString("latin1") === "PK";
+    const { buffer } = await file.read(Buffer.alloc(9), 0, 9, 0);
+    return buffer[8] === "{".charCodeAt(0);
   } finally {
     await file.close();
   }
