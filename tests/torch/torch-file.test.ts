@@ -45,7 +45,7 @@ describe("PyTorch's own file", () => {
   });
 
   test("is refused when one byte of its pickle has changed", async () => {
-    const bytes = await readBytes(ARCHIVE);
+    const bytes = Buffer.from(await readBytes(ARCHIVE));
     const path = join(await temporaryFolder(), "changed.pt");
     const start = bytes.indexOf(Buffer.from("\x80\x02}", "latin1"));
     for (const at of [0, 40, 700, 3000, 5000].map((place) => start + place)) {
