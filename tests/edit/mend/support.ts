@@ -18,6 +18,14 @@ export const MIXED =
 export const mendOptions = async (...set: string[]): Promise<MendOptions> =>
   (await optionsOf("mend", ...set)) as MendOptions;
 
+/** Mean and deviation of parts that are not spread around 0. */
+const SPREAD: Readonly<Record<string, readonly [mean: number, deviation: number]>> = {
+  edit_lrs: [0.01, 0.002],
+  u_std: [1, 0.1],
+  v_std: [1, 0.1],
+  scale: [1, 0.2],
+};
+
 /** A network in which every part does something. */
 export function someNetwork(slots: readonly Slot[], rank: number, seed = 0): NetworkValues {
   const shapes = [...networkShapes(slots, rank)];
@@ -25,10 +33,7 @@ export function someNetwork(slots: readonly Slot[], rank: number, seed = 0): Net
     shapes.map(([name, shape]) => {
       const rng = createRng(seed, [name]);
       const size = shape.reduce((product, extent) => product * extent, 1);
-      const part = name.split(".").at(-1) as string;
-      const [middle, spread] = { edit_lrs: [0.01, 0.002], u_std: [1, 0.1], v_std: [1, 0.1], scale: [1, 0.2] }[part] ?? [
-        0, 0.2,
-      ];
+      const [middle, spread] = SPREAD[name.split(".").at(-1) as string] ?? [0, 0.2];
       return [name, { shape, data: Float32Array.from({ length: size }, () => middle + spread * rng.normal()) }];
     }),
   );
