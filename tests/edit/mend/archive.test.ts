@@ -109,7 +109,7 @@ describe("an archive of the released code", () => {
   });
 
   test.each(["mend", "gtn"])("is read by the names that it has: %s", async (prefix) => {
-    const one = { ...options, inner_params: ["model.layers.3.self_attn.k_proj.weight"], rank: 1 };
+    const one = { inner_params: ["model.layers.3.self_attn.k_proj.weight"], rank: 1 };
     const network = someNetwork(slotsOf(one, model.config), one.rank);
     const path = await releasedFile(network, prefix);
     expect(await open(path, one)).toEqual(network);
