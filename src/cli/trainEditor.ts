@@ -3,7 +3,7 @@ import { RefusedInput } from "../core/errors.js";
 import { requireWritableFolder, writeFileAtomic } from "../core/files.js";
 import { loadRecords } from "../data/load.js";
 import type { Dataset } from "../data/records.js";
-import { makePractice } from "../data/world/practice.js";
+import { makePractice, recordsToTrainOn } from "../data/world/practice.js";
 import { listText } from "../data/world/store.js";
 import { methodNamed, prepareNamed } from "../edit/registry.js";
 import { backendFor } from "../model/backend.js";
@@ -68,7 +68,7 @@ export async function trainEditorCommand(
 }
 
 /**
- * The records named; for the project's own model, those that are there to practise on.
+ * The records named; for the project's own model, practice records.
  * @throws {RefusedInput} when none are named for another model
  */
 async function recordsFor({ model = DEFAULT_MODEL, data, limit, out }: TrainEditorArguments): Promise<Dataset> {
@@ -82,6 +82,6 @@ async function recordsFor({ model = DEFAULT_MODEL, data, limit, out }: TrainEdit
   }
   await requireWritableFolder(out);
   const path = join(out, "practice.json");
-  await writeFileAtomic(path, listText(makePractice({ seed: 0 }).records));
+  await writeFileAtomic(path, listText(recordsToTrainOn(makePractice({ seed: 0 }))));
   return loadRecords(path, { limit });
 }
