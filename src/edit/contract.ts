@@ -171,14 +171,16 @@ export interface MethodPlan {
   style: PromptStyle;
   /** Requests that a session takes at once: one, or a whole block, which cannot be scored after each edit. */
   together: 1 | "block";
+  /** The most requests whose rows run in one step together; left out where it is one. */
+  inStep?: number;
   /**
    * The token rows of an edit, in order. Whoever needs their cuts asks for all of them together: batching decides the last
    * bits of a float, and an edit that is brought back must give the same ones.
    * @throws {RefusedInput} for a request that cannot be edited
    */
   rows(request: EditRequest, context: RowContext): TokenRow[];
-  /** Memory of up to `edits` edits without a rollback. */
-  bytes(edits: number): EditBytes;
+  /** Memory of up to `edits` edits without a rollback, which have `targets` target tokens together. */
+  bytes(edits: number, targets: number): EditBytes;
 }
 
 /** Resolved options by their released keys, plain JSON, as they are recorded with every number. */

@@ -12,7 +12,7 @@ const commonOptions: Readonly<Record<string, OptionSpec>> = {
   },
 };
 
-/** Keys of every method that may have one value only. */
+/** Keys of every method that may have one value only, unless it has an option of that name. */
 export const commonFixed: Readonly<Record<string, FixedKey>> = {
   batch_size: {
     schema: () => numeric(z.literal(1)),
@@ -65,9 +65,11 @@ export function keysOf(method: EditMethod): Keys {
   const released = Object.entries(method.options).flatMap(([key, spec]) =>
     spec.released === undefined ? [] : [[spec.released.key, key] as const],
   );
+  const options = { ...method.options, ...commonOptions };
+  const common = Object.entries(commonFixed).filter(([key]) => !isOwn(options, key));
   return {
-    options: { ...method.options, ...commonOptions },
-    fixed: { ...commonFixed, ...method.fixed },
+    options,
+    fixed: { ...Object.fromEntries(common), ...method.fixed },
     withoutEffect: { ...keysWithoutEffect, ...method.withoutEffect },
     released: Object.fromEntries(released),
     selectors: method.variants === undefined ? ["alg_name"] : ["alg_name", "variant"],

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { RefusedInput } from "../core/errors.js";
 import type { LlamaConfig } from "../model/config.js";
+import { siteOfModule } from "../model/patch.js";
 import type { OptionSpec } from "./contract.js";
 
 /** Values that an option may have, and the same in words. */
@@ -70,16 +71,11 @@ export function layersOf({ layers }: LlamaConfig): string {
 
 /** Layer number of `["model.layers[27].mlp.down_proj.weight"]`, which may also be written `model.layers.27.`. */
 export function layerOfInnerParams(value: unknown, where: string): number {
-  const name: unknown = Array.isArray(value) && value.length === 1 ? value[0] : undefined;
-  const match =
-    typeof name === "string" ? /^model\.layers(?:\[(\d+)\]|\.(\d+))\.mlp\.down_proj(?:\.weight)?$/.exec(name) : null;
-  const digits = match?.[1] ?? match?.[2];
-  if (digits === undefined) {
-    throw new RefusedInput("inner_params does not name one value matrix", {
-      where,
-      found: value,
-      expected: "a list of one name: model.layers[N].mlp.down_proj.weight",
-    });
-  }
-  return Number(digits);
+  const site = Array.isArray(value) && value.length === 1 ? siteOfModule(String(value[0])) : null;
+  if (site?.matrix === "down") return site.layer;
+  throw new RefusedInput("inner_params does not name one value matrix", {
+    where,
+    found: value,
+    expected: "a list of one name: model.layers[N].mlp.down_proj.weight",
+  });
 }

@@ -1,25 +1,32 @@
 import { nearest, RefusedInput } from "../core/errors.js";
 import type { LlamaConfig } from "../model/config.js";
 import type { EditMethod, OptionSource, PreparedMethod } from "./contract.js";
+import { defer } from "./defer/defer.js";
 import { ftEwc } from "./ft/ewc.js";
 import { ftL, ftM } from "./ft/ft.js";
 import { grace } from "./grace/grace.js";
 import { prepareMethod } from "./hparams.js";
 import { lora } from "./lora/lora.js";
+import { memit, memitMass } from "./memit/memit.js";
 import { mend } from "./mend/mend.js";
 import { rome } from "./rome/rome.js";
+import { ultraedit } from "./ultraedit/ultraedit.js";
 import { wise } from "./wise/wise.js";
 
 /** Every method. A new one is one folder and one line here; nothing outside branches on a name. */
 export const methods = {
   wise,
   grace,
+  defer,
   "ft-l": ftL,
   "ft-m": ftM,
   "ft-ewc": ftEwc,
   lora,
   mend,
   rome,
+  memit,
+  "memit-mass": memitMass,
+  ultraedit,
 } as const satisfies Record<string, EditMethod>;
 
 /** @throws {RefusedInput} naming the methods there are */

@@ -76,7 +76,12 @@ export async function runSteps(edit: SteppedEdit, control: EditControl = {}): Pr
   return taken(false);
 }
 
-function requireFinite({ loss, terms }: StepReport, step: number, hint: string): void {
+/**
+ * Proves the loss of a pass.
+ * @param hint advice that keeps it finite
+ * @throws {LabFailure} with its terms
+ */
+export function requireFinite({ loss, terms }: StepReport, step: number, hint: string): void {
   if (Number.isFinite(loss)) return;
   const parts = Object.entries(terms).map(([name, value]) => `${name} ${value}`);
   throw new LabFailure(`the loss of an edit became ${loss} at step ${step} (${parts.join(", ")}): ${hint}`);

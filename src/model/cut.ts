@@ -176,6 +176,16 @@ export function carriedOn(model: LlamaModel, batch: CutBatch, { patch, to }: { p
   return { ...batch, point: to, stream, mlpIn, dispose: () => tf.dispose(mlpIn === null ? [stream] : [stream, mlpIn]) };
 }
 
+/** The stream behind the value matrix at which a batch is cut, under a patch, at all of its positions. [N, D] */
+export function streamAfterValue(
+  model: LlamaModel,
+  batch: Pick<CutBatch, "point" | "stream" | "mlpIn">,
+  patch: Patch,
+): tf.Tensor2D {
+  const changes = changesAt(patch, batch.point.layer);
+  return tf.tidy(() => entered(model, batch, { changes, pick: asTheyAre, asked: undefined }));
+}
+
 /** The stream where the first whole layer takes it: a cut at a value matrix goes through that matrix. */
 function entered(
   model: LlamaModel,

@@ -64,3 +64,23 @@ export function cutName({ layer, at }: CutPoint): string {
 export function siteName({ layer, matrix }: Site): string {
   return `layers.${layer}.${matrix}`;
 }
+
+/** Matrices of a layer's MLP; the others are those of its attention. */
+const MLP: readonly MatrixName[] = ["gate", "up", "down"];
+
+/**
+ * The site that files of other programs name as `moduleName` does; ".weight" may follow, and the number may be in brackets.
+ * Null for any other text.
+ */
+export function siteOfModule(name: string): Site | null {
+  const form = /^model\.layers(?:\[(\d+)\]|\.(\d+))\.(mlp|self_attn)\.([a-z]+)_proj(?:\.weight)?$/;
+  const [, inBrackets, plain, part, short] = form.exec(name) ?? [];
+  const matrix = MATRICES.find((known) => known === short);
+  if (matrix === undefined || MLP.includes(matrix) !== (part === "mlp")) return null;
+  return { layer: Number(inBrackets ?? plain), matrix };
+}
+
+/** A site as Hugging Face names the module: "model.layers.29.mlp.down_proj". */
+export function moduleName({ layer, matrix }: Site): string {
+  return `model.layers.${layer}.${MLP.includes(matrix) ? "mlp" : "self_attn"}.${matrix}_proj`;
+}

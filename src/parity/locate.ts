@@ -1,5 +1,7 @@
 import { z } from "zod";
 import type { EditRequest, EditSession, EditSetting } from "../edit/contract.js";
+import { type LocatedRows, rowsOf } from "../edit/locate/lookup.js";
+import type { Update } from "../edit/locate/updates.js";
 import type { EditTrace } from "../edit/trace.js";
 import type { SafetensorsFile } from "../model/safetensors.js";
 import { compareEvaluation, compareLogits, meanSchema, probeSchema, QUESTIONS } from "./evaluation.js";
@@ -72,6 +74,24 @@ export function locateRequests({ records }: GoldenLocate, { requests }: z.infer<
   }));
 }
 
+/** Compares the rows of a search: their tokens, look-ups, and what is predicted where. */
+export function compareRows(
+  tally: Tally,
+  { rows, golden, where }: { rows: LocatedRows; golden: Search; where: string },
+): void {
+  const ours = rowsOf(rows);
+  for (const [i, { ids, lookup, labels }] of golden.rows.entries()) {
+    const row = ours[i] ?? { ids: [], lookup: -1, promptTokens: 0 };
+    const targets = i === rows.templates.length ? [] : rows.targets;
+    const predicted = targets.map((token, j) => [row.promptTokens - 1 + j, token]);
+    const values = {
+      ours: { ids: row.ids, lookup: row.lookup, labels: predicted },
+      golden: { ids, lookup, labels },
+    };
+    tally.equal("rows and look-ups", { ...values, where: `${where}, row ${i}` });
+  }
+}
+
 /** Compares the passes of a search with the steps of its edit. */
 export function compareSearch(
   tally: Tally,
@@ -115,4 +135,13 @@ export async function compareLocateAnswers(comparison: LocateComparison): Promis
   } finally {
     overlay.dispose();
   }
+}
+
+/** Sum of the updates of a matrix, row-major [out, in]. */
+export function sumOf(updates: readonly Update[]): Float32Array {
+  const [first] = updates as [Update];
+  const M = first.right.length;
+  return Float32Array.from({ length: first.left.length * M }, (_, i) =>
+    updates.reduce((sum, { left, right }) => sum + (left[Math.floor(i / M)] as number) * (right[i % M] as number), 0),
+  );
 }

@@ -1,7 +1,6 @@
 import { join } from "node:path";
 import { z } from "zod";
-import type { Asset, EditRequest } from "../edit/contract.js";
-import { rowsOf } from "../edit/locate/lookup.js";
+import type { EditRequest } from "../edit/contract.js";
 import { createLoss } from "../edit/locate/search.js";
 import { loadedUpdates, type Update } from "../edit/locate/updates.js";
 import type { RomeOptions } from "../edit/rome/options.js";
@@ -13,13 +12,15 @@ import { tf } from "../tensor/tf.js";
 import { type GoldenScenario, readScenario, withTensors } from "./golden-files.js";
 import {
   compareLocateAnswers,
+  compareRows,
   compareSearch,
   locateEdit,
   locateRequests,
   locateSchema,
   searchSchema,
+  sumOf,
 } from "./locate.js";
-import { settingOf } from "./setting.js";
+import { assetsOf, settingOf } from "./setting.js";
 import { createTally, type ParityItem, type Tally } from "./tally.js";
 import { LOCATE } from "./tolerances.js";
 
@@ -48,8 +49,7 @@ export async function compareRome(golden: GoldenScenario, model: LlamaModel): Pr
   const options = optionsOf(golden, wanted);
   const [layer] = options.layers;
   const { templates } = wanted;
-  const assets = new Map<string, Asset>();
-  for (const need of rome.plan(options, model.config).needs.assets) assets.set(need.name, await need.open(model));
+  const assets = await assetsOf(rome.plan(options, model.config).needs, model);
   const setting = settingOf(model, { layer, at: "mlpIn" }, { templates, assets });
   const tally = createTally(golden.name);
   await withTensors(golden, async (file) => {
@@ -106,15 +106,7 @@ async function compareLocated(
   { place, k, mean, u, division }: LocatedEdit,
   options: RomeOptions,
 ): Promise<void> {
-  const rows = rowsOf(place.rows);
-  for (const [i, golden] of edit.searches[0].rows.entries()) {
-    const { ids, lookup, promptTokens } = rows[i] ?? { ids: [], lookup: -1, promptTokens: 0 };
-    const targets = i === place.rows.templates.length ? [] : place.rows.targets;
-    const labels = targets.map((token, j) => [promptTokens - 1 + j, token]);
-    const { ids: wanted, lookup: at, labels: predicted } = golden;
-    const values = { ours: { ids, lookup, labels }, golden: { ids: wanted, lookup: at, labels: predicted } };
-    tally.equal("rows and look-ups", { ...values, where: `edit ${where}, row ${i}` });
-  }
+  compareRows(tally, { rows: place.rows, golden: edit.searches[0], where: `edit ${where}` });
   const loss = createLoss(place, options);
   const delta = tf.zeros<tf.Rank.R2>([1, place.start.length]);
   const { gradient, report } = loss.pass(delta);
@@ -143,13 +135,4 @@ async function compareEdit(
   ] as const) {
     tally.matrix(item, { ours, golden: await file.read(tensor), where: tensor }, LOCATE.result);
   }
-}
-
-/** Sum of the updates of a matrix, row-major [out, in]. */
-function sumOf(updates: readonly Update[]): Float32Array {
-  const [first] = updates as [Update];
-  const M = first.right.length;
-  return Float32Array.from({ length: first.left.length * M }, (_, i) =>
-    updates.reduce((sum, { left, right }) => sum + (left[Math.floor(i / M)] as number) * (right[i % M] as number), 0),
-  );
 }

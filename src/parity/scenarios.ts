@@ -1,12 +1,15 @@
 import type { LlamaModel } from "../model/model.js";
+import { compareDefer } from "./defer.js";
 import { compareEwc } from "./ewc.js";
 import { compareFt } from "./ft.js";
 import type { GoldenScenario } from "./golden-files.js";
 import { compareGrace } from "./grace.js";
 import { compareLora } from "./lora.js";
+import { compareMemit } from "./memit.js";
 import { compareMend } from "./mend.js";
 import { compareRome } from "./rome.js";
 import type { ParityItem } from "./tally.js";
+import { compareUltraedit } from "./ultraedit.js";
 import { compareWise } from "./wise.js";
 
 /** Runs one scenario through editing and scoring and compares every recorded quantity. */
@@ -14,6 +17,7 @@ export type CompareScenario = (golden: GoldenScenario, model: LlamaModel) => Pro
 
 /** The methods whose golden files are understood. A new one is one file and one line here. */
 export const scenarios: Readonly<Record<string, CompareScenario>> = {
+  defer: compareDefer,
   "ft-l": compareFt,
   "ft-m": compareFt,
   "ft-ewc": compareEwc,
@@ -21,5 +25,8 @@ export const scenarios: Readonly<Record<string, CompareScenario>> = {
   lora: compareLora,
   mend: compareMend,
   rome: compareRome,
+  memit: compareMemit,
+  "memit-mass": compareMemit,
+  ultraedit: compareUltraedit,
   wise: compareWise,
 };

@@ -1,9 +1,9 @@
 import { RefusedInput } from "../core/errors.js";
 import { createRng } from "../core/rng.js";
-import type { Asset, EditSetting } from "../edit/contract.js";
+import type { Asset, EditSetting, Needs } from "../edit/contract.js";
 import { createCutStore } from "../model/cut-store.js";
 import type { LlamaModel } from "../model/model.js";
-import { type CutPoint, MATRICES, type Site } from "../model/patch.js";
+import { type CutPoint, type Site, siteOfModule } from "../model/patch.js";
 
 /** Surroundings of a scenario's edits. Whatever a reference drew is in its files, and the generator draws nothing. */
 export function settingOf(
@@ -17,14 +17,18 @@ export function settingOf(
 
 /** The matrix that a reference calls "model.layers.2.mlp.down_proj.weight", with or without the last word. */
 export function siteOf(name: string): Site {
-  const [, layer, short] = /^model\.layers\.(\d+)\.(?:mlp|self_attn)\.([a-z]+)_proj(?:\.weight)?$/.exec(name) ?? [];
-  const matrix = MATRICES.find((known) => known === short);
-  if (matrix === undefined) {
-    throw new RefusedInput("golden vectors of a matrix that no model has", {
-      where: "name of a matrix",
-      found: name,
-      expected: "a name such as model.layers.2.mlp.down_proj.weight",
-    });
-  }
-  return { layer: Number(layer), matrix };
+  const site = siteOfModule(name);
+  if (site !== null) return site;
+  throw new RefusedInput("golden vectors of a matrix that no model has", {
+    where: "name of a matrix",
+    found: name,
+    expected: "a name such as model.layers.2.mlp.down_proj.weight",
+  });
+}
+
+/** Side data of a scenario's method, opened. */
+export async function assetsOf({ assets }: Needs, model: LlamaModel): Promise<Map<string, Asset>> {
+  const opened = new Map<string, Asset>();
+  for (const need of assets) opened.set(need.name, await need.open(model));
+  return opened;
 }

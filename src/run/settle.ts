@@ -46,14 +46,15 @@ export async function settleMemory(
   const foreseen = recipe === null ? ["{}"] : foreseenTemplates(model, recipe);
   const texts = { ...work, templates: templates ?? foreseen, method, model };
   if (templates !== undefined) checkTexts(texts); // foreseen ones may be longer than those that come
+  const sizes = measureWork(fittingWork(texts));
   const input = {
     config,
     cut: method.cut,
     sites: method.sites,
     precision,
     backend,
-    work: measureWork(fittingWork(texts)),
-    editBytes: method.bytes,
+    work: sizes,
+    editBytes: (block: number) => method.bytes(block, sizes.blockTargets),
     cacheBytes: null,
   };
   const residence = weights === "auto" ? chooseWeights(input, await readMachine(backend, null)) : weights;

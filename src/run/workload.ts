@@ -10,7 +10,9 @@ export interface Workload {
   records: number;
   /** Edits of one block. */
   block: number;
-  /** One edit: its sequences, each padded to the longest, and the tokens of their targets. */
+  /** Target tokens of the edits of one block. */
+  blockTargets: number;
+  /** One step of an edit: its sequences, each padded to the longest, and the tokens of their targets. */
   edit: { sequences: number; longest: number; targets: number; targetsOfOne: number };
   /** One batch of scoring, padding included, and the tokens of its answers. */
   score: { padded: number; longest: number; answers: number; sequences: number; answersOfOne: number };
@@ -20,7 +22,7 @@ export interface Workload {
 
 /** Parts of a run that `measureWork` reads; of the model, which need not be loaded, only its tokenizer. */
 export type WorkSource = Pick<RunPlan, "dataset" | "irrelevant" | "T" | "templates"> & {
-  method: Pick<RunPlan["method"], "style" | "needs" | "rows">;
+  method: Pick<RunPlan["method"], "style" | "needs" | "rows" | "inStep">;
   model: Pick<RunPlan["model"], "tokenizer">;
 };
 
@@ -33,14 +35,17 @@ export function measureWork(source: WorkSource): Workload {
   const { method, model } = source;
   const edits = records.map((record) => editRowsOf(record, source));
   const probes = records.map((record) => probesOf(record).map((probe) => encodeProbe(model, probe, method.style)));
+  const blocks = blocksOf(records.length, source.T);
+  const block = largest(blocks.map(({ start, end }) => end - start));
   const groups = Array.from({ length: Math.ceil(records.length / RECORDS_TOGETHER) }, (_, i) => {
     const [start, end] = [i * RECORDS_TOGETHER, (i + 1) * RECORDS_TOGETHER];
     return { edits: edits.slice(start, end), probes: probes.slice(start, end).flat() };
   });
   return {
     records: records.length,
-    block: largest(blocksOf(records.length, source.T).map(({ start, end }) => end - start)),
-    edit: workOfEdits(edits),
+    block,
+    blockTargets: largest(blocks.map(({ start, end }) => sum(edits.slice(start, end).map(targetsOf)))),
+    edit: workOfSteps(edits, Math.min(method.inStep ?? 1, block)),
     score: workOfScores(groups.map((group) => group.probes)),
     frozen: workOfFrozen(
       groups.flatMap((group) => [group.edits.flatMap(sequencesOfRows), group.probes.map(({ ids }) => ids)]),
@@ -48,14 +53,20 @@ export function measureWork(source: WorkSource): Workload {
   };
 }
 
-function workOfEdits(edits: readonly TokenRow[][]): Workload["edit"] {
-  const targets = edits.map((rows) => rows.map(({ ids, promptTokens }) => ids.length - promptTokens));
+/** @param together most edits that are in a step */
+function workOfSteps(edits: readonly TokenRow[][], together: number): Workload["edit"] {
+  const most = (sizes: number[]) => sum(sizes.sort((a, b) => b - a).slice(0, together));
   return {
-    sequences: largest(edits.map((rows) => sequencesOfRows(rows).length)),
+    sequences: most(edits.map((rows) => rows.length)),
     longest: largest(edits.flatMap(sequencesOfRows).map((ids) => ids.length)),
-    targets: largest(targets.map(sum)),
-    targetsOfOne: largest(targets.flat()),
+    targets: most(edits.map(targetsOf)),
+    targetsOfOne: largest(edits.flat().map((row) => targetsOf([row]))),
   };
+}
+
+/** Target tokens of an edit. */
+function targetsOf(rows: readonly TokenRow[]): number {
+  return sum(rows.map(({ ids, promptTokens }) => ids.length - promptTokens));
 }
 
 function workOfScores(groups: readonly (readonly TokenRow[])[]): Workload["score"] {

@@ -1,3 +1,5 @@
+import { LabFailure } from "../core/errors.js";
+
 /*
  * C = L L^T in float64, panel by panel. A panel of columns is packed so that its rows follow each other: then the update
  * of what is right of it, which is nearly all of the work, reads from the cache.
@@ -8,6 +10,8 @@ const PANEL = 64;
 
 /** A pivot below this share of the variance it is left of is rounding: sums are stored as float32. */
 const SMALLEST_SHARE = 2 ** -23;
+/** The same of sums that were never stored. */
+const SMALLEST_SHARE_IN_FLOAT64 = 2 ** -50;
 
 /** Pivot at which a factorisation ended because the matrix is not positive definite. */
 export interface BadPivot {
@@ -21,9 +25,10 @@ export interface BadPivot {
 /**
  * Factorises a symmetric matrix in place, a panel at a step; yields the rows that are done.
  * @param a row-major [m, m]. Its lower triangle becomes L; above the diagonal nothing is read, and what was there is lost
+ * @param smallest share of its diagonal entry that a pivot may have
  * @returns null, or the pivot at which the matrix proved not to be positive definite
  */
-export function* factorise(a: Float64Array, m: number): Generator<number, BadPivot | null> {
+export function* factorise(a: Float64Array, m: number, smallest = SMALLEST_SHARE): Generator<number, BadPivot | null> {
   const diagonal = Float64Array.from({ length: m }, (_, i) => a[i * m + i] as number);
   const panel = new Float64Array(m * PANEL);
   for (let start = 0; start < m; start += PANEL) {
@@ -37,7 +42,7 @@ export function* factorise(a: Float64Array, m: number): Generator<number, BadPiv
       const left = eliminate(panel, i, width);
       if (i >= width) continue;
       const of = diagonal[start + i] as number;
-      if (!(left > of * SMALLEST_SHARE)) return { index: start + i, left, of };
+      if (!(left > of * smallest)) return { index: start + i, left, of };
       panel[i * PANEL + i] = Math.sqrt(left);
     }
     for (let i = 0; i < rows; i++) {
@@ -157,4 +162,20 @@ export function solveFactored(factor: Float64Array, m: number, b: Float64Array):
     for (let j = 0; j < i; j++) subtract(j, i, factor[i * m + j] as number);
   }
   return x;
+}
+
+/**
+ * Solves A X = B for a symmetric positive definite matrix that is small enough to do at once.
+ * @param a row-major [m, m], of which the lower triangle is read; it is lost
+ * @param b [m, n]
+ * @returns X [m, n]
+ * @throws {LabFailure} for a matrix that is not positive definite
+ */
+export function solvePositive(a: Float64Array, m: number, b: Float64Array): Float64Array {
+  const steps = factorise(a, m, SMALLEST_SHARE_IN_FLOAT64);
+  let step = steps.next();
+  while (!step.done) step = steps.next();
+  const bad = step.value;
+  if (bad === null) return solveFactored(a, m, b);
+  throw new LabFailure(`a system of ${m} equations is singular: of ${bad.of}, ${bad.left} is left at row ${bad.index}`);
 }

@@ -1,5 +1,5 @@
-import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { dirname, join, relative, resolve, sep } from "node:path";
+import { readdirSync, readFileSync } from "node:fs";
+import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import ts from "typescript";
 import { describe, expect, it } from "vitest";
 import type { EditMethod } from "../../src/edit/contract.js";
@@ -24,12 +24,15 @@ const GENERIC: Readonly<Record<string, string>> = {
   rank: "the axes of a tensor, and a place in an order",
   stop: "to end a process or a pass",
   archive: "a zip file",
+  threshold: "a level that a router decides at, whatever it is called in its method",
   inner_params: "the key under which released files name the matrices of any method",
+  batch_size: "the key under which released files say how many requests any method edits together",
 };
 
 /** The same of keys in another spelling, such as camelCase. */
 const GENERIC_IN_OTHER_SPELLING: Readonly<Record<string, string>> = {
   double_bos: "a style of prompts, and a field of protocols",
+  batch_size: "of a product of matrices",
   num_steps: "wise-lab explore num-steps, which is for every method with a limit of steps",
   weight_decay: "of the optimizer that trains a model",
   in_scope: "prompts that an edit is about",
@@ -45,15 +48,16 @@ const every = Object.values<EditMethod>(methods);
 const measured = ["min_act", "in_scope", "out_of_scope"];
 const keys = [...new Set([...every.flatMap(({ options }) => Object.keys(options)), ...measured])];
 
-/** Variants of WISE and GRACE. */
-const VARIANTS = /^(side|merged|memory-.*|codebook)$/;
+/** Variants of WISE, GRACE and DEFER. */
+const VARIANTS = /^(side|merged|memory-.*|codebook|module)$/;
 
 const source = join(repository, "src");
-/** Of a method each, or of what methods of one family share: that has no options of its own, and only they import it. */
+/** Of methods each, or of what several of them share: the registry does not know it, and only they import it. */
 const folders = readdirSync(join(source, "edit"), { withFileTypes: true })
   .filter((entry) => entry.isDirectory())
   .map(({ name }) => join("edit", name));
-const isShared = (folder: string) => !existsSync(join(source, folder, "options.ts"));
+const registry = readFileSync(join(source, "edit", "registry.ts"), "utf8");
+const isShared = (folder: string) => !registry.includes(`./${basename(folder)}/`);
 const files = readdirSync(source, { recursive: true, encoding: "utf8" })
   .filter((file) => file.endsWith(".ts"))
   .map((file) => ({ file, text: readFileSync(join(source, file), "utf8") }));

@@ -8,7 +8,7 @@ import { refusal } from "../model/support.js";
 import { repository } from "../support/shared.js";
 import { modelOf } from "./model-of.js";
 
-const { "ft-l": ftL, "ft-m": ftM, grace, lora, rome } = methods;
+const { defer, "ft-l": ftL, "ft-m": ftM, grace, lora, memit, "memit-mass": memitMass, rome, ultraedit } = methods;
 const every = Object.values<EditMethod>(methods);
 
 const load = (method: EditMethod, source: OptionSource, layers = 32) =>
@@ -40,6 +40,12 @@ describe("released files load as they are", () => {
       seed: 0,
     });
     expect(keys(ignored)).toEqual(["model_name", "device", "reg", "num_pert", "dropout"]);
+  });
+
+  it.each(["DEFER/llama-7b", "DEFER/mistral-7b"])("%s", async (name) => {
+    const { options, ignored } = await load(defer, { file: released(name) });
+    expect(options).toEqual({ layer: 27, edit_lr: 7e-5, n_iter: 100, threshold: 0.5, seed: 0 });
+    expect(keys(ignored)).toEqual(["model_name", "device"]);
   });
 
   it.each(["FT/llama-7b", "FT/llama3-8b"])("%s", async (name) => {
@@ -103,6 +109,47 @@ describe("released files load as they are", () => {
     expect(keys(ignored)).toEqual(["model_name", "device", ...MODULES, ...ENDS, ...last]);
   });
 
+  it.each(
+    [memit, memitMass].flatMap((method) => ["MEMIT/llama-7b", "MEMIT/mistral-7b"].map((name) => ({ method, name }))),
+  )("$name, of $method.name", async ({ method, name }) => {
+    const { options, ignored } = await load(method, { file: released(name) });
+    expect(options).toEqual({
+      layers: [4, 5, 6, 7, 8],
+      key_mean: "grouped",
+      v_num_grad_steps: 25,
+      v_lr: 0.5,
+      v_weight_decay: 1e-3,
+      clamp_norm_factor: 4,
+      kl_factor: 0.0625,
+      kl_at: "lookup",
+      stop: 0.05,
+      mom2_update_weight: 15_000,
+      mom2_dataset: "wikipedia",
+      mom2_n_samples: 100_000,
+      stats_dir: "./data/stats",
+      seed: 0,
+    });
+    const last = name === "MEMIT/mistral-7b" ? ["model_parallel"] : [];
+    expect(keys(ignored)).toEqual([
+      ...["model_name", "device", "layer_selection", "mom2_adjustment"],
+      ...[...MODULES, ...ENDS, ...last],
+    ]);
+  });
+
+  it.each([
+    ["ULTRAEDIT/llama3-8b-instruct", [11, 12, 13, 14, 15], [18, 19, 20, 21, 22, 23, 24], []],
+    ["ULTRAEDIT/mistral-7b", [], [], [29, 30]],
+  ])("%s", async (name, gate, up, down) => {
+    const { options, ignored } = await load(ultraedit, { file: released(name) });
+    const matrices = Object.entries({ gate, up, down }).flatMap(([matrix, layers]) =>
+      layers.map((layer) => `model.layers.${layer}.mlp.${matrix}_proj`),
+    );
+    expect(options).toEqual({ inner_params: matrices, lr: 1e-6, batch_size: 100, batch_size_once: 10, seed: 0 });
+    const model = ["device", "model_name", "model_class", "tokenizer_class", "tokenizer_name"];
+    const method = ["dropout", "no_grad_layers", "token", "editor_batch_size", "silent", "half"];
+    expect(keys(ignored)).toEqual([...model, ...method, "model_parallel", "results_dir"]);
+  });
+
   it.each([
     ["GRACE/llama-7b", grace, "llama-2-7b"],
     ["FT/llama-7b", ftL, "llama-2-7b"],
@@ -111,6 +158,8 @@ describe("released files load as they are", () => {
     ["LoRA/llama3-8b", lora, "llama-3-8b"],
     ["ROME/llama-7b", rome, "llama-2-7b"],
     ["ROME/llama3-8b", rome, "llama-3-8b"],
+    ["ULTRAEDIT/llama3-8b-instruct", ultraedit, "llama-3-8b"],
+    ["ULTRAEDIT/mistral-7b", ultraedit, "mistral-7b"],
   ])("%s equals the preset of its model", async (name, method, preset) => {
     const { options } = await load(method, { file: released(name) });
     expect((await load(method, { preset })).options).toEqual(options);
@@ -215,6 +264,21 @@ describe("values of one method", () => {
     ["rome", rome, "context_template_length_params", "[[5, 7]]", "a multiple of 5"],
     ["rome", rome, "context_template_length_params", "[[5, 5], [10, 10]]", "as many in each"],
     ["rome", rome, "context_template_length_params", "[]", "a list of [tokens, texts]"],
+    ["ultraedit", ultraedit, "inner_params", "[]", "a list of matrices"],
+    ["ultraedit", ultraedit, "inner_params", "[model.layers.1.mlp.q_proj]", "a list of matrices"],
+    ["ultraedit", ultraedit, "inner_params", "[lm_head]", "a list of matrices"],
+    ["ultraedit", ultraedit, "inner_params", "model.layers.1.mlp.up_proj", "a list of matrices"],
+    [
+      "ultraedit",
+      ultraedit,
+      "inner_params",
+      '["model.layers.1.mlp.up_proj", "model.layers[1].mlp.up_proj.weight"]',
+      "each once",
+    ],
+    ["ultraedit", ultraedit, "inner_params", "[model.layers.4.mlp.up_proj]", "0 to 3"],
+    ["ultraedit", ultraedit, "lr", "0", "a number above 0"],
+    ["ultraedit", ultraedit, "batch_size", "0", "a whole number above 0"],
+    ["ultraedit", ultraedit, "batch_size_once", "2.5", "a whole number above 0"],
   ])("%s: %s", async (_, method, key, value, expected) => {
     const refused = await refusal(() => load(method, { preset: "tiny", set: [`${key}=${value}`] }, 4));
     expect(refused.where).toBe(`--set, key ${key}`);

@@ -13,14 +13,14 @@ import type {
   PreparedMethod,
 } from "../../src/edit/contract.js";
 import { MAIN, type Overlay, untouched } from "../../src/edit/overlay.js";
-import { methods, prepareNamed } from "../../src/edit/registry.js";
+import { methodNamed, methods, prepareNamed } from "../../src/edit/registry.js";
 import { type EditOwner, hashEdits, restoreEdits, saveEdits } from "../../src/edit/state.js";
 import type { EditTrace } from "../../src/edit/trace.js";
 import { batchCuts, logitsAt } from "../../src/model/cut.js";
 import { createCutStore } from "../../src/model/cut-store.js";
 import { type LlamaModel, loadModel } from "../../src/model/model.js";
 import { refusal, temporaryFolder } from "../model/support.js";
-import { golden } from "../support/shared.js";
+import { golden, goldenMethods } from "../support/shared.js";
 import { expectTidy } from "../support/tensor-matcher.js";
 import { tensorsOf } from "../support/whole-model.js";
 import { errorOf, fact, goldenRecords, loadTiny } from "./support.js";
@@ -50,7 +50,15 @@ const MORE: Readonly<Record<string, readonly (readonly string[])[]>> = {
     ["layers=[3, 1]", "target_modules=[down_proj, o_proj, gate_proj]", "lora_dropout=0"],
     ["layers=[3]", "target_modules=[down_proj]"],
   ],
+  memit: [["variant=paper"]],
+  "memit-mass": [["layers=[1]"]],
+  ultraedit: [
+    ["batch_size_once=1", "inner_params=[model.layers.0.self_attn.q_proj, model.layers.3.self_attn.v_proj]", "lr=0.02"],
+  ],
 };
+
+/** Side data of the golden checkpoint, for methods that need it. */
+const SIDE_DATA: Readonly<Record<string, string>> = { stats_dir: join(goldenMethods, "locate-stats") };
 
 const STEPS = 3;
 
@@ -72,7 +80,9 @@ type Owner = EditOwner & { method: PreparedMethod };
 
 /** A method for the tiny checkpoint, and what its edits belong to. */
 async function prepare(name: string, set: readonly string[]): Promise<Owner> {
-  const method = await prepareNamed(name, { preset: "tiny", set }, model.config);
+  const own = Object.entries(SIDE_DATA).filter(([key]) => key in methodNamed(name).options);
+  const given = own.map(([key, value]) => `${key}=${JSON.stringify(value)}`);
+  const method = await prepareNamed(name, { preset: "tiny", set: [...given, ...set] }, model.config);
   const assets = new Map<string, Asset>();
   for (const need of method.needs.assets) assets.set(need.name, await need.open(model));
   return { method, model, assets };

@@ -13,10 +13,12 @@ import {
   lowRankChange,
   MATRICES,
   type MatrixName,
+  moduleName,
   outputChange,
   type Patch,
   type Site,
   siteName,
+  siteOfModule,
 } from "../../src/model/patch.js";
 import { tf } from "../../src/tensor/tf.js";
 import { goldenRecords, largestDifference, loadTiny } from "../edit/support.js";
@@ -342,5 +344,17 @@ describe("the point before sites", () => {
   test("has a name, and a site has one", () => {
     expect([cutName(atValue(29)), cutName(atInput(0))]).toEqual(["layers.29.mlpIn", "layers.0.input"]);
     expect(siteName(at(29, "down"))).toBe("layers.29.down");
+  });
+
+  test("a site is read back from its module's name, also as other files spell it", () => {
+    for (const matrix of MATRICES) expect(siteOfModule(moduleName(at(3, matrix)))).toEqual(at(3, matrix));
+    expect(moduleName(at(11, "gate"))).toBe("model.layers.11.mlp.gate_proj");
+    expect(moduleName(at(0, "o"))).toBe("model.layers.0.self_attn.o_proj");
+    expect(siteOfModule("model.layers[27].mlp.down_proj.weight")).toEqual(at(27, "down"));
+    const none = ["mlp.q_proj", "self_attn.up_proj", "mlp.down_proj.bias", "mlp.down"].map(
+      (end) => `model.layers.1.${end}`,
+    );
+    for (const name of [...none, "model.layers.1", "layers.1.down", "lm_head", ""])
+      expect(siteOfModule(name)).toBeNull();
   });
 });

@@ -64,6 +64,8 @@ describe("one altered tensor fails, and nothing else does", () => {
     ["lora-late", "logits.1.loc"],
     ["rome-early-stop", "layers.2.weight_delta"],
     ["rome-early-stop", "after.0.loc.logits"],
+    ["ultraedit", "1.model.layers.2.mlp.up_proj.v"],
+    ["ultraedit", "stat.64x176.var"],
   ] as const) {
     test.runIf(built(name))(`${tensor} of ${name}`, async () => {
       const copy = await copyOf(goldenMethods, filesOf(name));

@@ -26,6 +26,7 @@ const lab = join(repository, "data/lab-llama");
 const work: Workload = {
   records: 1000,
   block: 1,
+  blockTargets: 5,
   edit: { sequences: 12, longest: 40, targets: 55, targetsOfOne: 5 },
   score: { padded: 1600, longest: 50, answers: 120, sequences: 32, answersOfOne: 8 },
   frozen: { batch: 4080, longest: 50, pass: 4800, padded: 700_000, tokens: 600_000 },
@@ -277,6 +278,19 @@ describe("the sizes of a run", () => {
     expect(edit.targets).toBe(edit.targetsOfOne);
     expect(edit.targetsOfOne).toBe(measureWork(source).edit.targetsOfOne);
     expect(score).toEqual(measureWork(source).score);
+  });
+
+  it("grow with the requests of a step, up to a block of them; target tokens are counted by block", () => {
+    const { edit, block, blockTargets } = measureWork({ ...source, T: 4 });
+    const inStep = (count: number) => measureWork({ ...source, T: 4, method: { ...source.method, inStep: count } });
+    expect(inStep(1).edit).toEqual(edit);
+    expect(inStep(3).edit).toMatchObject({ sequences: 3 * edit.sequences, longest: edit.longest });
+    expect(inStep(3).edit.targets).toBeGreaterThan(edit.targets);
+    expect(inStep(3).edit.targets).toBeLessThanOrEqual(3 * edit.targets);
+    expect(inStep(100).edit).toEqual(inStep(block).edit);
+    expect(blockTargets).toBeLessThanOrEqual(4 * edit.targets);
+    expect(blockTargets).toBeGreaterThan(edit.targets);
+    expect(measureWork({ ...source, T: 1 }).blockTargets).toBe(edit.targets);
   });
 
   it("need no model: its templates are foreseen, eleven of them", () => {

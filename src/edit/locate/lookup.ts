@@ -97,14 +97,18 @@ export function meanOf(vectors: readonly Float64Array[]): Float64Array {
  * Context templates: so many texts of so many tokens, each followed by ". {}" (released: compute_v.py,
  * get_context_templates; there sampled, here greedy).
  * @param params [tokens, texts], the texts as many in each
+ * @param brace what stands in place of a brace that the model writes
  */
-export function locatedTemplates(params: readonly (readonly [tokens: number, texts: number])[]): TemplateRecipe {
+export function locatedTemplates(
+  params: readonly (readonly [tokens: number, texts: number])[],
+  brace = "",
+): TemplateRecipe {
   const openings = ["The", "Therefore", "Because", "I", "You"];
   return {
     openings,
     lengths: params.map(([tokens]) => tokens),
     counted: "inAll",
     each: (params[0]?.[1] ?? 0) / openings.length,
-    write: (text) => `${text.normalize("NFKD").replaceAll("\n\n", " ").replaceAll(/[{}]/g, "")}. {}`,
+    write: (text) => `${text.normalize("NFKD").replaceAll("\n\n", " ").replaceAll(/[{}]/g, brace)}. {}`,
   };
 }

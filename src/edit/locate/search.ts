@@ -10,7 +10,7 @@ import { runSteps, type StepReport, type StepsTaken } from "../steps.js";
 import { type LocatedRows, rowsOf } from "./lookup.js";
 
 /** Options of the search for v*, under the released names. */
-export interface SearchOptions {
+export type SearchOptions = {
   v_num_grad_steps: number;
   v_lr: number;
   v_weight_decay: number;
@@ -18,7 +18,7 @@ export interface SearchOptions {
   kl_factor: number;
   kl_at: "lookup" | "end";
   stop: number;
-}
+};
 
 /** Surroundings of the search for v*. */
 export interface SearchPlace {

@@ -6,7 +6,6 @@ import type { Patch, Site } from "../../model/patch.js";
 import { PLAIN } from "../../model/prompt.js";
 import { tf } from "../../tensor/tf.js";
 import {
-  type AssetNeed,
   defineMethod,
   type EditBytes,
   type EditControl,
@@ -14,8 +13,9 @@ import {
   type EditSession,
   type EditSetting,
 } from "../contract.js";
-import { type Covariance, covarianceNeed } from "../covariance.js";
+import type { Covariance } from "../covariance.js";
 import { keysOf, locatedRows, locatedTemplates, meanOf, rowsOf } from "../locate/lookup.js";
+import { covarianceOf, locateFixed } from "../locate/options.js";
 import { type SearchPlace, searchValue } from "../locate/search.js";
 import { loadedUpdates, patchOf, storedUpdates, type Update, updateBytes } from "../locate/updates.js";
 import { type Overlay, unrouted, untouched } from "../overlay.js";
@@ -23,7 +23,7 @@ import { sequencesOfRows } from "../rows.js";
 import type { EditState } from "../state.js";
 import { oneByOne } from "../steps.js";
 import type { EditTrace } from "../trace.js";
-import { type RomeOptions, romeCheck, romeFixed, romeOptions, romePresets, romeVariants } from "./options.js";
+import { type RomeOptions, romeCheck, romeOptions, romePresets, romeVariants } from "./options.js";
 
 /** ROME (arXiv 2202.05262): W <- W + r u^T in one early value matrix, so that the subject's key gives the value v*. */
 export const rome = defineMethod<RomeOptions>({
@@ -34,7 +34,7 @@ export const rome = defineMethod<RomeOptions>({
   source: "Meng et al. 2022, arXiv 2202.05262",
   options: romeOptions,
   variants: romeVariants,
-  fixed: romeFixed,
+  fixed: locateFixed,
   presets: romePresets,
   stepLimit: "v_num_grad_steps",
   targetTerm: "nll",
@@ -47,7 +47,7 @@ export const rome = defineMethod<RomeOptions>({
       templates: locatedTemplates(options.context_template_length_params),
       irrelevant: false,
       subject: true,
-      assets: options.mom2_adjustment ? [covarianceOf(options)] : [],
+      assets: options.mom2_adjustment ? [covarianceOf(siteOf(options), options)] : [],
     },
     style: PLAIN,
     together: 1,
@@ -59,11 +59,6 @@ export const rome = defineMethod<RomeOptions>({
 
 function siteOf({ layers: [layer] }: Pick<RomeOptions, "layers">): Site {
   return { layer, matrix: "down" };
-}
-
-function covarianceOf(options: RomeOptions): AssetNeed {
-  const { stats_dir: statsDir, mom2_dataset: dataset, mom2_n_samples: samples } = options;
-  return covarianceNeed(siteOf(options), { statsDir, dataset, samples });
 }
 
 /** Numbers that a gradient holds for every logit of a target, which the plan of a step counts by the tokens of rows. */
@@ -165,7 +160,7 @@ export async function locate(
   const keys = keysOf(cuts, rows);
   const [k] = keys as [Float64Array];
   const mean = meanOf(keys);
-  const covariance = setting.assets.get(covarianceOf(options).name)?.value as Covariance | undefined;
+  const covariance = setting.assets.get(covarianceOf(site, options).name)?.value as Covariance | undefined;
   const u = unitOf(options.mom2_adjustment ? (covariance as Covariance).solve(mean) : mean);
   const { patch: earlier, dispose } = patchOf(site, updates);
   const start = await valueAt(k, { site, setting, earlier });

@@ -193,11 +193,11 @@ test("the plan names what is needed, and the bytes of edits and statistics", asy
   expect(method.together).toBe(1);
   expect(method.sites).toEqual([]);
   const [D, M] = [model.config.hiddenSize, model.config.intermediateSize];
-  expect(method.bytes(3)).toMatchObject({ kept: 12 * (D + M), reading: 12 * (D + M), variants: 1 });
-  expect(method.bytes(10_000).reading).toBe(4 * D * M);
+  expect(method.bytes(3, 9)).toMatchObject({ kept: 12 * (D + M), reading: 12 * (D + M), variants: 1 });
+  expect(method.bytes(10_000, 30_000).reading).toBe(4 * D * M);
   const context = { tokenizer: model.tokenizer, templates: TEMPLATES };
   expect(method.rows(located(0), context)).toHaveLength(TEMPLATES.length + 1);
   const paper = await prepareRome(model, "variant=paper");
   expect(paper.method.needs.assets.map(({ name }) => name)).toEqual(["covariance layers.1.down"]);
-  expect(paper.method.bytes(3).kept).toBe(12 * (D + M) + 12 * M * M);
+  expect(paper.method.bytes(3, 9).kept).toBe(12 * (D + M) + 12 * M * M);
 });
