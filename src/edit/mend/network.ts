@@ -1,4 +1,4 @@
-import { tensorShapes } from "../../model/checkpoint.js";
+import { layerTensorNames, tensorShapes } from "../../model/checkpoint.js";
 import type { LlamaConfig } from "../../model/config.js";
 import { linear } from "../../model/llama.js";
 import type { Site } from "../../model/patch.js";
@@ -33,7 +33,7 @@ export function slotsOf(options: Pick<MendOptions, "inner_params">, config: Llam
   const shapes = tensorShapes(config);
   const seen = new Map<string, number>();
   return sitesOf(options).map((site, index) => {
-    const [out, inner] = shapes.get(options.inner_params[index] as string) as [number, number];
+    const [out, inner] = shapes.get(layerTensorNames(site.layer)[site.matrix]) as [number, number];
     const shape = `(${inner}, ${out})`;
     const mode = seen.get(shape) ?? 0;
     seen.set(shape, mode + 1);

@@ -1,12 +1,22 @@
 import { z } from "zod";
-import { tensorShapes } from "../../model/checkpoint.js";
-import { MATRICES, type Site } from "../../model/patch.js";
+import type { Site } from "../../model/patch.js";
 import type { EditMethod, FixedKey, OptionTable, Preset } from "../contract.js";
-import { above0, atLeast0, count, flag, numeric, oneOf, text } from "../option-types.js";
+import {
+  above0,
+  atLeast0,
+  count,
+  flag,
+  layersOf,
+  matrices,
+  numeric,
+  oneOf,
+  sitesOfMatrices,
+  text,
+} from "../option-types.js";
 
 /** Everything MEND is told. `mendOptions` gives the meaning and source of each. */
 export type MendOptions = {
-  /** Names of the edited matrices, as checkpoints have them. */
+  /** Names of the edited matrices, e.g. "model.layers.29.mlp.up_proj". */
   inner_params: readonly string[];
   /** File of the trained network. */
   archive: string;
@@ -26,28 +36,13 @@ const HPARAMS = "released hparams/MEND/*.yaml";
 const TRAINING = "released hparams/TRAINING/MEND/*.yaml";
 const CODE = "released models/mend/algs/mend.py";
 
-const MATRIX_NAME = /^model\.layers(?:\.(\d+)|\[(\d+)\])\.(mlp|self_attn)\.([a-z]+)_proj(?:\.weight)?$/;
-
-/** A matrix' name in checkpoints, of either spelling in released files. */
-const matrixName = z.string().transform((given, context) => {
-  const [, plain, bracketed, part, matrix] = MATRIX_NAME.exec(given) ?? [];
-  if (MATRICES.some((known) => known === matrix))
-    return `model.layers.${plain ?? bracketed}.${part}.${matrix}_proj.weight`;
-  context.addIssue({ code: "custom", message: "no name of a matrix" });
-  return z.NEVER;
-});
-
 /** Options of the training alone: the sha256 of the network that came of it is recorded in their place. */
 const ofTraining = { recorded: false } as const;
 
 /** Sources name files of the released code (zjunlp/EasyEdit); the paper is Mitchell et al. 2022. */
 export const mendOptions: OptionTable<MendOptions> = {
   inner_params: {
-    schema: z
-      .array(matrixName)
-      .min(1)
-      .refine((names) => new Set(names).size === names.length),
-    expected: "a list of matrices, each once, such as model.layers.29.mlp.up_proj.weight",
+    ...matrices,
     meaning: "matrices that are edited, in the order that the network was trained in",
     source: HPARAMS,
   },
@@ -180,15 +175,11 @@ export const mendPresets: Readonly<Record<string, Preset>> = {
   tiny: { meaning: "the four-layer golden checkpoint of the tests", ours: true },
 };
 
-export const mendCheck: NonNullable<EditMethod<MendOptions>["check"]> = ({ inner_params }, model, refuse) => {
-  const shapes = tensorShapes(model);
-  if (inner_params.some((name) => !shapes.has(name))) refuse("inner_params", "matrices that the model has");
-};
-
 /** The edited matrices, in their order. */
 export function sitesOf({ inner_params }: Pick<MendOptions, "inner_params">): Site[] {
-  return inner_params.map((name) => {
-    const [, layer, , , matrix] = MATRIX_NAME.exec(name) as RegExpExecArray;
-    return { layer: Number(layer), matrix: matrix as Site["matrix"] };
-  });
+  return sitesOfMatrices(inner_params);
 }
+
+export const mendCheck: NonNullable<EditMethod<MendOptions>["check"]> = (options, model, refuse) => {
+  if (sitesOf(options).some(({ layer }) => layer >= model.layers)) refuse("inner_params", layersOf(model));
+};
