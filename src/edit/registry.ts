@@ -9,6 +9,7 @@ import { prepareMethod } from "./hparams.js";
 import { lora } from "./lora/lora.js";
 import { alphaedit } from "./memit/alphaedit.js";
 import { memit, memitMass } from "./memit/memit.js";
+import { mend } from "./mend/mend.js";
 import { rome } from "./rome/rome.js";
 import { ultraedit } from "./ultraedit/ultraedit.js";
 import { wise } from "./wise/wise.js";
@@ -22,6 +23,7 @@ export const methods = {
   "ft-m": ftM,
   "ft-ewc": ftEwc,
   lora,
+  mend,
   rome,
   memit,
   "memit-mass": memitMass,

@@ -7,6 +7,7 @@ import type { GoldenScenario } from "./golden-files.js";
 import { compareGrace } from "./grace.js";
 import { compareLora } from "./lora.js";
 import { compareMemit } from "./memit.js";
+import { compareMend } from "./mend.js";
 import { compareRome } from "./rome.js";
 import type { ParityItem } from "./tally.js";
 import { compareUltraedit } from "./ultraedit.js";
@@ -23,6 +24,7 @@ export const scenarios: Readonly<Record<string, CompareScenario>> = {
   "ft-ewc": compareEwc,
   grace: compareGrace,
   lora: compareLora,
+  mend: compareMend,
   rome: compareRome,
   memit: compareMemit,
   "memit-mass": compareMemit,

@@ -240,7 +240,8 @@ describe("variants", () => {
     const set = ["variant=released"];
     expect((await load(ftL, { preset: "tiny", set }, 4)).options).toMatchObject({ bos_in_targets: true });
     const refused = await refusal(() => load(ftM, { preset: "tiny", set: ["bos_in_targets=true"] }, 4));
-    expect(refused).toMatchObject({ found: "bos_in_targets", hint: "FT-L has it: --method ft-l" });
+    expect(refused.found).toBe("bos_in_targets");
+    expect(refused.hint).toContain("FT-L has it: --method ft-l");
     expect((await load(ftM, { preset: "tiny" }, 4)).options).not.toHaveProperty("bos_in_targets");
   });
 
