@@ -23,7 +23,7 @@ export async function compareAlphaedit(golden: GoldenScenario, model: LlamaModel
   const { l2, threshold, ...own } = wanted.options;
   const options: AlphaeditOptions = {
     ...searchOf(own),
-    ...{ L2: l2, nullspace_threshold: threshold, batch_size: 2 },
+    ...{ L2: l2, nullspace_threshold: threshold, P_loc: null, batch_size: 2 },
     ...{ stats_dir: join(golden.folder, "locate-stats"), mom2_dataset: "lab", mom2_n_samples: 64 },
   };
   const { needs, cut } = alphaedit.plan(options, model.config);

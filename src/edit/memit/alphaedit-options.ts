@@ -1,3 +1,4 @@
+import { z } from "zod";
 import type { OptionTable, Preset } from "../contract.js";
 import { type StatsOptions, searchOptions, statsOptions } from "../locate/options.js";
 import type { SearchOptions } from "../locate/search.js";
@@ -29,6 +30,15 @@ export const alphaeditOptions: OptionTable<AlphaeditOptions> = {
     default: 1,
     meaning: "requests of a block that change the matrices together, in one closed form each",
     source: `${HPARAMS} (1); the authors' experiments (100)`,
+  },
+  P_loc: {
+    schema: z.string().min(1).nullable(),
+    expected: "a text or null",
+    default: null,
+    meaning:
+      "file of ready projections, one for each of layers; made of the statistics where it is not there; its sha256 is recorded in its place",
+    source: HPARAMS,
+    recorded: false,
   },
   ...statsOptions,
 };
