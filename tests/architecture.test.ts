@@ -7,7 +7,7 @@ import { repository } from "./support/shared.js";
 /** From the ground up. A file imports from its own folder and from layers below, never from a sibling or from above. */
 const LAYERS = [
   ["core"],
-  ["tensor"],
+  ["tensor", "torch"],
   ["model", "data"],
   ["stats"],
   ["edit"],

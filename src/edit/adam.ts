@@ -11,13 +11,24 @@ export interface Adam {
    * @param gradient with whatever decay belongs to it
    */
   step(x: tf.Tensor, gradient: tf.Tensor): tf.Tensor;
+  /** All that another one goes on from exactly; its tensors stay this one's. */
+  state(): AdamState;
   dispose(): void;
 }
 
-/** Begins with moments of zero. @param lr size of a step */
-export function createAdam(lr: number): Adam {
-  let steps = 0;
-  let moments: [tf.Tensor, tf.Tensor] | null = null;
+/** Steps so far, and the moments of their gradients; null before the first. */
+export interface AdamState {
+  steps: number;
+  moments: [mean: tf.Tensor, square: tf.Tensor] | null;
+}
+
+/**
+ * Begins with moments of zero, or goes on.
+ * @param lr size of a step
+ * @param from its tensors are taken over
+ */
+export function createAdam(lr: number, from: AdamState = { steps: 0, moments: null }): Adam {
+  let { steps, moments } = from;
   /** old beta + now (1 - beta); `old` goes. At full size a matrix takes a quarter of a gigabyte. */
   const blend = (old: tf.Tensor, now: () => tf.Tensor, beta: number): tf.Tensor => {
     const next = tf.keep(tf.tidy(() => tf.add(tf.mul(old, beta), tf.mul(now(), 1 - beta))));
@@ -37,6 +48,7 @@ export function createAdam(lr: number): Adam {
         return tf.sub(x, way);
       });
     },
+    state: () => ({ steps, moments }),
     dispose() {
       if (moments !== null) tf.dispose(moments);
     },

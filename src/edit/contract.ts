@@ -1,5 +1,6 @@
 import type { z } from "zod";
 import type { Rng } from "../core/rng.js";
+import type { EditRecord } from "../data/records.js";
 import type { LlamaConfig } from "../model/config.js";
 import type { CutStore } from "../model/cut-store.js";
 import type { LlamaModel } from "../model/model.js";
@@ -51,7 +52,13 @@ export interface AssetNeed {
    * Finds, checks and opens it.
    * @throws {RefusedInput} when it is not there (with the command that makes it), or belongs to another model
    */
-  open(owner: AssetOwner): Promise<Asset>;
+  open(owner: AssetOwner, control?: AssetControl): Promise<Asset>;
+}
+
+export interface AssetControl {
+  signal?: AbortSignal | undefined;
+  /** Told before minutes of work. */
+  onNotice?: ((line: string) => void) | undefined;
 }
 
 /** Opened side data: one value for all blocks of a run. */
@@ -101,6 +108,40 @@ export interface EditSession {
   state(): Promise<EditState>;
   /** Drops the edits: the rollback. */
   dispose(): void;
+}
+
+/** Surroundings of a training. */
+export interface TrainingSetting {
+  model: LlamaModel;
+  /** Edits to train on. */
+  records: readonly EditRecord[];
+  rng: Rng;
+}
+
+/** Training of something that a method's edits need, such as a network, one step after another. */
+export interface Training {
+  /** In all, those before it was taken up again included. */
+  readonly steps: number;
+  /** The next step. @throws {LabFailure} for a loss that is not finite */
+  step(): Promise<EditStep>;
+  /** All that `train` goes on from exactly. */
+  state(): Promise<TrainingState>;
+  /** Writes what it is for as one file of side data. Equal trainings give equal bytes. */
+  save(path: string, origin: TrainingOrigin): Promise<void>;
+  dispose(): void;
+}
+
+/** A training as plain values, after some of its steps. */
+export interface TrainingState {
+  steps: number;
+  tensors: EditState["tensors"];
+}
+
+/** What a training was made of, beside the model and its options. */
+export interface TrainingOrigin {
+  /** sha256 of the file of records, and how many of them were used. */
+  records: { sha256: string; used: number };
+  backend: string;
 }
 
 /** Memory that the edits of a block take at most, in bytes: tensors and plain arrays alike. */
@@ -288,6 +329,11 @@ export interface EditMethod<O extends Options = Options> {
    * @throws {RefusedInput} for a state that does not fit
    */
   start(options: O, setting: EditSetting, saved?: EditState): EditSession;
+  /**
+   * Trains what its edits need, for one model and all of its edits; left out by methods that need no training.
+   * @throws {RefusedInput} for records that cannot be trained on, or a state that does not fit
+   */
+  train?(options: O, setting: TrainingSetting, saved?: TrainingState): Training;
 }
 
 /** Gives a method the form that the registry lists: its own options are checked here, and unknown outside. */
@@ -305,6 +351,14 @@ export interface PreparedMethod extends MethodPlan {
   /** Options that were accepted but have no effect here, each with its reason. */
   ignored: string[];
   start(setting: EditSetting, saved?: EditState): EditSession;
+  /** Null for a method that needs no training. */
+  train: PreparedTraining | null;
+}
+
+/** A method's training with its options resolved, all of which decide what comes of it. */
+export interface PreparedTraining {
+  options: Options;
+  begin(setting: TrainingSetting, saved?: TrainingState): Training;
 }
 
 /** Sources of a method's options: a file or a preset, then single settings on top. */

@@ -13,6 +13,8 @@ export interface OptionSetting {
   others: readonly EditMethod[];
 }
 
+type Train = NonNullable<EditMethod["train"]>;
+
 /** A value with the place it was read from, for errors. */
 interface Setting {
   value: unknown;
@@ -40,6 +42,10 @@ export async function prepareMethod(
     seed: options.seed as number,
     ignored,
     start: (editSetting, saved) => method.start(options, editSetting, saved),
+    train:
+      method.train === undefined
+        ? null
+        : { options, begin: (training, saved) => (method.train as Train)(options, training, saved) },
   };
 }
 

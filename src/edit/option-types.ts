@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { RefusedInput } from "../core/errors.js";
 import type { LlamaConfig } from "../model/config.js";
-import { siteOfModule } from "../model/patch.js";
+import { moduleName, type Site, siteOfModule } from "../model/patch.js";
 import type { OptionSpec } from "./contract.js";
 
 /** Values that an option may have, and the same in words. */
@@ -63,6 +63,25 @@ export const layersOption: OptionSpec<readonly number[]> = {
   meaning: "layers whose value matrices are edited",
   source: "released files",
 };
+
+const matrix = z
+  .string()
+  .refine((name) => siteOfModule(name) !== null)
+  .transform((name) => moduleName(siteOfModule(name) as Site));
+
+/** Names of matrices as released files spell them; one spelling comes of it, that of `moduleName`. */
+export const matrices: Values<readonly string[]> = {
+  schema: z
+    .array(matrix)
+    .min(1)
+    .refine((names) => new Set(names).size === names.length),
+  expected: "a list of matrices such as model.layers.11.mlp.gate_proj, each once",
+};
+
+/** The matrices of such names, in their order. */
+export function sitesOfMatrices(names: readonly string[]): Site[] {
+  return names.map((name) => siteOfModule(name) as Site);
+}
 
 /** Layers that a model has, in words. */
 export function layersOf({ layers }: LlamaConfig): string {

@@ -7,7 +7,9 @@ import { ftL, ftM } from "./ft/ft.js";
 import { grace } from "./grace/grace.js";
 import { prepareMethod } from "./hparams.js";
 import { lora } from "./lora/lora.js";
+import { alphaedit } from "./memit/alphaedit.js";
 import { memit, memitMass } from "./memit/memit.js";
+import { mend } from "./mend/mend.js";
 import { rome } from "./rome/rome.js";
 import { ultraedit } from "./ultraedit/ultraedit.js";
 import { wise } from "./wise/wise.js";
@@ -21,9 +23,11 @@ export const methods = {
   "ft-m": ftM,
   "ft-ewc": ftEwc,
   lora,
+  mend,
   rome,
   memit,
   "memit-mass": memitMass,
+  alphaedit,
   ultraedit,
 } as const satisfies Record<string, EditMethod>;
 

@@ -158,12 +158,12 @@ function methodOf(name: string, methods: readonly string[]): string | null {
   return longestStart(name.toLowerCase(), methods, (method) => method) ?? null;
 }
 
-/** The scenario that a file belongs to; of a method that is not built, whose files are unknown: "mend-archive.pt" to "mend". */
+/** The scenario that a file belongs to: its own, or what a method brings along, such as "mend-archive.pt" of "mend". */
 function ownerOf(file: string, scenarios: readonly FoundScenario[]): FoundScenario | undefined {
   const found = longestStart(file, scenarios, ({ name }) => name);
   if (found === undefined || found.method === null) return found;
   const { name } = found;
-  return [name, `${name}.json`, `${name}.safetensors`].includes(file) ? found : undefined;
+  return [name, `${name}.json`, `${name}.safetensors`, `${name}-archive.pt`].includes(file) ? found : undefined;
 }
 
 function longestStart<T>(text: string, candidates: readonly T[], nameOf: (candidate: T) => string): T | undefined {

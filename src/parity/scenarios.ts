@@ -1,4 +1,5 @@
 import type { LlamaModel } from "../model/model.js";
+import { compareAlphaedit } from "./alphaedit.js";
 import { compareDefer } from "./defer.js";
 import { compareEwc } from "./ewc.js";
 import { compareFt } from "./ft.js";
@@ -6,6 +7,7 @@ import type { GoldenScenario } from "./golden-files.js";
 import { compareGrace } from "./grace.js";
 import { compareLora } from "./lora.js";
 import { compareMemit } from "./memit.js";
+import { compareMend } from "./mend.js";
 import { compareRome } from "./rome.js";
 import type { ParityItem } from "./tally.js";
 import { compareUltraedit } from "./ultraedit.js";
@@ -22,9 +24,11 @@ export const scenarios: Readonly<Record<string, CompareScenario>> = {
   "ft-ewc": compareEwc,
   grace: compareGrace,
   lora: compareLora,
+  mend: compareMend,
   rome: compareRome,
   memit: compareMemit,
   "memit-mass": compareMemit,
+  alphaedit: compareAlphaedit,
   ultraedit: compareUltraedit,
   wise: compareWise,
 };

@@ -1,5 +1,6 @@
 import { LabFailure, RefusedInput } from "../core/errors.js";
 import { writeFileAtomic } from "../core/files.js";
+import { openZip, type ZipEntry, type ZipFile } from "../core/zip.js";
 import {
   arrayOf,
   elements,
@@ -12,7 +13,6 @@ import {
   type NpyType,
   parseHeader,
 } from "./npy.js";
-import { openZip, type ZipEntry, type ZipFile } from "./zip.js";
 import { zipBytes } from "./zip-write.js";
 
 /** An open .npz file: arrays by name (https://numpy.org/doc/stable/reference/generated/numpy.savez.html). */
@@ -30,6 +30,7 @@ export interface NpzFile {
   close(): Promise<void>;
 }
 
+const KIND = { name: ".npz file", contents: "a zip archive of arrays, as numpy.savez writes it" };
 const EXTENSION = ".npy";
 
 /** Written at a time. */
@@ -40,7 +41,7 @@ const CHUNK_BYTES = 1 << 24;
  * @throws {RefusedInput} when it is missing, foreign, cut short or contradicts itself
  */
 export async function openNpz(path: string): Promise<NpzFile> {
-  const zip = await openZip(path);
+  const zip = await openZip(path, KIND);
   const names = [...zip.entries.keys()].filter((name) => name.endsWith(EXTENSION)).map((name) => name.slice(0, -4));
   return {
     path,

@@ -56,7 +56,11 @@ async function readMoving(file: SafetensorsFile, name: string, shape: number[]):
   return { weight, first, second };
 }
 
-function refuseOther({ path, metadata }: SafetensorsFile, ingredients: Ingredients): void {
+/** @throws {RefusedInput} naming the ingredient of a checkpoint that is not the training's */
+export function refuseOther(
+  { path, metadata }: Pick<SafetensorsFile, "path" | "metadata">,
+  ingredients: Ingredients,
+): void {
   for (const [name, expected] of Object.entries(ingredients)) {
     if (metadata[name] === expected) continue;
     throw new RefusedInput(`a checkpoint belongs to another training: its ${name} differs`, {

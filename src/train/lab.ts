@@ -1,10 +1,9 @@
 import { existsSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { RefusedInput } from "../core/errors.js";
 import { requireWritableFolder, writeFileAtomic } from "../core/files.js";
 import { canonicalJson, sha256Json } from "../core/hash.js";
-import { type JsonlWriter, openJsonl, readJsonl } from "../core/jsonl.js";
+import { readJsonl } from "../core/jsonl.js";
 import { createRng, type Rng, requireSeed } from "../core/rng.js";
 import { worldSha256 } from "../data/world/store.js";
 import type { World, WorldLine } from "../data/world/types.js";
@@ -17,6 +16,7 @@ import { createBatches } from "./batches.js";
 import { type Bpe, trainBpe } from "./bpe.js";
 import { modelCard, type TrainingRecord } from "./card.js";
 import { type Ingredients, loadState, saveState } from "./checkpoint.js";
+import { continueCurve } from "./curve.js";
 import { measureRecall, type Recall } from "./evaluate.js";
 import { exportWeights, requireSmall } from "./export.js";
 import { initialWeights } from "./init.js";
@@ -176,27 +176,6 @@ async function runSteps(
   } finally {
     curve.close();
   }
-}
-
-/** Opens the loss curve, one line per step, cut back to the steps that the checkpoint has. */
-async function continueCurve(path: string, steps: number): Promise<JsonlWriter> {
-  const { values } = existsSync(path) ? await readJsonl(path) : { values: [] };
-  if (values.length < steps) {
-    throw new RefusedInput("the loss curve is shorter than the training", {
-      where: path,
-      found: `${values.length} steps`,
-      expected: `at least the ${steps} steps of ${CHECKPOINT}`,
-      hint: "remove both files to start again",
-    });
-  }
-  await writeFileAtomic(
-    path,
-    values
-      .slice(0, steps)
-      .map((line) => `${JSON.stringify(line)}\n`)
-      .join(""),
-  );
-  return openJsonl(path);
 }
 
 /** Turns reports into progress: how fast this session is, and how long it will take. */

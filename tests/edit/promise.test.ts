@@ -23,6 +23,7 @@ const GENERIC: Readonly<Record<string, string>> = {
   lr: "the step size of an optimizer",
   rank: "the axes of a tensor, and a place in an order",
   stop: "to end a process or a pass",
+  archive: "a zip file",
   threshold: "a level that a router decides at, whatever it is called in its method",
   inner_params: "the key under which released files name the matrices of any method",
   batch_size: "the key under which released files say how many requests any method edits together",

@@ -102,7 +102,16 @@ function blockMethod(): { prepared: PreparedMethod; calls: EditRequest[][] } {
     start: (_options, setting, saved) => start(setting, saved),
   });
   return {
-    prepared: { ...planOfMethod, method, name: method.name, options: { seed: 0 }, seed: 0, ignored: [], start },
+    prepared: {
+      ...planOfMethod,
+      method,
+      name: method.name,
+      options: { seed: 0 },
+      seed: 0,
+      ignored: [],
+      start,
+      train: null,
+    },
     calls,
   };
 }

@@ -7,6 +7,7 @@ import type { GoldenArguments } from "../golden.js";
 import type { TrainArguments } from "../lab.js";
 import { collect, oneOf, seed, wholeNumber } from "../parse.js";
 import type { StartArguments } from "../start.js";
+import type { TrainEditorArguments } from "../trainEditor.js";
 import { backendOption, run } from "./shared.js";
 
 /** Commands about the project itself: its methods, machine, data, kernel, notebooks, model and measurements. */
@@ -123,6 +124,25 @@ export function toolCommands(program: Command): void {
     .addOption(backendOption())
     .action((options: TrainArguments) =>
       run(async (signal) => (await import("../lab.js")).trainCommand(options, signal)),
+    );
+
+  program
+    .command("train-mend")
+    .description("train the network that MEND edits with; stopped, the same command goes on from its last checkpoint")
+    .option("--model <folder>", "a Hugging Face LLaMA folder; the project's own by default")
+    .option("--data <file>", "records to train on; for the project's own model those of wise-lab lab practice")
+    .option("--limit <number>", "use the first records only", wholeNumber)
+    .option("--hparams <file>", "hyperparameters, a YAML file of the released form")
+    .option("--preset <name>", "hyperparameters that come with the project (data/hparams)")
+    .option("--set <key=value>", "one hyperparameter, over the file; may be repeated", collect)
+    .option("--out <folder>", "folder for the network, checkpoint and loss curve", "runs/mend")
+    .addOption(
+      new Option("--weights <where>", "in memory whole, or streamed through it").choices(["whole", "streamed"]),
+    )
+    .addOption(new Option("--precision <precision>", "of the weights in memory").choices(["float32", "bf16"]))
+    .addOption(backendOption())
+    .action((options: TrainEditorArguments) =>
+      run(async (signal) => (await import("../trainEditor.js")).trainEditorCommand("mend", options, signal)),
     );
 
   program

@@ -1,7 +1,6 @@
-import { z } from "zod";
-import { moduleName, type Site, siteOfModule } from "../../model/patch.js";
+import type { Site } from "../../model/patch.js";
 import type { EditMethod, OptionTable, Preset } from "../contract.js";
-import { above0, count, layersOf } from "../option-types.js";
+import { above0, count, layersOf, matrices, sitesOfMatrices } from "../option-types.js";
 
 /** Everything UltraEdit is told. `ultraeditOptions` gives the meaning and source of each. */
 export type UltraeditOptions = {
@@ -14,22 +13,9 @@ export type UltraeditOptions = {
 
 const HPARAMS = "released hparams/ULTRAEDIT/*.yaml";
 
-const matrixName = z
-  .string()
-  .refine((name) => siteOfModule(name) !== null)
-  .transform((name) => moduleName(siteOfModule(name) as Site));
-
 /** Sources name files of the released code (zjunlp/EasyEdit), which have the values of the authors' own. */
 export const ultraeditOptions: OptionTable<UltraeditOptions> = {
-  inner_params: {
-    schema: z
-      .array(matrixName)
-      .min(1)
-      .refine((names) => new Set(names).size === names.length),
-    expected: "a list of matrices such as model.layers.11.mlp.gate_proj, each once",
-    meaning: "matrices that are edited",
-    source: HPARAMS,
-  },
+  inner_params: { ...matrices, meaning: "matrices that are edited", source: HPARAMS },
   lr: { ...above0, meaning: "size of a change, times the squared length of its normalised input", source: HPARAMS },
   batch_size: {
     ...count,
@@ -71,7 +57,7 @@ export const ultraeditPresets: Readonly<Record<string, Preset>> = {
 
 /** The edited matrices, in their order. */
 export function sitesOf({ inner_params }: Pick<UltraeditOptions, "inner_params">): Site[] {
-  return inner_params.map((name) => siteOfModule(name) as Site);
+  return sitesOfMatrices(inner_params);
 }
 
 export const ultraeditCheck: NonNullable<EditMethod<UltraeditOptions>["check"]> = (options, model, refuse) => {

@@ -1,14 +1,22 @@
 import { type FileHandle, open, stat } from "node:fs/promises";
 import { Readable } from "node:stream";
 import { crc32, createInflateRaw } from "node:zlib";
-import { RefusedInput } from "../core/errors.js";
-import { errorText } from "../core/files.js";
+import { RefusedInput } from "./errors.js";
+import { errorText } from "./files.js";
 
 /*
- * Zip archives (PKWARE APPNOTE 6.3) as far as NumPy's .npz files need them: entries stored or deflated, zip64, one disk,
+ * Zip archives (PKWARE APPNOTE 6.3) as far as NumPy's and PyTorch's files need them: entries stored or deflated, zip64, one disk,
  * nothing encrypted. The directory at the end of a file says where everything stands; entries are read one chunk at a
  * time, and only those that are asked for.
  */
+
+/** Kind of file that an archive is, for messages. */
+export interface ZipKind {
+  /** ".npz file" */
+  name: string;
+  /** Contents of a whole one: "a zip archive of arrays, as numpy.savez writes it". */
+  contents: string;
+}
 
 /** One file in an archive. */
 export interface ZipEntry {
@@ -20,6 +28,8 @@ export interface ZipEntry {
   packedBytes: number;
   /** Byte of the archive at which the entry's own header stands. */
   offset: number;
+  /** Byte at which the next entry or the directory begins. */
+  end: number;
 }
 
 export interface ZipFile {
@@ -76,13 +86,13 @@ const FOREIGN_FILES = [
  * Opens a zip archive and checks its directory against the file; no entry is read.
  * @throws {RefusedInput} when it is missing, foreign, cut short, encrypted or contradicts itself
  */
-export async function openZip(path: string): Promise<ZipFile> {
-  const handle = await openFile(path);
+export async function openZip(path: string, kind: ZipKind): Promise<ZipFile> {
+  const handle = await openFile(path, kind);
   try {
     const { size } = await handle.stat();
-    const file: OpenFile = { path, handle, size };
+    const file: OpenFile = { path, kind, handle, size };
     const directory = await findDirectory(file);
-    const entries = readEntries(await readAt(file, directory.offset, directory.bytes), directory, path);
+    const entries = readEntries(await readAt(file, directory.offset, directory.bytes), directory, file);
     return { path, entries, read: (entry) => entryBytes(file, entry), close: () => handle.close() };
   } catch (error) {
     await handle.close();
@@ -92,13 +102,14 @@ export async function openZip(path: string): Promise<ZipFile> {
 
 interface OpenFile {
   path: string;
+  kind: ZipKind;
   handle: FileHandle;
   size: number;
 }
 
-async function openFile(path: string): Promise<FileHandle> {
+async function openFile(path: string, { name }: ZipKind): Promise<FileHandle> {
   const refuse = (found: string, cause?: unknown) =>
-    new RefusedInput("a .npz file cannot be opened", { where: path, found, expected: "a readable .npz file", cause });
+    new RefusedInput(`a ${name} cannot be opened`, { where: path, found, expected: `a readable ${name}`, cause });
   try {
     if ((await stat(path)).isFile()) return await open(path, "r");
   } catch (cause) {
@@ -107,11 +118,11 @@ async function openFile(path: string): Promise<FileHandle> {
   throw refuse("something else than a file");
 }
 
-async function readAt({ path, handle }: OpenFile, offset: number, bytes: number): Promise<Buffer> {
+async function readAt(file: OpenFile, offset: number, bytes: number): Promise<Buffer> {
   const target = Buffer.alloc(bytes);
   for (let done = 0; done < bytes; ) {
-    const { bytesRead } = await handle.read(target, done, bytes - done, offset + done);
-    if (bytesRead === 0) throw damaged(path, `its end at byte ${offset + done}`, `at least ${offset + bytes} bytes`);
+    const { bytesRead } = await file.handle.read(target, done, bytes - done, offset + done);
+    if (bytesRead === 0) throw damaged(file, `its end at byte ${offset + done}`, `at least ${offset + bytes} bytes`);
     done += bytesRead;
   }
   return target;
@@ -124,7 +135,7 @@ interface Directory {
 }
 
 async function findDirectory(file: OpenFile): Promise<Directory> {
-  const { path, size } = file;
+  const { size } = file;
   const tailBytes = Math.min(size, LONG_LOCATOR_BYTES + END_BYTES + MAX_COMMENT_BYTES);
   const tail = await readAt(file, size - tailBytes, tailBytes);
   let at = tail.length - END_BYTES;
@@ -138,14 +149,14 @@ async function findDirectory(file: OpenFile): Promise<Directory> {
     : { entries: tail.readUInt16LE(at + 10), bytes: tail.readUInt32LE(at + 12), offset: tail.readUInt32LE(at + 16) };
   if (directory.bytes > MAX_DIRECTORY_BYTES || directory.offset + directory.bytes > end) {
     const found = `a directory of ${directory.bytes} bytes at byte ${directory.offset}`;
-    throw damaged(path, found, `at most ${MAX_DIRECTORY_BYTES} bytes that end before byte ${end}`);
+    throw damaged(file, found, `at most ${MAX_DIRECTORY_BYTES} bytes that end before byte ${end}`);
   }
   return directory;
 }
 
 async function longDirectory(file: OpenFile, offset: number): Promise<Directory> {
   const record = offset + LONG_END_BYTES <= file.size ? await readAt(file, offset, LONG_END_BYTES) : null;
-  if (record?.readUInt32LE(0) !== LONG_END) throw damaged(file.path, "no zip64 end record", `one at byte ${offset}`);
+  if (record?.readUInt32LE(0) !== LONG_END) throw damaged(file, "no zip64 end record", `one at byte ${offset}`);
   const long = (at: number) => Number(record.readBigUInt64LE(at));
   return { entries: long(32), bytes: long(40), offset: long(48) };
 }
@@ -153,14 +164,14 @@ async function longDirectory(file: OpenFile, offset: number): Promise<Directory>
 async function foreign(file: OpenFile): Promise<RefusedInput> {
   const start = (await readAt(file, 0, Math.min(file.size, 16))).toString("latin1");
   const kind = FOREIGN_FILES.find(({ starts }) => start.startsWith(starts))?.is;
-  return new RefusedInput("this is no whole .npz file", {
+  return new RefusedInput(`this is no whole ${file.kind.name}`, {
     where: file.path,
     found: kind ?? `${file.size} bytes without the end of a zip archive`,
-    expected: "a zip archive of arrays, as numpy.savez writes it",
+    expected: file.kind.contents,
   });
 }
 
-function readEntries(bytes: Buffer, directory: Directory, path: string): Map<string, ZipEntry> {
+function readEntries(bytes: Buffer, directory: Directory, file: OpenFile): Map<string, ZipEntry> {
   const entries = new Map<string, ZipEntry>();
   let at = 0;
   for (let i = 0; i < directory.entries; i++) {
@@ -170,14 +181,16 @@ function readEntries(bytes: Buffer, directory: Directory, path: string): Map<str
       : [0, 0, 0];
     const next = at + CENTRAL_BYTES + nameBytes + extraBytes + commentBytes;
     if (!fits || next > bytes.length)
-      throw damaged(path, `${i} whole entries`, `${directory.entries} in its directory`);
+      throw damaged(file, `${i} whole entries`, `${directory.entries} in its directory`);
     const extraAt = at + CENTRAL_BYTES + nameBytes;
     const name = bytes.toString("utf8", at + CENTRAL_BYTES, extraAt);
-    if (entries.has(name)) throw damaged(`${path}: ${name}`, "two entries of this name", "every name once");
+    if (entries.has(name)) throw damaged(entryOf(file, name), "two entries of this name", "every name once");
     const head = bytes.subarray(at, at + CENTRAL_BYTES);
-    entries.set(name, readEntry(name, { head, extra: bytes.subarray(extraAt, extraAt + extraBytes) }, directory, path));
+    entries.set(name, readEntry(name, { head, extra: bytes.subarray(extraAt, extraAt + extraBytes) }, directory, file));
     at = next;
   }
+  const placed = [...entries.values()].sort((a, b) => a.offset - b.offset);
+  for (const [i, entry] of placed.entries()) entry.end = placed[i + 1]?.offset ?? directory.offset;
   return entries;
 }
 
@@ -185,9 +198,9 @@ function readEntry(
   name: string,
   { head, extra }: { head: Buffer; extra: Buffer },
   directory: Directory,
-  path: string,
+  file: OpenFile,
 ): ZipEntry {
-  const where = `${path}: ${name}`;
+  const where = entryOf(file, name);
   const method = head.readUInt16LE(10);
   if (head.readUInt16LE(8) & ENCRYPTED) throw damaged(where, "an encrypted entry", "one that is not encrypted");
   if (method !== STORED && method !== DEFLATED) {
@@ -200,7 +213,8 @@ function readEntry(
   };
   // In the order in which the zip64 field holds what did not fit.
   const [bytes, packedBytes, offset] = [size(24), size(20), size(42)];
-  const entry = { name, deflated: method === DEFLATED, crc: head.readUInt32LE(16), bytes, packedBytes, offset };
+  const found = { name, crc: head.readUInt32LE(16), bytes, packedBytes, offset };
+  const entry = { ...found, deflated: method === DEFLATED, end: directory.offset };
   const possible = entry.deflated ? bytes <= (packedBytes + 16) * MAX_DEFLATE_RATIO : bytes === packedBytes;
   if (!possible || offset + LOCAL_BYTES + packedBytes > directory.offset) {
     const found = `${bytes} bytes in ${packedBytes} from byte ${offset}`;
@@ -219,10 +233,17 @@ function longFields(extra: Buffer): bigint[] {
 }
 
 async function* entryBytes(file: OpenFile, entry: ZipEntry): AsyncGenerator<Uint8Array> {
-  const where = `${file.path}: ${entry.name}`;
+  const where = entryOf(file, entry.name);
   const header = await readAt(file, entry.offset, LOCAL_BYTES);
   if (header.readUInt32LE(0) !== LOCAL) throw damaged(where, "no header of an entry", `one at byte ${entry.offset}`);
   const start = entry.offset + LOCAL_BYTES + header.readUInt16LE(26) + header.readUInt16LE(28);
+  if (start + entry.packedBytes > entry.end) {
+    throw damaged(
+      where,
+      `bytes ${start} to ${start + entry.packedBytes}`,
+      `an entry that ends before byte ${entry.end}`,
+    );
+  }
   const packed = packedBytes(file, start, entry.packedBytes);
   let crc = 0;
   let bytes = 0;
@@ -249,7 +270,7 @@ async function* packedBytes(file: OpenFile, start: number, bytes: number): Async
   }
 }
 
-async function* inflated(packed: AsyncIterable<Buffer>, where: string): AsyncGenerator<Buffer> {
+async function* inflated(packed: AsyncIterable<Buffer>, where: Place): AsyncGenerator<Buffer> {
   const source = Readable.from(packed);
   const stream = createInflateRaw();
   source.on("error", (error) => stream.destroy(error));
@@ -265,6 +286,13 @@ async function* inflated(packed: AsyncIterable<Buffer>, where: string): AsyncGen
 
 const hex = (crc: number) => crc.toString(16).padStart(8, "0");
 
-function damaged(where: string, found: string, expected: string): RefusedInput {
-  return new RefusedInput("a .npz file cannot be used", { where, found, expected });
+/** A file, or an entry of it, for messages. */
+type Place = Pick<OpenFile, "path" | "kind">;
+
+function entryOf({ path, kind }: OpenFile, name: string): Place {
+  return { path: `${path}: ${name}`, kind };
+}
+
+function damaged({ path, kind }: Place, found: string, expected: string): RefusedInput {
+  return new RefusedInput(`a ${kind.name} cannot be used`, { where: path, found, expected });
 }
