@@ -28,7 +28,7 @@ export { display, displayFigure, displayTable, interruptSignal, saveFigure } fro
 export { followEdit, followFrozen, followRun } from "./notebook/follow.js";
 export { type Progress, progress } from "./notebook/progress.js";
 export { runGolden } from "./parity/golden.js";
-export { answerRows, probeRows } from "./report/answers.js";
+export { answerRows, editedFrame, probeRows } from "./report/answers.js";
 export { caseOf } from "./report/cases/case.js";
 export type { CaseFilter } from "./report/cases/page/filter.js";
 export type { Case, CaseProbe, CauseName } from "./report/cases/page/types.js";
@@ -61,6 +61,7 @@ export { renderSummary, summaryView, toCsv, toMarkdown, toText } from "./report/
 export { bestCells, type Grid, gridFrame, gridOf, gridView, sweepGrid } from "./report/grids.js";
 export { escapeLatex, type LatexColumn, type LatexOptions, summaryLatex, toLatex } from "./report/latex.js";
 export { readOwnStudy, readRuns } from "./report/measured.js";
+export { methodsFrame } from "./report/methodsPage.js";
 export { caption } from "./report/protocols.js";
 export {
   lifelongFrame,
@@ -76,9 +77,10 @@ export { bestValuesFrame, bestValuesView, rocFrame, routerFrame, routerView } fr
 export type { FigureSource } from "./report/sources.js";
 export { recordOverSteps, stepsFindings, stepsFrame, stepsView } from "./report/steps.js";
 export { blocksFrame, casesFrame, summaryFrame } from "./report/tables.js";
+export { type EditedBy, editByEvery } from "./run/everyMethod.js";
 export { readRun } from "./run/folder.js";
 export { DEFAULT_MODEL, DEFAULT_RECORDS, projectFile } from "./run/inputs.js";
-export { type Fact, type Lab, type LabOptions, openLab, type RunRequest } from "./run/lab.js";
+export { type Fact, type Lab, type LabOptions, type MethodOptions, openLab, type RunRequest } from "./run/lab.js";
 export type { RunProgress } from "./run/runner.js";
 export { readStudy, studyFields } from "./run/study.js";
 export { type RunSummary, readRunSummary, summarizeRun, writeRunSummary } from "./run/summary.js";

@@ -1,7 +1,10 @@
+import type { DataFrame } from "danfojs-node";
 import type { Reading } from "../edit/overlay.js";
 import type { Answer } from "../eval/ask.js";
 import type { ProbeScore } from "../eval/types.js";
-import type { Row } from "./tables.js";
+import type { EditedBy } from "../run/everyMethod.js";
+import { frameOf, type Row } from "./tables.js";
+import { measures, secondsOfEdit } from "./values.js";
 
 /** Free answers as rows: what was asked and said, and which variant spoke, by what numbers. */
 export function answerRows(answers: readonly Answer[]): Row[] {
@@ -20,6 +23,26 @@ export function probeRows(scores: readonly ProbeScore[], tokenizer: { decode(ids
     score: score.score,
     ...routing(score),
   }));
+}
+
+/** One record by several methods, a row each: its scores in [0, 1], the free answer, and how its edit went. */
+export function editedFrame(edited: readonly EditedBy[]): DataFrame {
+  const shown = (["rewrite", "rephrase", "locality", "portability"] as const).filter((name) =>
+    edited.some(({ score }) => measures[name](score) !== null),
+  );
+  return frameOf(
+    edited.map(
+      ({ method, trace, score, answer }): Row => ({
+        method: method.method.title,
+        ...Object.fromEntries(shown.map((name) => [name, measures[name](score)])),
+        "free answer": answer.text.trim(),
+        route: answer.route,
+        steps: trace.steps.length,
+        seconds: rounded(secondsOfEdit(trace)),
+      }),
+    ),
+    "methods",
+  );
 }
 
 /** Route of an answer, with all readings that it was decided on. */

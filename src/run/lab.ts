@@ -15,7 +15,7 @@ import type {
   PreparedMethod,
 } from "../edit/contract.js";
 import { type Overlay, untouched } from "../edit/overlay.js";
-import { methodNamed, prepareNamed } from "../edit/registry.js";
+import { methodNamed, methods, prepareNamed } from "../edit/registry.js";
 import { hashEdits, restoreEdits, saveEdits } from "../edit/state.js";
 import { makeContextTemplates } from "../edit/templates.js";
 import type { EditStep, EditTrace } from "../edit/trace.js";
@@ -24,12 +24,14 @@ import { type Probe, scoreProbes } from "../eval/score.js";
 import type { ProbeScore } from "../eval/types.js";
 import { backendFor } from "../model/backend.js";
 import { type Checkpoint, openCheckpoint } from "../model/checkpoint.js";
+import type { LlamaConfig } from "../model/config.js";
 import { type CutStore, createCutStore } from "../model/cut-store.js";
 import { type LlamaModel, loadModel } from "../model/model.js";
+import { cutName } from "../model/patch.js";
 import { loadTokenizer } from "../model/tokenizer.js";
 import type { BackendName, BackendReport } from "../tensor/backend.js";
 import { parseT } from "./blocks.js";
-import { type FrozenPartOptions, openFrozenPart } from "./frozen-part.js";
+import { type FrozenPart, type FrozenPartOptions, openFrozenPart } from "./frozen-part.js";
 import {
   DEFAULT_METHOD,
   DEFAULT_MODEL,
@@ -99,6 +101,8 @@ export interface Lab {
   readonly model: LlamaModel;
   readonly backend: BackendReport;
   readonly method: PreparedMethod;
+  /** Names of the methods that there are. */
+  readonly methods: readonly string[];
   /** The context templates that the model wrote; "{}" alone where the method needs none. */
   readonly templates: readonly string[];
   /** Edits that stand now. */
@@ -119,8 +123,16 @@ export interface Lab {
   restore(path: string): Promise<void>;
   /** Runs the protocol. The edits made by hand are not part of it and stay. */
   run(request: RunRequest): Promise<RunResult>;
+  /**
+   * A lab for another method on the model that is loaded, with edits of its own. It ends with this one.
+   * @throws {RefusedInput} for a method or option that cannot be used, or weights that are not in memory
+   */
+  with(options: MethodOptions): Promise<Lab>;
   close(): void;
 }
+
+/** A method, and where its side data is told of. */
+export type MethodOptions = Pick<LabOptions, "method" | "hparams" | "signal" | "onNotice">;
 
 const ANSWER_TOKENS = 12; // the longest answers of zsRE, with room to see the model run on
 
@@ -130,29 +142,56 @@ export async function openLab(options: LabOptions = {}): Promise<Lab> {
   const checkpoint = await openCheckpoint(folder);
   const prepared = await prepareLab(checkpoint, options).finally(checkpoint.close);
   const { backend, method, residence, precision } = prepared;
-  const { cut, sites, needs } = method;
+  const { cut, sites } = method;
   const model = await loadModel(folder, { residence, precision, cut, sites }); // gigabytes, for some
   try {
-    const frozen = await openFrozenPart(model, { point: cut, backend }, options);
-    const cuts = createCutStore(model, cut, frozen);
-    const { signal } = options;
-    const templates =
-      needs.templates === null ? ["{}"] : await makeContextTemplates(model, needs.templates, { cuts, signal });
-    return createLab({ ...prepared, model, templates, frozen }, cuts, options);
+    return await labOn({ model, backend, stores: new Map() }, prepared, { ...options, free: model.dispose });
   } catch (error) {
     model.dispose();
     throw error;
   }
 }
 
+/** What the labs of one model share: those whose methods are cut at one point have one store. */
+interface Loaded {
+  model: LlamaModel;
+  backend: BackendReport;
+  stores: Map<string, { frozen: FrozenPart; cuts: CutStore }>;
+}
+
+/** @param free what closing the lab frees beside its edits */
+async function labOn(
+  loaded: Loaded,
+  prepared: MethodParts,
+  { free, ...options }: LabOptions & { free: () => void },
+): Promise<Lab> {
+  const { model, backend, stores } = loaded;
+  const { cut, needs } = prepared.method;
+  if (!stores.has(cutName(cut))) {
+    const frozen = await openFrozenPart(model, { point: cut, backend }, options);
+    stores.set(cutName(cut), { frozen, cuts: createCutStore(model, cut, frozen) });
+  }
+  const { frozen, cuts } = stores.get(cutName(cut)) as { frozen: FrozenPart; cuts: CutStore };
+  const { signal } = options;
+  const templates =
+    needs.templates === null ? ["{}"] : await makeContextTemplates(model, needs.templates, { cuts, signal });
+  return createLab({ ...prepared, model, backend, templates, frozen }, { cuts, loaded, free }, options);
+}
+
+/** Another method on a loaded model. */
+async function labWith(loaded: Loaded, options: LabOptions): Promise<Lab> {
+  const { model } = loaded;
+  const { method, irrelevant } = await prepareMethodFor(model.config, options);
+  model.requireCut(method.cut);
+  for (const site of method.sites) model.matrix(site);
+  const assets = await openAssets(method, model, options);
+  return labOn(loaded, { method, irrelevant, assets }, { ...options, free: () => {} });
+}
+
 /** Everything that can be checked before weights are read: options, side data, the run that is to come, and memory. */
 async function prepareLab(checkpoint: Checkpoint, options: LabOptions) {
   const { config, folder } = checkpoint;
-  const name = options.method ?? DEFAULT_METHOD;
-  const source = withDefaultPreset(options.hparams ?? {}, config, methodNamed(name));
-  const method = await prepareNamed(name, source, config);
-  const irrelevant = method.needs.irrelevant ? await irrelevantByHand(options.model ?? DEFAULT_MODEL) : null;
-  if (irrelevant !== null) await worldOf(irrelevant); // refuses a list that has changed
+  const { method, irrelevant } = await prepareMethodFor(config, options);
   const work = await workOf(options, method, irrelevant);
   const backend = await backendFor(config, options);
   const tokenizer = await loadTokenizer(folder, config);
@@ -164,6 +203,17 @@ async function prepareLab(checkpoint: Checkpoint, options: LabOptions) {
       ? new Map<string, Asset>()
       : await openAssets(method, { ...identity, sha256: await checkpoint.sha256() }, options);
   return { backend, method, assets, irrelevant, precision, residence };
+}
+
+/** A method with its options, and irrelevant prompts for edits by hand. */
+async function prepareMethodFor(
+  config: LlamaConfig,
+  { method: name = DEFAULT_METHOD, hparams = {}, model = DEFAULT_MODEL }: LabOptions,
+): Promise<Pick<MethodParts, "method" | "irrelevant">> {
+  const method = await prepareNamed(name, withDefaultPreset(hparams, config, methodNamed(name)), config);
+  const irrelevant = method.needs.irrelevant ? await irrelevantByHand(model) : null;
+  if (irrelevant !== null) await worldOf(irrelevant); // refuses a list that has changed
+  return { method, irrelevant };
 }
 
 /** Opens the side data that a method needs. @throws {RefusedInput} when it is not there, or belongs to another model */
@@ -190,9 +240,14 @@ async function workOf(
   return loadRunInputs({ ...planFor, model }, method.needs);
 }
 
-type LabParts = Pick<RunPlan, "model" | "backend" | "method" | "assets" | "templates" | "irrelevant" | "frozen">;
+type MethodParts = Pick<RunPlan, "method" | "assets" | "irrelevant">;
+type LabParts = MethodParts & Pick<RunPlan, "model" | "backend" | "templates" | "frozen">;
 
-function createLab(parts: LabParts, cuts: CutStore, options: LabOptions): Lab {
+function createLab(
+  parts: LabParts,
+  { cuts, loaded, free }: { cuts: CutStore; loaded: Loaded; free: () => void },
+  options: LabOptions,
+): Lab {
   const { model, method, templates, assets } = parts;
   const setting: EditSetting = { model, cuts, templates, rng: createRng(method.seed), assets };
   const reading = { model, cuts, style: method.style };
@@ -222,6 +277,7 @@ function createLab(parts: LabParts, cuts: CutStore, options: LabOptions): Lab {
 
   return {
     ...parts,
+    methods: Object.keys(methods),
     get edits() {
       return edits;
     },
@@ -245,9 +301,10 @@ function createLab(parts: LabParts, cuts: CutStore, options: LabOptions): Lab {
       edits = restored.edits;
     },
     run: (request) => runRequest(parts, request, options),
+    with: (wish) => labWith(loaded, { ...options, planFor: undefined, method: undefined, hparams: undefined, ...wish }),
     close() {
       rollback();
-      model.dispose();
+      free();
     },
   };
 }

@@ -247,7 +247,11 @@ async function scoresUnder(
 }
 
 /** Puts scores back in the order of `probesOf`. */
-function recordScore(record: EditRecord, block: Block, scores: readonly ProbeScore[]): RecordScore {
+export function recordScore(
+  record: EditRecord,
+  block: Pick<Block, "index">,
+  scores: readonly ProbeScore[],
+): RecordScore {
   const rest = [...scores];
   const take = (count: number) => rest.splice(0, count);
   const [rewrite] = take(1) as [ProbeScore];
