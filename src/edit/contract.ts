@@ -52,7 +52,13 @@ export interface AssetNeed {
    * Finds, checks and opens it.
    * @throws {RefusedInput} when it is not there (with the command that makes it), or belongs to another model
    */
-  open(owner: AssetOwner): Promise<Asset>;
+  open(owner: AssetOwner, control?: AssetControl): Promise<Asset>;
+}
+
+export interface AssetControl {
+  signal?: AbortSignal | undefined;
+  /** Told before minutes of work. */
+  onNotice?: ((line: string) => void) | undefined;
 }
 
 /** Opened side data: one value for all blocks of a run. */

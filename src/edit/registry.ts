@@ -7,6 +7,7 @@ import { ftL, ftM } from "./ft/ft.js";
 import { grace } from "./grace/grace.js";
 import { prepareMethod } from "./hparams.js";
 import { lora } from "./lora/lora.js";
+import { alphaedit } from "./memit/alphaedit.js";
 import { memit, memitMass } from "./memit/memit.js";
 import { mend } from "./mend/mend.js";
 import { rome } from "./rome/rome.js";
@@ -26,6 +27,7 @@ export const methods = {
   rome,
   memit,
   "memit-mass": memitMass,
+  alphaedit,
   ultraedit,
 } as const satisfies Record<string, EditMethod>;
 

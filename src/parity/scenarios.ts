@@ -1,4 +1,5 @@
 import type { LlamaModel } from "../model/model.js";
+import { compareAlphaedit } from "./alphaedit.js";
 import { compareDefer } from "./defer.js";
 import { compareEwc } from "./ewc.js";
 import { compareFt } from "./ft.js";
@@ -27,6 +28,7 @@ export const scenarios: Readonly<Record<string, CompareScenario>> = {
   rome: compareRome,
   memit: compareMemit,
   "memit-mass": compareMemit,
+  alphaedit: compareAlphaedit,
   ultraedit: compareUltraedit,
   wise: compareWise,
 };

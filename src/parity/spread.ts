@@ -5,6 +5,7 @@ import { loadedUpdates, type Update } from "../edit/locate/updates.js";
 import { placeOf, search } from "../edit/memit/batches.js";
 import {
   behindLast,
+  type LayerStep,
   type LayerUpdates,
   type LocatedRequest,
   locateRequest,
@@ -70,6 +71,8 @@ export interface Spreading {
   setting: EditSetting;
   session: EditSession;
   solve: SolveLayer;
+  /** Told of each batch, as the session is. */
+  stood?: ((steps: readonly LayerStep[]) => void) | undefined;
 }
 
 /** Makes the batches one after another and compares each: searches, keys, residuals and updates; then what is answered. */
@@ -142,11 +145,12 @@ async function compareValue(
 
 /** Keys, residuals and updates of a batch, layer by layer, and what is missing after the last. */
 async function compareLayers(
-  { options, setting, session, solve, before, tally, file }: Compared,
+  { options, setting, session, solve, stood, before, tally, file }: Compared,
   { e, edits }: { e: number; edits: readonly { located: LocatedRequest; value: Float64Array }[] },
 ): Promise<LayerUpdates> {
   const { hiddenSize: D, intermediateSize: M } = setting.model.config;
   const steps = await spread(setting, edits, { options, before, solve });
+  stood?.(steps);
   const state = await session.state();
   const after = new Map<number, readonly Update[]>();
   for (const { layer, keys, residuals } of steps) {

@@ -60,6 +60,8 @@ export const LOCATE = {
   input: 2e-4,
   /** delta, r, residual, weight_delta, v */
   result: 1e-3,
+  /** Entries of P, absolute. */
+  nullSpace: 1e-6,
   /** residual_after, as a share of the norm of layers.0.residual. */
   residualAfter: 2e-4,
   /** loss and nll of each pass, relative. */

@@ -5,6 +5,7 @@ import type { Dataset } from "../data/records.js";
 import { worldOf } from "../data/world/store.js";
 import type {
   Asset,
+  AssetControl,
   AssetOwner,
   EditControl,
   EditSession,
@@ -161,7 +162,7 @@ async function prepareLab(checkpoint: Checkpoint, options: LabOptions) {
   const assets =
     method.needs.assets.length === 0
       ? new Map<string, Asset>()
-      : await openAssets(method, { ...identity, sha256: await checkpoint.sha256() });
+      : await openAssets(method, { ...identity, sha256: await checkpoint.sha256() }, options);
   return { backend, method, assets, irrelevant, precision, residence };
 }
 
@@ -169,9 +170,10 @@ async function prepareLab(checkpoint: Checkpoint, options: LabOptions) {
 export async function openAssets(
   { needs }: Pick<PreparedMethod, "needs">,
   owner: AssetOwner,
+  control?: AssetControl,
 ): Promise<Map<string, Asset>> {
   const assets = new Map<string, Asset>();
-  for (const need of needs.assets) assets.set(need.name, await need.open(owner));
+  for (const need of needs.assets) assets.set(need.name, await need.open(owner, control));
   return assets;
 }
 

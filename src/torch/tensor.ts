@@ -68,6 +68,15 @@ export class StoredTensor extends Made {
     return tensor;
   }
 
+  /** Its part at an index of the first axis. */
+  at(index: number): StoredTensor {
+    const [extent, ...shape] = this.shape;
+    const [step, ...strides] = this.strides;
+    if (extent === undefined || step === undefined || !(index >= 0 && index < extent))
+      throw new RangeError(`index ${index} of a tensor [${this.shape.join(", ")}]`);
+    return new StoredTensor(this.zip, this.storage, this.offset + index * step, strides, shape);
+  }
+
   private get where(): string {
     return `${this.zip.path}: ${this.storage.entry.name}`;
   }

@@ -8,7 +8,18 @@ import { refusal } from "../model/support.js";
 import { repository } from "../support/shared.js";
 import { modelOf } from "./model-of.js";
 
-const { defer, "ft-l": ftL, "ft-m": ftM, grace, lora, memit, "memit-mass": memitMass, rome, ultraedit } = methods;
+const {
+  alphaedit,
+  defer,
+  "ft-l": ftL,
+  "ft-m": ftM,
+  grace,
+  lora,
+  memit,
+  "memit-mass": memitMass,
+  rome,
+  ultraedit,
+} = methods;
 const every = Object.values<EditMethod>(methods);
 
 const load = (method: EditMethod, source: OptionSource, layers = 32) =>
@@ -133,6 +144,33 @@ describe("released files load as they are", () => {
     expect(keys(ignored)).toEqual([
       ...["model_name", "device", "layer_selection", "mom2_adjustment"],
       ...[...MODULES, ...ENDS, ...last],
+    ]);
+  });
+
+  it("AlphaEdit", async () => {
+    const { options, ignored } = await load(alphaedit, { file: released("AlphaEdit/llama3-8b") });
+    expect(options).toEqual({
+      layers: [4, 5, 6, 7, 8],
+      key_mean: "grouped",
+      v_num_grad_steps: 25,
+      v_lr: 0.1,
+      v_weight_decay: 0.5,
+      clamp_norm_factor: 0.75,
+      kl_factor: 0.0625,
+      kl_at: "lookup",
+      stop: 0.05,
+      nullspace_threshold: 0.02,
+      L2: 10,
+      batch_size: 1,
+      P_loc: "./null_space_project.pt",
+      mom2_dataset: "wikipedia",
+      mom2_n_samples: 100_000,
+      stats_dir: "./data/stats",
+      seed: 0,
+    });
+    expect(keys(ignored)).toEqual([
+      ...["model_name", "device", "layer_selection", "mom2_adjustment", "mom2_update_weight"],
+      ...[...MODULES, ...ENDS],
     ]);
   });
 

@@ -51,6 +51,7 @@ const MORE: Readonly<Record<string, readonly (readonly string[])[]>> = {
     ["layers=[3]", "target_modules=[down_proj]"],
   ],
   memit: [["variant=paper"]],
+  alphaedit: [["variant=paper", "layers=[1]", "batch_size=2"]],
   "memit-mass": [["layers=[1]"]],
   ultraedit: [
     ["batch_size_once=1", "inner_params=[model.layers.0.self_attn.q_proj, model.layers.3.self_attn.v_proj]", "lr=0.02"],

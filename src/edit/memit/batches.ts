@@ -8,7 +8,7 @@ import { searchValue } from "../locate/search.js";
 import { loadedUpdates, storedUpdates, type Update, updateBytes } from "../locate/updates.js";
 import { type Overlay, unrouted, untouched } from "../overlay.js";
 import type { EditState } from "../state.js";
-import { oneByOne, type StepsTaken } from "../steps.js";
+import type { StepsTaken } from "../steps.js";
 import type { EditTrace } from "../trace.js";
 import {
   behindLast,
@@ -45,10 +45,10 @@ interface Searched {
   taken: StepsTaken;
 }
 
-/** Edits by batches: of one request, or of all that are handed over. From the untouched model or from a state. */
+/** Edits by batches of so many of the requests that are handed over together. From the untouched model or from a state. */
 export function startSpreading(
   { options, solve, stood, stored = () => ({}) }: Spreading,
-  { setting, together, saved }: { setting: EditSetting; together: 1 | "block"; saved?: EditState | undefined },
+  { setting, batchSize, saved }: { setting: EditSetting; batchSize: number; saved?: EditState | undefined },
 ): EditSession {
   const { hiddenSize, intermediateSize } = setting.model.config;
   const layers = risingLayers(options);
@@ -105,8 +105,13 @@ export function startSpreading(
   }
 
   return {
-    edit:
-      together === 1 ? oneByOne(async (request, control) => (await edit([request], control))[0] as EditTrace) : edit,
+    async edit(requests, control) {
+      const traces: EditTrace[] = [];
+      for (let at = 0; at < requests.length; at += batchSize) {
+        traces.push(...(await edit(requests.slice(at, at + batchSize), control)));
+      }
+      return traces;
+    },
     overlay: async () => (edits === 0 ? untouched(cut) : overlayOf(updates)),
     async state() {
       const tensors = layers.map((layer) => storedUpdates(nameOf(layer), updates.get(layer) ?? []));

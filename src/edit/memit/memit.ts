@@ -15,7 +15,7 @@ import {
   spreadWithoutEffect,
 } from "./options.js";
 import { risingLayers, type SolveLayer, type SpreadOptions, valueSite } from "./spread.js";
-import { ridgeRows } from "./systems.js";
+import { innerProducts, ridgeRows } from "./systems.js";
 
 /** MEMIT, one request at a time. */
 export const memit = memitOf({
@@ -93,7 +93,8 @@ export function startMemit(
   setting: EditSetting,
   { together, saved }: { together: 1 | "block"; saved?: EditState },
 ): EditSession {
-  return startSpreading({ options, solve: memitSolver(options, setting) }, { setting, together, saved });
+  const batchSize = together === 1 ? 1 : Number.POSITIVE_INFINITY;
+  return startSpreading({ options, solve: memitSolver(options, setting) }, { setting, batchSize, saved });
 }
 
 /** R K^T (lambda C + K K^T)^-1 = R (I + K^T B)^-1 B^T, with B = C^-1 K / lambda (Meng et al. 2023, eq. 14). */
@@ -101,6 +102,6 @@ export function memitSolver(options: MemitOptions, { assets }: Pick<EditSetting,
   return (layer, keys) => {
     const covariance = assets.get(covarianceOf(valueSite(layer), options).name)?.value as Covariance;
     const weighed = keys.map((key) => covariance.solve(key).map((x) => x / options.mom2_update_weight));
-    return ridgeRows(keys, weighed, 1);
+    return ridgeRows(innerProducts(keys, weighed), weighed, { weight: 1 });
   };
 }

@@ -8,6 +8,7 @@ import { behindLast, locateRequest, patchOfLayers, spread } from "../../../src/e
 import { prepareNamed } from "../../../src/edit/registry.js";
 import { type EditOwner, hashEdits } from "../../../src/edit/state.js";
 import type { LlamaModel } from "../../../src/model/model.js";
+import type { NullSpace } from "../../../src/stats/null-space.js";
 import { refusal } from "../../model/support.js";
 import { goldenMethods } from "../../support/shared.js";
 import { expectTidy } from "../../support/tensor-matcher.js";
@@ -26,7 +27,7 @@ type Owner = EditOwner & { method: PreparedMethod };
 const STATS = `stats_dir=${join(goldenMethods, "locate-stats")}`;
 
 /** A method for the tiny checkpoint, three passes an edit, with its covariances. */
-async function prepare(name: "memit" | "memit-mass", ...set: string[]): Promise<Owner> {
+async function prepare(name: "memit" | "memit-mass" | "alphaedit", ...set: string[]): Promise<Owner> {
   const source = { preset: "tiny", set: [STATS, "v_num_grad_steps=3", ...set] };
   const method = await prepareNamed(name, source, model.config);
   const assets = new Map<string, Asset>();
@@ -122,6 +123,44 @@ describe("a session", () => {
     expect(error.message).toMatch(/loss .* became (NaN|Infinity) at step 1 .*smaller v_lr/);
     expect(await hashEdits(session, wild)).toBe(await hashOf(wild, []));
     session.dispose();
+  });
+});
+
+describe("AlphaEdit", () => {
+  test("batches of a block are told apart from single edits, and the last one may be smaller", async () => {
+    const pairs = await prepare("alphaedit", "batch_size=2");
+    expect(pairs.method.together).toBe("block");
+    const block = [located(0), located(1), located(2)];
+    expect(await hashOf(pairs, [block])).toBe(await hashOf(pairs, [[located(0), located(1)], [located(2)]]));
+    const single = await prepare("alphaedit");
+    expect(single.method.together).toBe(1);
+    expect(single.method.needs.assets.map(({ name }) => name)).toEqual(
+      [0, 1, 2].map((layer) => `null space layers.${layer}.down`),
+    );
+  });
+
+  test("an earlier edit's keys belong to its block: after a rollback an edit is that of a fresh session", async () => {
+    const owner = await prepare("alphaedit");
+    const updateAfter = async (before: EditRequest[]) => {
+      const session = await sessionOf(owner, [before]);
+      await session.edit([located(1)]);
+      const { tensors } = await session.state();
+      session.dispose();
+      return tensors["layers.0.down.right"]?.data.slice(-model.config.intermediateSize);
+    };
+    expect(await updateAfter([located(0)])).not.toEqual(await updateAfter([]));
+    expect(await updateAfter([])).toEqual(await updateAfter([]));
+  });
+
+  test("an update lies in the null space", async () => {
+    const owner = await prepare("alphaedit", "layers=[1]");
+    const session = await sessionOf(owner, [[located(0)]]);
+    const { tensors } = await session.state();
+    session.dispose();
+    const right = Float64Array.from(tensors["layers.1.down.right"]?.data as Float32Array);
+    const space = owner.assets.get("null space layers.1.down")?.value as NullSpace;
+    const outside = right.map((x, i) => x - (space.project(right)[i] as number));
+    expect(length(outside) / length(right)).toBeLessThan(1e-5);
   });
 });
 
