@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { RefusedInput } from "../../src/core/errors.js";
 import { generateWorld } from "../../src/data/world/generate.js";
-import { makePractice } from "../../src/data/world/practice.js";
+import { makePractice, recordsToTrainOn } from "../../src/data/world/practice.js";
 import { worldSha256 } from "../../src/data/world/store.js";
 import type { FactRole, MendRecord, World, WorldFact, WorldLine } from "../../src/data/world/types.js";
 import { titles, words } from "../../src/data/world/words.js";
@@ -221,5 +221,18 @@ describe("a thousand more records", () => {
       expect(known.asked(loc).object).toBe(loc_ans);
     }
     expect(makePractice({ seed: world.seed })).toEqual({ records, irrelevant });
+  });
+
+  it("are trained on without the subjects and unrelated facts of the first hundred", () => {
+    const [world] = worlds as [World];
+    const practice = makePractice({ seed: world.seed });
+    const training = recordsToTrainOn(practice);
+    expect(training.length).toBeGreaterThan(700);
+    const known = lookup(world);
+    const looked = practice.records.slice(0, 100);
+    const subjects = new Set(looked.map(({ subject }) => subject));
+    const unrelated = new Set(looked.map(({ loc }) => known.asked(loc)));
+    expect(training.filter(({ subject }) => subjects.has(subject))).toEqual([]);
+    expect(training.filter(({ loc }) => unrelated.has(known.asked(loc)))).toEqual([]);
   });
 });

@@ -3,9 +3,8 @@ import { dirname, join } from "node:path";
 import { beforeAll, describe, expect, test, vi } from "vitest";
 import { RefusedInput } from "../../src/core/errors.js";
 import { sha256File } from "../../src/core/hash.js";
-import type { Asset, AssetOwner } from "../../src/edit/contract.js";
+import type { Asset } from "../../src/edit/contract.js";
 import { type Covariance, covarianceNeed } from "../../src/edit/covariance.js";
-import { openCheckpoint } from "../../src/model/checkpoint.js";
 import { collectCovariances } from "../../src/stats/collect.js";
 import { covarianceArrays, openCovariance } from "../../src/stats/covariance.js";
 import { openForKeys } from "../../src/stats/norms.js";
@@ -15,6 +14,7 @@ import { changeJson, copyOfGolden, refusal, temporaryFolder } from "../model/sup
 import { GOLDEN_SIZE, GOLDEN_STATS, goldenFile, goldenStats } from "../stats/support.js";
 import { golden, repository } from "../support/shared.js";
 import { expectTidy } from "../support/tensor-matcher.js";
+import { ownerOf } from "./support.js";
 
 const SITE = { layer: 1, matrix: "down" } as const;
 const GOLDEN = { statsDir: GOLDEN_STATS, dataset: "lab", samples: 64 };
@@ -22,14 +22,6 @@ const GOLDEN = { statsDir: GOLDEN_STATS, dataset: "lab", samples: 64 };
 beforeAll(async () => {
   await selectBackend();
 });
-
-async function ownerOf(folder: string): Promise<AssetOwner> {
-  const checkpoint = await openCheckpoint(folder);
-  const { name, config } = checkpoint;
-  const owner = { name, folder: checkpoint.folder, config, sha256: await checkpoint.sha256() };
-  await checkpoint.close();
-  return owner;
-}
 
 const tiny = () => ownerOf(join(golden, "tiny-llama3"));
 const covarianceOf = ({ value }: Asset) => value as Covariance;

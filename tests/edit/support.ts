@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createRng } from "../../src/core/rng.js";
-import type { EditRequest, EditSetting, Options } from "../../src/edit/contract.js";
+import type { AssetOwner, EditRequest, EditSetting, Options } from "../../src/edit/contract.js";
 import { loadOptions } from "../../src/edit/hparams.js";
 import { methodNamed } from "../../src/edit/registry.js";
 import type { WiseOptions } from "../../src/edit/wise/options.js";
@@ -15,6 +15,15 @@ import { golden } from "../support/shared.js";
 export async function loadTiny(name: "tiny-llama3" | "tiny-llama3-tied" = "tiny-llama3"): Promise<LlamaModel> {
   await selectBackend();
   return loadModel(join(golden, name));
+}
+
+/** A model that is not loaded, as the owner of side data. */
+export async function ownerOf(folder: string): Promise<AssetOwner> {
+  const checkpoint = await openCheckpoint(folder);
+  const { name, config } = checkpoint;
+  const owner = { name, folder: checkpoint.folder, config, sha256: await checkpoint.sha256() };
+  await checkpoint.close();
+  return owner;
 }
 
 interface GoldenRecords {

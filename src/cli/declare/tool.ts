@@ -130,7 +130,7 @@ export function toolCommands(program: Command): void {
     .command("train-mend")
     .description("train the network that MEND edits with; stopped, the same command goes on from its last checkpoint")
     .option("--model <folder>", "a Hugging Face LLaMA folder; the project's own by default")
-    .option("--data <file>", "records to train on; for the project's own model those of wise-lab lab practice")
+    .option("--data <file>", "records to train on; for the project's own model most of those of wise-lab lab practice")
     .option("--limit <number>", "use the first records only", wholeNumber)
     .option("--hparams <file>", "hyperparameters, a YAML file of the released form")
     .option("--preset <name>", "hyperparameters that come with the project (data/hparams)")
