@@ -2,6 +2,7 @@
 import { Command } from "commander";
 import { resultCommands } from "./cli/declare/result.js";
 import { runCommands } from "./cli/declare/run.js";
+import { run } from "./cli/declare/shared.js";
 import { toolCommands } from "./cli/declare/tool.js";
 
 // Commands are imported when they run: TensorFlow.js and the data frames take seconds, help and a mistyped option none.
@@ -14,4 +15,19 @@ runCommands(program);
 resultCommands(program);
 toolCommands(program);
 
-await program.parseAsync();
+const asked = methodInHelp(process.argv.slice(2));
+if (asked !== null) {
+  await run(async () => {
+    const { methodText } = await import("./cli/methods.js");
+    program.addHelpText("afterAll", `\n${methodText(asked)}`);
+    return 0;
+  });
+}
+if (process.exitCode !== 1) await program.parseAsync();
+
+/** The method that help is asked for: `--method NAME` beside `--help`, in any order. */
+function methodInHelp(args: readonly string[]): string | null {
+  const at = args.findIndex((arg) => arg === "--method" || arg.startsWith("--method="));
+  if (at === -1 || !args.some((arg) => arg === "--help" || arg === "-h")) return null;
+  return args[at]?.split("=")[1] ?? args[at + 1] ?? null;
+}

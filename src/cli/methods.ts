@@ -2,17 +2,22 @@ import type { EditMethod } from "../edit/contract.js";
 import { describeOptions } from "../edit/keys.js";
 import { methodNamed } from "../edit/registry.js";
 import { toText } from "../report/format.js";
-import { describeMethod, methodsFrame, methodsPage } from "../report/methodsPage.js";
+import { describeMethod, methodsPage, methodsText } from "../report/methodsPage.js";
 
 /**
  * `wise-lab methods`: the editing methods, or one of them with its options and presets. @returns the exit status
  * @throws {RefusedInput} for a method that there is not
  */
 export async function methodsCommand(name?: string, options: { markdown?: boolean } = {}): Promise<number> {
-  if (options.markdown) process.stdout.write(methodsPage());
-  else if (name === undefined) process.stdout.write(toText(methodsFrame()));
-  else process.stdout.write(describeMethod(methodNamed(name), { table: toText, options: optionsText }).join("\n"));
+  if (options.markdown) process.stdout.write(await methodsPage());
+  else if (name === undefined) process.stdout.write(await methodsText());
+  else process.stdout.write(methodText(name));
   return 0;
+}
+
+/** One method with its options and presets. @throws {RefusedInput} for a method that there is not */
+export function methodText(name: string): string {
+  return describeMethod(methodNamed(name), { table: toText, options: optionsText }).join("\n");
 }
 
 /** A table of options is too wide for a terminal. */

@@ -1,6 +1,6 @@
 import { throwIfAborted } from "../core/errors.js";
 import type { EditRecord } from "../data/records.js";
-import type { PreparedMethod } from "../edit/contract.js";
+import type { OptionSource, PreparedMethod } from "../edit/contract.js";
 import type { EditTrace } from "../edit/trace.js";
 import type { Answer } from "../eval/ask.js";
 import type { RecordScore } from "../eval/types.js";
@@ -20,7 +20,8 @@ export interface EditedBy {
 
 /**
  * Edits one record by several methods in turn, on the model of a lab, whose own edits stay.
- * @param options `methods`: their names, all there are by default; `onMethod`: told of each when it is done
+ * @param options `methods`: their names, all there are by default; `hparams`: of those that shall have others than
+ *   their preset's; `onMethod`: told of each when it is done
  * @throws {RefusedInput} for a record that one of them cannot edit
  */
 export async function editByEvery(
@@ -28,6 +29,7 @@ export async function editByEvery(
   record: EditRecord,
   options: {
     methods?: readonly string[] | undefined;
+    hparams?: Readonly<Record<string, OptionSource>> | undefined;
     signal?: AbortSignal | undefined;
     onMethod?: ((edited: EditedBy) => void) | undefined;
     onNotice?: ((line: string) => void) | undefined;
@@ -38,7 +40,7 @@ export async function editByEvery(
   const edited: EditedBy[] = [];
   for (const method of options.methods ?? lab.methods) {
     throwIfAborted(signal, "editing by every method");
-    const own = await lab.with({ method, signal, onNotice });
+    const own = await lab.with({ method, hparams: options.hparams?.[method], signal, onNotice });
     try {
       const trace = await own.edit({ prompt, target, subject }, { signal });
       const score = recordScore(record, { index: 0 }, await own.score(probesOf(record), signal));

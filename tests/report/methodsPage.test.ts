@@ -6,11 +6,11 @@ import { methodsPage } from "../../src/report/methodsPage.js";
 import { repository } from "../support/shared.js";
 
 test("data/methods.md is what `wise-lab methods --markdown` writes", async () => {
-  expect(await readFile(join(repository, "data/methods.md"), "utf8")).toBe(methodsPage());
+  expect(await readFile(join(repository, "data/methods.md"), "utf8")).toBe(await methodsPage());
 });
 
-test("every method stands there with its options, keys and presets", () => {
-  const page = methodsPage();
+test("every method stands there with its options, keys and presets", async () => {
+  const page = await methodsPage();
   for (const { title, options, fixed = {}, withoutEffect = {}, presets } of Object.values(methods)) {
     expect(page).toContain(`\n## ${title}\n`);
     const keys = [options, fixed, withoutEffect, presets].flatMap((part) => Object.keys(part));
