@@ -27,7 +27,7 @@ export async function readModels(folder: string): Promise<ModelFacts[]> {
   for (const name of names.filter((entry) => existsSync(join(folder, entry, "config.json")))) {
     const checkpoint = await openCheckpoint(join(folder, name));
     try {
-      models.push({ name, sha256: await checkpoint.sha256() });
+      models.push({ name, sha256: await checkpoint.sha256({ verify: true }) });
     } finally {
       await checkpoint.close();
     }

@@ -2,9 +2,10 @@ import { basename, join, resolve } from "node:path";
 import { z } from "zod";
 import { nearest, RefusedInput } from "../core/errors.js";
 import { readJsonFile } from "../core/files.js";
-import { sha256File, sha256Json } from "../core/hash.js";
+import { sha256Json } from "../core/hash.js";
 import { type LlamaConfig, parseLlamaConfig } from "./config.js";
 import { listModelFolder, MODEL_FOLDER } from "./folder.js";
+import { sha256Kept } from "./kept-hash.js";
 import { requireAsTrained } from "./origin.js";
 import { openSafetensors, type RowRange, type SafetensorsFile } from "./safetensors.js";
 import { checked } from "./schema.js";
@@ -24,8 +25,11 @@ export interface Checkpoint {
   isBf16(name: string): boolean;
   /** Reads weights as bf16 bits: as they stand in a bf16 file, else rounded to the nearest. @throws as `read` */
   readBf16(name: string, options?: { rows?: RowRange | undefined }): Promise<Uint16Array>;
-  /** SHA-256 over the sorted names and SHA-256s of the files that decide what the model computes. */
-  sha256(): Promise<string>;
+  /**
+   * SHA-256 over the sorted names and SHA-256s of the files that decide what the model computes.
+   * @param options `verify`: hash them again, whatever was kept of an earlier time
+   */
+  sha256(options?: { verify?: boolean | undefined }): Promise<string>;
   close(): Promise<void>;
 }
 
@@ -126,19 +130,19 @@ function checkpointOf(opened: {
     read: async (name, options = {}) => fileOf(name).read(name, { ...options, finite: true }),
     isBf16: (name) => fileOf(name).tensors.get(name)?.dtype === "BF16",
     readBf16: async (name, options = {}) => fileOf(name).readBf16(name, { ...options, finite: true }),
-    sha256: () => {
+    sha256: (options) => {
       const weights = files.map((file) => basename(file.path));
       const others = HASHED_FILES.filter((name) => names.includes(name));
-      hash ??= hashFiles(folder, [...weights, ...others]);
+      hash ??= hashFiles(folder, [...weights, ...others], options);
       return hash;
     },
     close: () => closeAll(files),
   };
 }
 
-async function hashFiles(folder: string, names: string[]): Promise<string> {
+async function hashFiles(folder: string, names: string[], options?: { verify?: boolean | undefined }): Promise<string> {
   const hashes: [name: string, sha256: string][] = [];
-  for (const name of names) hashes.push([name, await sha256File(join(folder, name))]);
+  for (const name of names) hashes.push([name, await sha256Kept(join(folder, name), options)]);
   return sha256OfFiles(hashes);
 }
 

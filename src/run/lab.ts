@@ -55,6 +55,8 @@ export interface LabOptions extends WeightOptions, FrozenPartOptions {
   method?: string | undefined;
   /** Hyperparameters: a YAML file or preset, and "key=value" settings over it. */
   hparams?: OptionSource | undefined;
+  /** Hash the model's files again, whatever was kept of an earlier time. */
+  verify?: boolean | undefined;
   /** Products of numbers rounded to bf16 where the processor is faster with them; only native TensorFlow has them. */
   fastMath?: boolean | undefined;
   /** The run that is to come: it is checked, and memory planned for it, before weights are read. Edits by hand, when left out. */
@@ -140,6 +142,7 @@ const ANSWER_TOKENS = 12; // the longest answers of zsRE, with room to see the m
 export async function openLab(options: LabOptions = {}): Promise<Lab> {
   const folder = options.model ?? DEFAULT_MODEL;
   const checkpoint = await openCheckpoint(folder);
+  if (options.verify) await checkpoint.sha256({ verify: true });
   const prepared = await prepareLab(checkpoint, options).finally(checkpoint.close);
   const { backend, method, residence, precision } = prepared;
   const { cut, sites } = method;

@@ -54,6 +54,7 @@ export function withRunOptions(command: Command): Command {
       new Option("--weights <where>", "in memory whole, or streamed through it").choices(["auto", "whole", "streamed"]),
     )
     .addOption(new Option("--precision <precision>", "of the weights in memory").choices(["float32", "bf16"]))
+    .option("--verify", "hash the model's files again, which else is done when their size or times have changed")
     .option("--cache <folder>", "keeps the frozen part of a model between runs; the user's cache folder by default")
     .option("--no-cache", "computes it again in every run")
     .option("--cache-size <gigabytes>", "that the cache may take; 20 by default", positive);
