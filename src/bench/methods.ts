@@ -67,6 +67,8 @@ export interface MethodDifferences {
 export interface MethodsMeasured {
   modelSha256: string;
   runsOn: string[];
+  /** Of the project's own side. */
+  device: "cpu" | "gpu";
   methods: MethodResult[];
 }
 
@@ -108,6 +110,7 @@ export async function benchMethods(names: readonly string[], options: MethodBenc
     for (const name of names) methods.push(await benchMethod(name, { ours, torch }, options));
     return {
       modelSha256: opened.modelSha256 as string,
+      device: opened.device,
       runsOn: [opened.runsOn, ...(other === undefined ? [] : [other.runsOn])],
       methods,
     };

@@ -3,6 +3,7 @@ import { LabFailure } from "../core/errors.js";
 import { backendFor } from "../model/backend.js";
 import { openCheckpoint } from "../model/checkpoint.js";
 import { loadModel } from "../model/model.js";
+import { measureMatmul } from "../tensor/gflops.js";
 import { openCut } from "./cut.js";
 import type { OpenCut, Opened, OpenedCut, OpenWhole, Question } from "./protocol.js";
 import { serve } from "./serve.js";
@@ -36,6 +37,8 @@ async function answer(question: Exclude<Question, { ask: "open" }>, contestant: 
       return {};
     case "memory":
       return { peakBytes: peakMemory() };
+    case "rate":
+      return { rate: await measureMatmul(...question.of) };
   }
 }
 

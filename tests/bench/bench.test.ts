@@ -87,7 +87,7 @@ describe("the sides of the benchmark compute the same edit", () => {
     const model = await benchModel(shape, folder);
     expect(model).toMatchObject({
       standIn: true,
-      layers: 3,
+      config: { layers: 3 },
       options: { layer: 1, use_chat_template: false, edit_lr: 0.9 },
     });
     const result = await benchShape(model, tinyFact(), { ...quick, sides: all });
