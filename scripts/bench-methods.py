@@ -67,8 +67,10 @@ def target_loss(lab, row):
     return F.cross_entropy(predictions(lab, row), target_of(row))
 
 
-def descend(parameters, lr, steps, take, decay=0):
-    """Adam, at most so many passes; `take` gives the loss of one, and whether the edit ends with it, without a move."""
+def descend(parameters, lr, steps, take, decay=0, bound=None):
+    """Adam, at most so many passes; `take` gives the loss of one, and whether the edit ends with it, without a move.
+    `bound`: how far an entry may go from where it was."""
+    starts = [] if bound is None else [parameter.detach().clone() for parameter in parameters]
     adam = torch.optim.Adam(parameters, lr=lr, weight_decay=decay)
     losses = []
     for _ in range(steps):
@@ -79,6 +81,9 @@ def descend(parameters, lr, steps, take, decay=0):
         adam.zero_grad()
         loss.backward()
         adam.step()
+        with torch.no_grad():
+            for parameter, start in zip(parameters, starts):
+                parameter.copy_(torch.clamp(parameter, start - bound, start + bound))
     return losses
 
 
@@ -88,7 +93,8 @@ def descend(parameters, lr, steps, take, decay=0):
 def wise(lab, options, edit, steps):
     mlp = lab.layer(options["layer"]).mlp
     original = mlp.down_proj
-    mask = torch.ones_like(original.weight)  # mask_ratio 1: all entries move
+    assert options["mask_ratio"] == 1, "no mask is drawn here"
+    mask = torch.ones_like(original.weight)
     reference = wise_reference.Reference(lab.model, options, {"edit": edit["rows"]}, mask)
     lab.undo.append(lambda: setattr(mlp, "down_proj", original))
     return [step["loss"] for step in reference.edit({"steps": steps})["losses"]]
@@ -107,7 +113,7 @@ def fine_tuning(lab, options, steps, loss_of):
         return loss, loss < 1e-2
 
     matrices = tuned(lab, options["layers"])
-    return descend(matrices, options["lr"], steps, take, options["weight_decay"])
+    return descend(matrices, options["lr"], steps, take, options["weight_decay"], options["norm_constraint"])
 
 
 def ft_l(lab, options, edit, steps):
@@ -135,15 +141,16 @@ def ft_ewc(lab, options, edit, steps):
     return descend(tuned(lab, [options["layer"]]), options["lr"], steps, take)
 
 
-# LoRA (adalora): W + scale B diag(E) A
+# LoRA: W + scale B A or, of adalora, W + scale B diag(E) A
 
 
 def lora(lab, options, edit, steps):
     start = load_file(edit["files"]["start"])
-    scale = options["lora_alpha"] / (options["init_r"] + 1e-5)
+    adaptive = options["lora_type"] == "adalora"
+    scale = options["lora_alpha"] / (options["init_r"] + 1e-5 if adaptive else options["rank"])
     trained = []
 
-    def beside(A, B, E):
+    def beside(A, B, E=1):
         def add(_, inputs, output):
             x = F.dropout(inputs[0], options["lora_dropout"], training=not lab.reading)
             return output + scale * (x @ (A * E).T @ B.T)
@@ -152,13 +159,13 @@ def lora(lab, options, edit, steps):
 
     for i in range(lab.model.config.num_hidden_layers):
         for name in options["target_modules"]:
-            factors = [start[f"layers.{i}.{name[0]}.{part}"].requires_grad_() for part in "ABE"]
+            factors = [start[f"layers.{i}.{name[0]}.{part}"].requires_grad_() for part in ("ABE" if adaptive else "AB")]
             lab.hook(getattr(lab.layer(i).self_attn, name), beside(*factors))
             trained.append(factors)
 
     def take():
         off = []  # how far A A' and B' B are from the identity
-        for A, B, _ in trained:
+        for A, B, *_ in trained:
             off += [torch.norm(gram - torch.eye(len(gram))) for gram in (A @ A.T, B.T @ B)]
         return target_loss(lab, edit["forced"]) + options["orth_reg_weight"] * sum(off) / len(off), False
 
@@ -180,7 +187,8 @@ def grace(lab, options, edit, steps):
     with torch.no_grad():
         target_loss(lab, row)
     handle.remove()
-    value = seen["value"].clone().requires_grad_()  # warm: the output that it stands in for, [1, D]
+    assert options["val_init"] == "warm", "no value is drawn here"
+    value = seen["value"].clone().requires_grad_()  # the output that it stands in for, [1, D]
 
     def answer(_, inputs, output):
         near = torch.cdist(inputs[0][:, at], seen["key"]) <= options["eps"]  # [1, 1]

@@ -5,15 +5,17 @@ import type { Asset, EditRequest, EditSession, EditSetting, PreparedMethod } fro
 import type { Covariance } from "../edit/covariance.js";
 import { covarianceOf, type StatsOptions, statsOptions } from "../edit/locate/options.js";
 import { crossEntropy, oneHotTargets, targetsOf } from "../edit/loss.js";
+import { NETWORK } from "../edit/mend/archive.js";
+import type { NetworkValues } from "../edit/mend/network.js";
 import { methodNamed, prepareNamed } from "../edit/registry.js";
 import { forcedRow, type TokenRow } from "../edit/rows.js";
+import type { EditState } from "../edit/state.js";
 import { makeContextTemplates } from "../edit/templates.js";
 import type { EditTrace } from "../edit/trace.js";
 import { batchCuts, logitsAt } from "../model/cut.js";
 import { createCutStore } from "../model/cut-store.js";
 import type { LlamaModel } from "../model/model.js";
 import { writeSafetensors } from "../model/safetensors-write.js";
-import { projectFile } from "../run/inputs.js";
 import { tf } from "../tensor/tf.js";
 import type { EditedByMethod, OursQuestion, Prepared } from "./method-protocol.js";
 
@@ -48,25 +50,33 @@ export function createOwnMethods(model: LlamaModel, folder: string): OwnMethods 
     return { model, cuts, templates, rng: createRng(method.seed), assets };
   }
 
-  /** The file of what a session holds before its first edit, such as factors that were drawn; null for nothing. */
-  async function drawn(from: Omit<TakenUp, "requests">): Promise<string | null> {
-    const session = from.method.start(startSetting(from));
-    const { tensors } = await session.state();
-    session.dispose();
+  /** Writes what tensors there are to a file for the other side; null for none. */
+  async function written(name: string, tensors: EditState["tensors"]): Promise<string | null> {
     const values = Object.entries(tensors).flatMap(([name, { shape, data }]) =>
       data instanceof Float32Array ? [[name, { dtype: "F32", shape, data }] as const] : [],
     );
     if (values.length === 0) return null;
-    const path = join(folder, `${from.method.name}.safetensors`);
+    const path = join(folder, `${name}.safetensors`);
     await writeSafetensors(path, Object.fromEntries(values));
     return path;
   }
 
+  /** What a session holds before its first edit, such as factors that were drawn. */
+  async function drawn(from: Omit<TakenUp, "requests">): Promise<EditState["tensors"]> {
+    const session = from.method.start(startSetting(from));
+    const { tensors } = await session.state();
+    session.dispose();
+    return tensors;
+  }
+
   /** Files of the covariances that side data is made of, by layer. */
-  async function covariances({ needs, options }: PreparedMethod): Promise<Record<string, string>> {
+  async function covariances(
+    { needs, options }: PreparedMethod,
+    stats_dir = statsOptions.stats_dir.default,
+  ): Promise<Record<string, string>> {
     const files: Record<string, string> = {};
     if (needs.assets.length === 0 || !("mom2_dataset" in options)) return files;
-    const stats = { ...options, stats_dir: statsOptions.stats_dir.default } as unknown as StatsOptions;
+    const stats = { ...options, stats_dir } as unknown as StatsOptions;
     for (const layer of options.layers as number[]) {
       const { value } = await covarianceOf({ layer, matrix: "down" }, stats).open(model);
       files[layer] = (value as Covariance).path;
@@ -75,10 +85,11 @@ export function createOwnMethods(model: LlamaModel, folder: string): OwnMethods 
   }
 
   return {
-    async prepare({ name, preset, steps, set, requests }) {
-      const { stepLimit } = methodNamed(name);
+    async prepare({ name, preset, steps, set, stats, requests }) {
+      const { stepLimit, options } = methodNamed(name);
       const limit = steps === null || stepLimit === undefined ? [] : [`${stepLimit}=${steps}`];
-      const method = await prepareNamed(name, { preset, set: [...limit, ...set] }, model.config);
+      const place = stats === undefined || !("stats_dir" in options) ? [] : [`stats_dir=${JSON.stringify(stats)}`];
+      const method = await prepareNamed(name, { preset, set: [...limit, ...place, ...set] }, model.config);
       for (const need of method.needs.assets) {
         if (!assets.has(need.name)) assets.set(need.name, await need.open(model));
       }
@@ -93,9 +104,9 @@ export function createOwnMethods(model: LlamaModel, folder: string): OwnMethods 
           forced: forcedRow(request, tokenizer),
         })),
         files: {
-          start: await drawn(taken),
-          covariances: await covariances(method),
-          network: name === "mend" ? projectFile("data", "mend", "lab.safetensors") : null,
+          start: await written("start", await drawn(taken)),
+          covariances: await covariances(method, stats),
+          network: await written("network", (assets.get(NETWORK)?.value as NetworkValues | undefined) ?? {}),
         },
       };
     },

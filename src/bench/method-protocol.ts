@@ -44,9 +44,22 @@ type Edit =
   /** The loss of the target under the edit that was made last, whatever a router says. */
   | { ask: "after" };
 
+/** A method that is taken up. */
+export interface Preparing {
+  name: string;
+  preset: string;
+  /** "key=value", over the preset. */
+  set: readonly string[];
+  /** Most steps of an edit; those of the preset, when null. */
+  steps: number | null;
+  /** Folder of statistics; where they are looked for otherwise, when left out. */
+  stats?: string | undefined;
+  requests: readonly EditRequest[];
+}
+
 export type OursQuestion =
   | { ask: "open"; model: string; backend?: BackendName | undefined; files: string }
-  | { ask: "prepare"; name: string; preset: string; set: string[]; steps: number | null; requests: EditRequest[] }
+  | ({ ask: "prepare" } & Preparing)
   | Edit;
 
 export type TorchQuestion = { ask: "open"; model: string } | ({ ask: "prepare" } & Prepared) | Edit;

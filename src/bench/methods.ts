@@ -1,7 +1,6 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { EditRequest } from "../edit/contract.js";
 import { methodNamed } from "../edit/registry.js";
 import type { BackendName } from "../tensor/names.js";
 import { largest, relative } from "./compare.js";
@@ -12,20 +11,19 @@ import {
   type OursQuestion,
   openedMethodsSchema,
   type Prepared,
+  type Preparing,
   preparedSchema,
   type TorchQuestion,
 } from "./method-protocol.js";
 import { type BenchProcess, startReference, startWorker } from "./process.js";
 import { doneSchema } from "./protocol.js";
 
-export interface MethodBenchOptions {
+/** `requests`: edits of each method that are measured, each alone on the untouched model. */
+export interface MethodBenchOptions extends Pick<Preparing, "preset" | "requests" | "steps" | "stats"> {
   /** Folder of the checkpoint. */
   model: string;
-  preset: string;
-  /** Edits of each method that are measured, each alone on the untouched model. */
-  requests: readonly EditRequest[];
-  /** Most steps of an edit; those of the preset, when null. */
-  steps: number | null;
+  /** Settings over the preset, by the method's name. */
+  settings?: Readonly<Record<string, readonly string[]>> | undefined;
   /** False where there is no PyTorch. */
   reference: boolean;
   backend?: BackendName | undefined;
@@ -125,7 +123,7 @@ async function benchMethod(name: string, sides: Sides, options: MethodBenchOptio
   const { requests, steps, onProgress = () => {} } = options;
   onProgress(`${name}: comparing`);
   const differences = await compared(name, sides, options);
-  const { edits } = await prepared(name, sides, { ...options, steps, set: [] });
+  const { edits } = await prepared(name, sides, options);
   const made: EditedByMethod[] = [];
   const others: EditedByMethod[] = [];
   for (const edit of requests.keys()) {
@@ -151,7 +149,7 @@ async function benchMethod(name: string, sides: Sides, options: MethodBenchOptio
 async function compared(name: string, sides: Sides, options: MethodBenchOptions): Promise<MethodDifferences | null> {
   const { ours, torch } = sides;
   const steps = Math.min(options.steps ?? COMPARED_STEPS, COMPARED_STEPS);
-  await prepared(name, sides, { ...options, steps, set: COMPARED_WITH[name] ?? [] });
+  await prepared(name, sides, { ...options, steps }, COMPARED_WITH[name]);
   const own = await ours.ask({ ask: "edit", edit: 0, steps }, editedByMethodSchema);
   const after = await ours.ask({ ask: "after" }, afterSchema);
   if (torch === null) return null;
@@ -174,9 +172,11 @@ export function differencesOf(
 async function prepared(
   name: string,
   { ours, torch }: Sides,
-  { preset, requests, steps, set }: MethodBenchOptions & { set: string[] },
+  { preset, requests, steps, stats, settings }: MethodBenchOptions,
+  further: readonly string[] = [],
 ): Promise<Prepared> {
-  const made = await ours.ask({ ask: "prepare", name, preset, set, steps, requests: [...requests] }, preparedSchema);
+  const set = [...(settings?.[name] ?? []), ...further];
+  const made = await ours.ask({ ask: "prepare", name, preset, requests, steps, stats, set }, preparedSchema);
   await torch?.ask({ ask: "prepare", ...made }, doneSchema);
   return made;
 }

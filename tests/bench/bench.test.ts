@@ -129,7 +129,7 @@ describe("wise-lab bench", () => {
   test("refuses a size that it does not know", async () => {
     const { status, stderr } = await wiseLab("bench", "--only", "lab,2b");
     expect(status).toBe(1);
-    expect(stderr).toMatch(/names out of lab, 1b, 8b are expected/);
+    expect(stderr).toMatch(/names out of lab, 1b, 8b, methods are expected/);
   });
 });
 
