@@ -8,7 +8,7 @@ export function methodRows({ methods }: Pick<MethodsMeasured, "methods">): Bench
     return {
       method: method.title,
       "tokens of an edit": shown(method.tokens),
-      steps: median(ours.steps),
+      steps: shown(median(ours.steps)),
       "s/edit": shown(median(ours.edit)),
       "of it frozen part": ours.frozen === null ? null : shown(median(ours.frozen)),
       "s/step": shown(secondsOfStep(ours)),
@@ -28,9 +28,10 @@ function secondsOfStep({ edit, frozen, steps }: MethodSide): number {
 /** Notes under the table, one line each. */
 export function methodNotes({ modelSha256, runsOn, methods }: MethodsMeasured): string[] {
   const edits = Math.max(...methods.map(({ ours }) => ours.edit.length));
+  const records = edits === 1 ? "of the first record" : `medians over the first ${edits} records`;
   return [
     ...runsOn.map((text) => `${text}.`),
-    `lab-llama (sha256 ${modelSha256.slice(0, 12)}), every method with its preset for it. Numbers are medians over the first ${edits} records, each edited alone on the untouched model: FT-EWC has no past edits to heed then, and MEMIT-MASS a batch of one. Ours and PyTorch, each a process of its own, take turns.`,
+    `lab-llama (sha256 ${modelSha256.slice(0, 12)}), every method with its preset for it. Numbers are ${records}, each edited alone on the untouched model: FT-EWC has no past edits to heed then, and MEMIT-MASS a batch of one. Ours and PyTorch, each a process of its own, take turns.`,
     "PyTorch does what the released code does: the whole model at every step, with as many steps, on the same token rows; MEMIT solves its systems of the matrix' width in float64, AlphaEdit in float32. Context templates, statistics and projections are there before the clock starts; s/step holds what is done after the last step, such as these systems.",
     ...differenceNotes(methods),
   ];

@@ -97,7 +97,7 @@ describe("the table of methods", () => {
       {
         method: "FT-M",
         "tokens of an edit": "11.5",
-        steps: 10,
+        steps: "10",
         "s/edit": "2",
         "of it frozen part": "1",
         "s/step": "0.1",
