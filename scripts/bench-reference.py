@@ -52,25 +52,25 @@ def positive_mean(x):
     return positive.mean() if positive.numel() else x.sum() * 0
 
 
-class Reference:
-    def __init__(self, question):
-        self.options = question["options"]
-        self.rows = question["rows"]
-        self.model = transformers.AutoModelForCausalLM.from_pretrained(question["model"], torch_dtype=torch.float32)
-        self.model.eval().requires_grad_(False)
-        mlp = self.model.model.layers[self.options["layer"]].mlp
-        mlp.down_proj = self.adapter = ValueMatrixWithSide(mlp.down_proj)
-        with open(question["mask"], "rb") as file:
-            bits = torch.frombuffer(bytearray(file.read()), dtype=torch.uint8)
-        self.mask = bits.reshape(self.adapter.side.shape).float()
-        self.min_act = float("nan")
+def batch(sequences):
+    """Right-padded ids and their attention mask, [B, T] each."""
+    longest = max(map(len, sequences))
+    ids = torch.tensor([ids + [0] * (longest - len(ids)) for ids in sequences])
+    real = torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids in sequences])
+    return ids, real
 
-    def batch(self, sequences):
-        """Right-padded ids and their attention mask, [B, T] each."""
-        longest = max(map(len, sequences))
-        ids = torch.tensor([ids + [0] * (longest - len(ids)) for ids in sequences])
-        real = torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids in sequences])
-        return ids, real
+
+class Reference:
+    """One side memory on a model. `mask`: 1 where its entries move, [D, M]."""
+
+    def __init__(self, model, options, rows, mask):
+        self.model = model
+        self.options = options
+        self.rows = rows
+        mlp = model.model.layers[options["layer"]].mlp
+        mlp.down_proj = self.adapter = ValueMatrixWithSide(mlp.down_proj)
+        self.mask = mask
+        self.min_act = float("nan")
 
     def distances(self):
         """Per token, how far the side memory moves the value matrix's output. [B, T]"""
@@ -111,7 +111,7 @@ class Reference:
         self.adapter.reset()
         self.adapter.choose = side_only
         edit = self.rows["edit"]
-        ids, real = self.batch([row["ids"] for row in edit])
+        ids, real = batch([row["ids"] for row in edit])
         target = torch.zeros(len(edit) - 1, ids.shape[1] - 1)  # [R, T - 1], 1 where a target token is predicted
         for row, mask in zip(edit[:-1], target):
             mask[row["promptTokens"] - 1 : len(row["ids"]) - 1] = 1
@@ -152,7 +152,7 @@ class Reference:
 
     def score(self, _):
         started = time.perf_counter()
-        ids, real = self.batch([row["ids"] for row in self.rows["probes"]])
+        ids, real = batch([row["ids"] for row in self.rows["probes"]])
         before = self.predict(ids, real, main_only)
         after = self.predict(ids, real, self.routed(real))
         seconds = time.perf_counter() - started
@@ -176,19 +176,30 @@ def peak_bytes():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
 
 
-def main():
-    reference = None
+def opened(question):
+    model = transformers.AutoModelForCausalLM.from_pretrained(question["model"], torch_dtype=torch.float32)
+    model.eval().requires_grad_(False)
+    options = question["options"]
+    with open(question["mask"], "rb") as file:
+        bits = torch.frombuffer(bytearray(file.read()), dtype=torch.uint8)
+    mask = bits.reshape(model.model.layers[options["layer"]].mlp.down_proj.weight.shape).float()
+    return Reference(model, options, question["rows"], mask)
+
+
+def serve(start):
+    """Answers every question with the method of its name. `start` makes whose methods these are, of the first question."""
+    side = None
     for line in sys.stdin:
         question = json.loads(line)
         if question["ask"] == "open":
-            reference = Reference(question)
+            side = start(question)
             threads = torch.get_num_threads()
             runs_on = f"PyTorch {torch.__version__}, Transformers {transformers.__version__}, CPU, {threads} threads"
             reply = {"runsOn": runs_on, "device": "cpu"}
         else:
-            reply = getattr(reference, question["ask"])(question)
+            reply = getattr(side, question["ask"])(question)
         print(json.dumps(reply), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    serve(opened)

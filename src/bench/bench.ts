@@ -5,6 +5,7 @@ import { sequencesOfRows } from "../edit/rows.js";
 import type { Residence } from "../model/model.js";
 import type { BackendName } from "../tensor/names.js";
 import { alike, type Computed, type Differences, differencesOf } from "./compare.js";
+import { type Floor, recordGflop } from "./floor.js";
 import { type BenchProcess, startReference, startWorker } from "./process.js";
 import {
   doneSchema,
@@ -16,6 +17,7 @@ import {
   type OpenedCut,
   openedCutSchema,
   openedSchema,
+  rateSchema,
   type Scored,
   scoredSchema,
 } from "./protocol.js";
@@ -67,6 +69,8 @@ export interface ShapeResult {
   /** Steps that were made: fewer than asked for where the loss settled. */
   steps: number;
   sides: Measured[];
+  /** Left out of reports that are older than it. */
+  floor?: Floor;
   /** True if all sides computed the same thing: only then do their times compare. */
   alike: boolean;
 }
@@ -213,20 +217,25 @@ async function resultOf({ model, cut, contestants, computed }: Outcome): Promise
   }
   const sequences = sequencesOfRows(cut.rows.edit);
   const count = (rows: readonly (readonly number[])[]) => rows.reduce((sum, row) => sum + row.length, 0);
+  const { config, options } = model;
+  const of: [number, number, number] = [count(sequences), config.intermediateSize, config.hiddenSize];
+  const { rate } = await reference.process.ask({ ask: "rate", of }, rateSchema);
+  const steps = ours.edit.losses.length;
   return {
     shape: model.shape.title,
     model: model.shape.standIn ?? "lab-llama",
     modelSha256: cut.modelSha256,
     standIn: model.standIn,
     residence: model.shape.residence,
-    layer: model.options.layer,
-    layers: model.layers,
+    layer: options.layer,
+    layers: config.layers,
     rows: sequences.length,
     tokens: count(sequences),
     probes: cut.rows.probes.length,
     probeTokens: count(cut.rows.probes.map(({ ids }) => ids)),
-    steps: ours.edit.losses.length,
+    steps,
     sides,
+    floor: { gflop: recordGflop(config, cut.rows, { layer: options.layer, steps }), rate },
     alike: sides.every(({ differences }) => differences === null || alike(differences)),
   };
 }

@@ -63,7 +63,8 @@ function stepDifference(a: Edited["losses"][number], b: Edited["losses"][number]
   return largest((["ft", "act", "loss"] as const).map((key) => Math.abs(a[key] - b[key]))) / size;
 }
 
-function relative(a: number, b: number): number {
+/** |a - b| as a share of the larger of both. */
+export function relative(a: number, b: number): number {
   return a === b ? 0 : Math.abs(a - b) / Math.max(Math.abs(a), Math.abs(b));
 }
 
@@ -79,6 +80,6 @@ function relativeNorm(a: Float32Array, b: Float32Array): number {
 }
 
 /** NaN where one is. */
-function largest(values: readonly number[]): number {
+export function largest(values: readonly number[]): number {
   return values.reduce((a, b) => (Number.isNaN(b) || b > a ? b : a), 0);
 }

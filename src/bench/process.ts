@@ -6,24 +6,34 @@ import { LabFailure, throwIfAborted } from "../core/errors.js";
 import type { Question } from "./protocol.js";
 
 /** A contestant's process. It works only between a question and its answer. */
-export interface BenchProcess {
+export interface BenchProcess<Q extends Asked = Question> {
   /** @throws {LabFailure} with what it wrote last, when it ends instead of answering; {Interrupted} */
-  ask<T>(question: Question, schema: z.ZodType<T>): Promise<T>;
+  ask<T>(question: Q, schema: z.ZodType<T>): Promise<T>;
   /** Ends it. */
   stop(): void;
 }
 
-const WORKER = fileURLToPath(new URL("../../dist/bench/worker.js", import.meta.url));
-const REFERENCE = fileURLToPath(new URL("../../scripts/bench-reference.py", import.meta.url));
+/** Any question of a protocol. */
+type Asked = { ask: string };
 
-/** Starts a contestant on TensorFlow.js. */
-export function startWorker(name: string, signal?: AbortSignal): BenchProcess {
-  return startProcess({ name, command: process.execPath, args: [WORKER] }, signal);
+const fileAt = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
+
+/** Starts a contestant on TensorFlow.js. @param program its file in src/bench */
+export function startWorker<Q extends Asked = Question>(
+  name: string,
+  signal?: AbortSignal,
+  program = "worker",
+): BenchProcess<Q> {
+  return startProcess({ name, command: process.execPath, args: [fileAt(`dist/bench/${program}.js`)] }, signal);
 }
 
-/** Starts the reference in PyTorch. */
-export function startReference(name: string, signal?: AbortSignal): BenchProcess {
-  return startProcess({ name, command: python(), args: [REFERENCE] }, signal);
+/** Starts the reference in PyTorch. @param program its file in scripts */
+export function startReference<Q extends Asked = Question>(
+  name: string,
+  signal?: AbortSignal,
+  program = "bench-reference",
+): BenchProcess<Q> {
+  return startProcess({ name, command: python(), args: [fileAt(`scripts/${program}.py`)] }, signal);
 }
 
 /** Why there is no reference on this machine; null where there is one. */
@@ -47,10 +57,10 @@ const LAST_CHARACTERS = 2000; // of what a failed process said
  * The process has a group of its own, because a terminal's Ctrl-C goes to the whole group: it is ended by this one, by
  * SIGKILL, and by itself when this one is gone and its stdin ends.
  */
-function startProcess(
+function startProcess<Q extends Asked>(
   { name, command, args }: { name: string; command: string; args: string[] },
   signal: AbortSignal | undefined,
-): BenchProcess {
+): BenchProcess<Q> {
   const child = spawn(command, args, { detached: true, signal, killSignal: "SIGKILL" });
   let said = "";
   let ended: string | null = null;

@@ -58,7 +58,9 @@ export type Question =
   | { ask: "score" }
   /** Writes W' - W of the last edit to a file, float32, row-major [D, M]. */
   | { ask: "delta"; file: string }
-  | { ask: "memory" };
+  | { ask: "memory" }
+  /** Speed of a product of [n, k] and [k, m]. */
+  | { ask: "rate"; of: [n: number, k: number, m: number] };
 
 const ids = z.array(z.number().int());
 const row = z.object({ ids, promptTokens: z.number().int() });
@@ -95,6 +97,8 @@ export const scoredSchema = z.object({
 });
 
 export const doneSchema = z.object({});
+/** GFLOP/s */
+export const rateSchema = z.object({ rate: z.number() });
 export const memorySchema = z.object({ peakBytes: z.number() });
 
 export type Opened = z.infer<typeof openedSchema>;

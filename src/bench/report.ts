@@ -1,7 +1,10 @@
 import type { Measured, ShapeResult } from "./bench.js";
+import { methodNotes } from "./method-report.js";
+import type { MethodsMeasured } from "./methods.js";
+import { type BenchRow, median, shown } from "./numbers.js";
 import type { Side } from "./shapes.js";
 
-/** A benchmark as it is saved. */
+/** A benchmark as it is saved, what was not measured left out. */
 export interface BenchReport {
   /** YYYY-MM-DD. */
   date: string;
@@ -11,6 +14,7 @@ export interface BenchReport {
   precision: "float32";
   rounds: number;
   shapes: ShapeResult[];
+  methods?: MethodsMeasured;
   /** Measurements left out, each with its reason. */
   skipped: string[];
 }
@@ -24,16 +28,13 @@ export interface BenchMachine {
   wiseLab: string;
 }
 
-/** One side of one shape as a row of the table; seconds are medians over rounds. */
-export type BenchRow = Record<string, string | number | null>;
-
 const ROW_LETTERS: Readonly<Record<Side, string>> = {
   whole: "(a) whole model at every step",
   cut: "(b) cut",
   reference: "(c) whole model at every step, PyTorch",
 };
 
-/** The table, one row per shape and side. */
+/** The table, one row per shape and side; seconds are medians over rounds. */
 export function benchRows({ shapes }: Pick<BenchReport, "shapes">): BenchRow[] {
   return shapes.flatMap((shape) => shape.sides.map((measured) => benchRow(shape, measured)));
 }
@@ -46,6 +47,8 @@ function benchRow(shape: ShapeResult, measured: Measured): BenchRow {
     if (other === undefined || other === measured || !shape.alike) return null;
     return shown(median(other.edit) / edit);
   };
+  const record = edit + median(measured.score);
+  const floor = floorSeconds(shape, measured);
   return {
     model: shape.shape,
     "what is run": ROW_LETTERS[measured.side],
@@ -55,23 +58,39 @@ function benchRow(shape: ShapeResult, measured: Measured): BenchRow {
     "of it frozen part": frozen === null ? null : shown(frozen),
     "s/step": shown((edit - (frozen ?? 0)) / shape.steps),
     "s/scored record": shown(median(measured.score)),
+    "s/record": shown(record),
+    "its floor": floor === null ? null : shown(floor),
+    "times the floor": floor === null ? null : shown(record / floor),
     "peak memory, GB": shown(measured.peakBytes / 1e9),
     "times faster than (a)": times("whole"),
     "times faster than (c)": times("reference"),
   };
 }
 
-/** Notes under the table, one line each. */
+/** Seconds of a record's products at the rate that TensorFlow.js was measured at; null elsewhere. */
+function floorSeconds({ floor }: ShapeResult, { side }: Measured): number | null {
+  return floor === undefined || side === "reference" ? null : floor.gflop / floor.rate;
+}
+
+/** Notes under the tables, one line each. */
 export function benchNotes(report: BenchReport): string[] {
-  const { shapes, machine } = report;
+  const { shapes, methods, machine } = report;
   return [
     `${report.date}, \`${report.command}\`, ${machine.processor}, ${machine.cores} cores, ${shown(machine.memoryBytes / 2 ** 30)} GiB, ${machine.platform}, Node ${machine.node}, wise-lab ${machine.wiseLab}, ${report.precision}.`,
+    ...(shapes.length > 0 ? shapeNotes(report) : []),
+    ...(methods ? methodNotes(methods) : []),
+    ...report.skipped,
+    gpuNote(report),
+  ];
+}
+
+function shapeNotes({ shapes, rounds }: BenchReport): string[] {
+  return [
     ...runsOnNotes(shapes),
     ...shapes.map(shapeNote),
     ...shapes.flatMap(differenceNotes),
-    `Seconds are medians over ${report.rounds} rounds, in which (a), (b) and (c), each a process of its own, take turns. The frozen part of (b) is that of one edit alone, without the cache on disk; its steps include drawing the mask. A scored record is ${probesText(shapes)}, before and after the edit.`,
-    ...report.skipped,
-    gpuNote(shapes),
+    ...shapes.flatMap(floorNote),
+    `Seconds are medians over ${rounds} rounds, in which (a), (b) and (c), each a process of its own, take turns. The frozen part of (b) is that of one edit alone, without the cache on disk; its steps include drawing the mask. A scored record is ${probesText(shapes)}, before and after the edit. A record is an edit and its scores.`,
   ];
 }
 
@@ -102,23 +121,21 @@ function differenceNotes(shape: ShapeResult): string[] {
   });
 }
 
-function gpuNote(shapes: readonly ShapeResult[]): string {
+function floorNote({ shape, floor }: ShapeResult): string[] {
+  if (floor === undefined) return [];
+  const [gflop, rate] = [floor.gflop, floor.rate].map(shown);
+  return [
+    `${shape}: the products of a record, counted, are ${gflop} GFLOP. Its floor is that at ${rate} GFLOP/s, which one product of the edit's shape reached in the process of (b).`,
+  ];
+}
+
+function gpuNote({ shapes, methods }: BenchReport): string {
   const onGpu = shapes.flatMap(({ sides }) => sides.filter(({ device }) => device === "gpu").map(({ side }) => side));
   const letters = [...new Set(onGpu)].map((side) => ROW_LETTERS[side].slice(0, 3));
+  if (methods?.device === "gpu") letters.push("our methods");
   return letters.length === 0 ? "GPU: not tried." : `GPU: used by ${letters.join(" and ")}.`;
 }
 
 function probesText(shapes: readonly ShapeResult[]): string {
   return [...new Set(shapes.map(({ probes, probeTokens }) => `${probes} probes (${probeTokens} tokens)`))].join(" or ");
-}
-
-/** Three digits that count, without an exponent. */
-function shown(value: number): string {
-  return value >= 100 ? value.toFixed(0) : Number(value.toPrecision(3)).toString();
-}
-
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = (sorted.length - 1) / 2;
-  return ((sorted[Math.floor(middle)] as number) + (sorted[Math.ceil(middle)] as number)) / 2;
 }

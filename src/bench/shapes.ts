@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { prepareNamed } from "../edit/registry.js";
 import type { WiseOptions } from "../edit/wise/options.js";
 import { openCheckpoint } from "../model/checkpoint.js";
+import type { LlamaConfig } from "../model/config.js";
 import type { Residence } from "../model/model.js";
 import { type StandInName, standInFor } from "../model/stand-in/known.js";
 import { isStandIn } from "../model/stand-in/record.js";
@@ -40,7 +41,7 @@ export interface BenchModel {
   shape: BenchShape;
   folder: string;
   standIn: boolean;
-  layers: number;
+  config: LlamaConfig;
   options: WiseOptions;
 }
 
@@ -55,7 +56,7 @@ export async function benchModel(shape: BenchShape, folder: string): Promise<Ben
   // A stand-in has no chat template: plain prompts then, as a base model is asked.
   const set = [`layer=${shape.layer}`, ...(hasChatTemplate ? [] : ["use_chat_template=false"])];
   const { options } = await prepareNamed("wise", { preset: shape.preset, set }, config);
-  return { shape, folder, standIn: await isStandIn(folder), layers: config.layers, options: options as WiseOptions };
+  return { shape, folder, standIn: await isStandIn(folder), config, options: options as WiseOptions };
 }
 
 /**

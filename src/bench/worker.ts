@@ -1,17 +1,15 @@
 import { readFileSync, writeFileSync } from "node:fs";
-import { createInterface } from "node:readline";
-import { LabFailure, RefusedInput } from "../core/errors.js";
+import { LabFailure } from "../core/errors.js";
 import { backendFor } from "../model/backend.js";
 import { openCheckpoint } from "../model/checkpoint.js";
 import { loadModel } from "../model/model.js";
+import { measureMatmul } from "../tensor/gflops.js";
 import { openCut } from "./cut.js";
 import type { OpenCut, Opened, OpenedCut, OpenWhole, Question } from "./protocol.js";
+import { serve } from "./serve.js";
 import { type Contestant, openWhole } from "./whole.js";
 
-/*
- * The process of one contestant on TensorFlow.js. Ends when its stdin does. It has no signal handlers: one that ran
- * inside a product of native TensorFlow would corrupt its memory.
- */
+/* The process of one contestant on TensorFlow.js. */
 
 async function open(question: OpenCut | OpenWhole): Promise<{ contestant: Contestant; opened: Opened | OpenedCut }> {
   const { options, side } = question;
@@ -39,6 +37,8 @@ async function answer(question: Exclude<Question, { ask: "open" }>, contestant: 
       return {};
     case "memory":
       return { peakBytes: peakMemory() };
+    case "rate":
+      return { rate: await measureMatmul(...question.of) };
   }
 }
 
@@ -50,29 +50,13 @@ function peakMemory(): number {
   return Number(kilobytes) * 1024;
 }
 
-async function serve(): Promise<void> {
-  let contestant: Contestant | undefined;
-  for await (const line of createInterface({ input: process.stdin })) {
-    const question = JSON.parse(line) as Question;
-    if (question.ask === "open") {
-      const made = await open(question);
-      contestant = made.contestant;
-      say(made.opened);
-    } else {
-      if (contestant === undefined) throw new LabFailure("nothing was opened yet");
-      say(await answer(question, contestant));
-    }
+let contestant: Contestant | undefined;
+await serve<Question>(async (question) => {
+  if (question.ask === "open") {
+    const made = await open(question);
+    contestant = made.contestant;
+    return made.opened;
   }
-}
-
-function say(reply: object): void {
-  process.stdout.write(`${JSON.stringify(reply)}\n`);
-}
-
-try {
-  await serve();
-} catch (error) {
-  const expected = error instanceof RefusedInput || error instanceof LabFailure;
-  console.error(expected ? error.message : error);
-  process.exit(1); // stdin is still open
-}
+  if (contestant === undefined) throw new LabFailure("nothing was opened yet");
+  return answer(question, contestant);
+});

@@ -4,11 +4,11 @@ const MEASURED_MS = 500;
 
 /**
  * Speed of the chosen backend in GFLOP/s (1e9 floating point operations a second), measured on float32 products of
- * two [size, size] matrices for half a second: the best of them, so that a busy machine disturbs it least.
+ * [n, k] and [k, m] matrices for half a second: the best of them, so that a busy machine disturbs it least.
  */
-export async function measureMatmul(size: number): Promise<number> {
-  const a = tf.randomNormal([size, size]);
-  const b = tf.randomNormal([size, size]);
+export async function measureMatmul(n: number, k = n, m = n): Promise<number> {
+  const a = tf.randomNormal([n, k]);
+  const b = tf.randomNormal([k, m]);
   try {
     await multiply(a, b); // the first one also sets up
     let best = Number.POSITIVE_INFINITY;
@@ -18,7 +18,7 @@ export async function measureMatmul(size: number): Promise<number> {
       await multiply(a, b);
       best = Math.min(best, performance.now() - started);
     } while (performance.now() < until);
-    return (2 * size ** 3) / (best * 1e6);
+    return (2 * n * k * m) / (best * 1e6);
   } finally {
     tf.dispose([a, b]);
   }

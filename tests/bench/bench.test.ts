@@ -87,7 +87,7 @@ describe("the sides of the benchmark compute the same edit", () => {
     const model = await benchModel(shape, folder);
     expect(model).toMatchObject({
       standIn: true,
-      layers: 3,
+      config: { layers: 3 },
       options: { layer: 1, use_chat_template: false, edit_lr: 0.9 },
     });
     const result = await benchShape(model, tinyFact(), { ...quick, sides: all });
@@ -129,7 +129,7 @@ describe("wise-lab bench", () => {
   test("refuses a size that it does not know", async () => {
     const { status, stderr } = await wiseLab("bench", "--only", "lab,2b");
     expect(status).toBe(1);
-    expect(stderr).toMatch(/names out of lab, 1b, 8b are expected/);
+    expect(stderr).toMatch(/names out of lab, 1b, 8b, methods are expected/);
   });
 });
 

@@ -109,6 +109,15 @@ describe("the report", () => {
     expect(reference).toMatchObject({ "times faster than (a)": "1.62", "times faster than (c)": null });
   });
 
+  test("holds a record against its products, where they were counted", () => {
+    const [whole, cut, reference] = benchRows(report({ floor: { gflop: 106, rate: 50 } }));
+    expect(whole).toMatchObject({ "s/record": "81.6", "its floor": "2.12", "times the floor": "38.5" });
+    expect(cut).toMatchObject({ "s/record": "10.6", "its floor": "2.12", "times the floor": "5" });
+    expect(reference).toMatchObject({ "s/record": "50.6", "its floor": null, "times the floor": null });
+    expect(benchRows(report())[1]).toMatchObject({ "s/record": "10.6", "its floor": null });
+    expect(benchNotes(report({ floor: { gflop: 106, rate: 50 } })).join()).toContain("are 106 GFLOP");
+  });
+
   test("compares no times of sides that did not compute the same thing, and says so", () => {
     const unlike = report({ alike: false });
     for (const row of benchRows(unlike)) {
@@ -148,7 +157,7 @@ describe("the report", () => {
 const text = (...path: string[]) => readFileSync(join(repository, ...path), "utf8");
 const folder = join(repository, "data/bench");
 const saved = existsSync(folder) ? readdirSync(folder).filter((name) => /^\d{4}-\d\d-\d\d\.json$/.test(name)) : [];
-const quoted = /<!-- bench: begin -->\n([\s\S]*?)<!-- bench: end -->/.exec(text("README.md"));
+const methodsSaved = existsSync(folder) ? readdirSync(folder).filter((name) => /^methods-.*\.json$/.test(name)) : [];
 
 describe("the measurements that come with the project", () => {
   test.runIf(saved.length > 0)("latest.md is the newest of them", () => {
@@ -156,7 +165,8 @@ describe("the measurements that come with the project", () => {
     expect(text("data/bench/latest.md")).toBe(benchMarkdown(newest));
   });
 
-  test.runIf(quoted !== null)("README quotes latest.md", () => {
-    expect(quoted?.[1]?.trim()).toBe(text("data/bench/latest.md").trim());
+  test.runIf(methodsSaved.length > 0)("methods.md is the newest of its own", () => {
+    const newest = JSON.parse(text("data/bench", methodsSaved.sort().at(-1) as string)) as BenchReport;
+    expect(text("data/bench/methods.md")).toBe(benchMarkdown(newest));
   });
 });

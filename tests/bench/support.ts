@@ -1,13 +1,16 @@
 import { join } from "node:path";
 import type { Fact } from "../../src/bench/protocol.js";
 import { type BenchModel, SHAPES } from "../../src/bench/shapes.js";
+import { openCheckpoint } from "../../src/model/checkpoint.js";
 import { goldenRecords, tinyOptions } from "../edit/support.js";
 import { golden } from "../support/shared.js";
 
 /** A golden checkpoint to be measured. */
 export async function tinyBench(name: "tiny-llama3" | "tiny-llama3-tied", ...set: string[]): Promise<BenchModel> {
   const options = await tinyOptions("mask_ratio=0.5", ...set);
-  return { shape: SHAPES.lab, folder: join(golden, name), standIn: false, layers: 4, options };
+  const { config, close } = await openCheckpoint(join(golden, name));
+  await close();
+  return { shape: SHAPES.lab, folder: join(golden, name), standIn: false, config, options };
 }
 
 /** A golden record with its three probes. */

@@ -162,13 +162,16 @@ export function toolCommands(program: Command): void {
 
   program
     .command("bench")
-    .description("seconds per edit and memory: the cut against the whole model at every step, here and in PyTorch")
-    .option("--only <shapes>", "of lab, 1b and 8b, as lab,1b", oneOf(["lab", "1b", "8b"] as const))
+    .description(
+      "seconds per edit: WISE at the cut against the whole model at every step, and every method against PyTorch",
+    )
+    .option("--only <parts>", "of lab, 1b, 8b and methods, as lab,1b", oneOf(["lab", "1b", "8b", "methods"] as const))
+    .option("--methods <names>", "of the methods, as wise,ft-m; all by default", (text: string) => text.split(","))
     .option("--model-1b <folder>", "a checkpoint in the shapes of LLaMA-3.2-1B; a stand-in is made otherwise (2.5 GB)")
     .option("--model-8b <folder>", "a checkpoint in the shapes of LLaMA-3-8B; a stand-in is made otherwise (16 GB)")
-    .option("--data <file>", "records, of which the first is edited; the project's own by default")
-    .option("--steps <number>", "steps of each edit", wholeNumber, 10)
-    .option("--rounds <number>", "edits of each kind that are measured, in turns", wholeNumber, 3)
+    .option("--data <file>", "records, of which the first are edited; the project's own by default")
+    .option("--steps <number>", "steps of each edit; 10, or those of a method's preset", wholeNumber)
+    .option("--rounds <number>", "edits of each kind that are measured, in turns: of methods, records", wholeNumber, 3)
     .addOption(new Option("--weights <where>", "where the cut has its weights").choices(["whole", "streamed"]))
     .option("--save", "write the table that comes with the project (data/bench)")
     .option("--json", "as data")
