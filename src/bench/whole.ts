@@ -159,7 +159,10 @@ function wholeProblem(
   return {
     ...problem,
     logits: (edited) =>
-      tf.tidy(() => pickRows(allLogits(model, batch, edited, options.layer), problem.spots, batch.at.length)),
+      tf.tidy(() => {
+        const output: tf.Tensor2D = tf.matMul(problem.spread, edited); // of all rows
+        return pickRows(allLogits(model, batch, output, options.layer), problem.spots, batch.at.length);
+      }),
   };
 }
 

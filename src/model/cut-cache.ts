@@ -7,6 +7,7 @@ import { sha256Bytes } from "../core/hash.js";
 import type { Cut, Sequences } from "./cut.js";
 import { type Numbers, type Part, readSealed, type SealedLayout, sealedLayout, writeSealed } from "./cut-cache-file.js";
 import { type EntryKind, entryName, makeRoom, megabytes, writeFailure } from "./cut-cache-room.js";
+import { distinctRows } from "./distinct.js";
 import type { StreamKeeper } from "./frozen.js";
 import { type CutPoint, cutName } from "./patch.js";
 
@@ -167,9 +168,9 @@ function cutsLayout(batch: Sequences, { key, hiddenSize, intermediateSize }: Cut
 }
 
 function streamLayout(batch: Sequences, { key, hiddenSize }: CutCacheOptions): SealedLayout {
-  const N = batch.length * Math.max(...batch.map(({ length }) => length));
+  const { length: U } = distinctRows(batch, Math.max(...batch.map(({ length }) => length))).tokens;
   const part: Part = [
-    ["x", { dtype: "F32", shape: [N, hiddenSize] }],
+    ["x", { dtype: "F32", shape: [U, hiddenSize] }],
     ["next", { dtype: "I32", shape: [1] }],
   ];
   return sealedLayout([part], metadataOf("stream", batch, key));
@@ -177,7 +178,7 @@ function streamLayout(batch: Sequences, { key, hiddenSize }: CutCacheOptions): S
 
 function metadataOf(kind: EntryKind, batch: Sequences, key: CutKey): Record<string, string> {
   const { modelSha256, point, computedWith } = key;
-  return { kind, modelSha256, point: cutName(point), computedWith, tokens: JSON.stringify(batch) };
+  return { kind, modelSha256, point: cutName(point), computedWith, rows: "distinct", tokens: JSON.stringify(batch) };
 }
 
 /** @throws {LabFailure} when the numbers to write are not those of the layout: they would stand in the wrong places */

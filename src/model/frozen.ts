@@ -1,7 +1,16 @@
 import { RefusedInput, takeTurn } from "../core/errors.js";
 import { tf } from "../tensor/tf.js";
 import type { Cut, Sequences } from "./cut.js";
-import { type LlamaLayer, layerBeforeValue, layerForward, type Positions, positions } from "./llama.js";
+import { type DistinctRows, distinctRows } from "./distinct.js";
+import {
+  type LayerPass,
+  type LlamaLayer,
+  layerBeforeValue,
+  layerForward,
+  type Positions,
+  positions,
+  type SharedRows,
+} from "./llama.js";
 import type { LlamaModel } from "./model.js";
 import type { CutPoint } from "./patch.js";
 
@@ -9,12 +18,12 @@ import type { CutPoint } from "./patch.js";
  * The frozen part: layer after layer over batches of prompts, up to the point where the model is cut.
  *
  * The layers are the outer loop, so that one reading of the checkpoint serves every batch of a pass. What stands between
- * two layers is one stream [N, D] per batch; kept on disk, a pass that was killed goes on from the last layer it finished.
+ * two layers is one stream [U, D] per batch, a row for each distinct prefix; kept on disk, a pass that was killed goes on from the last layer it finished.
  */
 
 /** Store of the streams between layers. */
 export interface StreamKeeper {
-  /** The stream that was kept for a batch, row-major [N, D] with padding, and the layer that takes it next; null for none. */
+  /** The stream that was kept for a batch, row-major [U, D], and the layer that takes it next; null for none. */
   readStream(batch: Sequences): Promise<{ next: number; x: Float32Array } | null>;
   /** Keeps a stream in place of the one before. @throws {LabFailure} when it cannot be written */
   writeStream(batch: Sequences, stream: { next: number; x: Float32Array }): Promise<void>;
@@ -80,13 +89,15 @@ export async function runFrozen(model: LlamaModel, sequences: Sequences, options
   return batches.flatMap((batch) => made.get(batch) as Cut[]);
 }
 
-/** A batch on its way through the layers. */
+/** A batch on its way through the layers, with a row for each distinct prefix. */
 interface Stream {
   batch: Sequences;
   /** The layer that takes it. */
   next: number;
-  x: tf.Tensor2D; // [N, D]
+  x: tf.Tensor2D; // [U, D]
   at: Positions;
+  rows: DistinctRows;
+  shared: SharedRows;
 }
 
 /**
@@ -132,11 +143,13 @@ export async function frozenPass(
     if (point.at === "input") for (const stream of streams) await end(stream, { stream: stream.x.clone() });
     else {
       await through(layer, (stream, weights) =>
-        end(stream, layerBeforeValue(stream.x, weights, model.config, { at: stream.at })),
+        end(stream, layerBeforeValue(stream.x, weights, model.config, passOf(stream))),
       );
     }
   } finally {
-    for (const { x, at } of streams) tf.dispose([x, at.cos, at.sin, at.causal]);
+    for (const { x, at, shared } of streams) {
+      tf.dispose([x, at.cos, at.sin, at.causal, shared.places, shared.firsts]);
+    }
   }
 }
 
@@ -147,48 +160,54 @@ async function startStream(
 ): Promise<Stream> {
   const { config } = model;
   const T = Math.max(...batch.map((tokens) => tokens.length));
+  const rows = distinctRows(batch, T);
   const kept = (await keeper?.readStream(batch)) ?? null;
   const resumed = kept !== null && kept.next <= layer;
-  const x = resumed
-    ? tf.tensor2d(kept.x, [batch.length * T, config.hiddenSize])
-    : await model.embed(padTokens(batch, T));
-  return { batch, next: resumed ? kept.next : 0, x, at: positions(config, T) };
+  const x = resumed ? tf.tensor2d(kept.x, [rows.tokens.length, config.hiddenSize]) : await model.embed(rows.tokens);
+  const shared = { places: tf.tensor1d(rows.places, "int32"), firsts: tf.tensor1d(rows.firsts, "int32") };
+  return { batch, next: resumed ? kept.next : 0, x, at: positions(config, T), rows, shared };
 }
+
+const passOf = ({ at, shared }: Stream): LayerPass => ({ at, shared });
 
 function advance(stream: Stream, weights: LlamaLayer, model: LlamaModel): void {
   const before = stream.x;
-  stream.x = layerForward(before, weights, model.config, { at: stream.at });
+  stream.x = layerForward(before, weights, model.config, passOf(stream));
   stream.next += 1;
   before.dispose();
 }
 
-/** Values at the cut for a batch, right-padded. */
+/** Values at the cut for a batch. */
 interface Taps {
-  stream: tf.Tensor2D; // [N, D]
-  mlpIn?: tf.Tensor2D; // [N, M]
+  stream: tf.Tensor2D; // [U, D]
+  mlpIn?: tf.Tensor2D; // [U, M]
 }
 
 /** Reads the taps back, one cut per sequence, and disposes them. */
-async function cutsOf({ batch, at }: Stream, point: CutPoint, { stream, mlpIn }: Taps): Promise<Cut[]> {
+async function cutsOf(
+  { batch, at, rows: { places } }: Stream,
+  point: CutPoint,
+  { stream, mlpIn }: Taps,
+): Promise<Cut[]> {
   try {
     const [streams, inputs] = await Promise.all([stream.data<"float32">(), mlpIn?.data<"float32">()]);
-    return batch.map((tokens, row) => {
-      const rows = (values: Float32Array, { shape: [, width] }: tf.Tensor2D) =>
-        values.slice(row * at.length * width, (row * at.length + tokens.length) * width);
-      return { point, tokens, stream: rows(streams, stream), mlpIn: inputs && mlpIn ? rows(inputs, mlpIn) : null };
-    });
+    const taken = (values: Float32Array, { shape: [, width] }: tf.Tensor2D, b: number, length: number) => {
+      const own = new Float32Array(length * width);
+      for (let t = 0; t < length; t++) {
+        const row = places[b * at.length + t] as number;
+        own.set(values.subarray(row * width, (row + 1) * width), t * width);
+      }
+      return own;
+    };
+    return batch.map((tokens, b) => ({
+      point,
+      tokens,
+      stream: taken(streams, stream, b, tokens.length),
+      mlpIn: inputs && mlpIn ? taken(inputs, mlpIn, b, tokens.length) : null,
+    }));
   } finally {
     tf.dispose(mlpIn === undefined ? [stream] : [stream, mlpIn]);
   }
-}
-
-/** Token ids of right-padded sequences, [N]. Padding is token 0: any id does, nothing real sees it. */
-function padTokens(sequences: Sequences, T: number): Int32Array {
-  const ids = new Int32Array(sequences.length * T);
-  sequences.forEach((tokens, row) => {
-    ids.set(tokens, row * T);
-  });
-  return ids;
 }
 
 function requireTokens(model: LlamaModel, tokens: readonly number[]): void {

@@ -54,6 +54,14 @@ export interface Positions {
   causal: tf.Tensor; // [T, T] or, one per sequence, [B, 1, T, T]: 0 where a query may look, MASKED elsewhere
 }
 
+/** The rows of a stream that has a row for each distinct prefix of its sequences, N = U, and none for padding (distinct.ts). */
+export interface SharedRows {
+  /** Row of each position, [B T], int32. */
+  places: tf.Tensor1D;
+  /** A position of each row, [U], int32. */
+  firsts: tf.Tensor1D;
+}
+
 /** Some rows of a batch whose outputs alone are wanted, P per sequence. */
 export interface AskedRows {
   /** Their rows of the stream, [B P], int32. */
@@ -177,6 +185,8 @@ function turned(x: tf.Tensor, tables: tf.Tensor[], direction: 1 | -1): tf.Tensor
 /** Options of a pass through one layer. */
 export interface LayerPass {
   at: Positions;
+  /** Left out where there is a row for each position, padding included. Not together with `asked`. */
+  shared?: SharedRows | undefined;
   /** The rows whose outputs alone are wanted: the others give keys and values. All, when left out. */
   asked?: AskedRows | undefined;
   /** Changes to the products of this layer, in order. */
@@ -209,20 +219,21 @@ function product(
 
 /**
  * Causal self-attention with grouped queries: P queries and T keys per sequence.
- * @param x the stream after its norm, [B T, D]
- * @returns [B P, D]
+ * @param x the stream after its norm, [N, D]
+ * @returns [B P, D] or, where rows are shared, [U, D]
  */
 function attention(x: tf.Tensor2D, layer: LlamaLayer, config: LlamaConfig, pass: LayerPass): tf.Tensor2D {
-  const { at, asked, changes, pick = asTheyAre } = pass;
+  const { at, asked, shared, changes, pick = asTheyAre } = pass;
   const { heads: H, kvHeads: K, headDim: h } = config;
   const all = { layer, changes, pick };
   const own = { layer, changes, pick: pickAsked(asked, pick) };
   const T = at.length;
-  const B = x.shape[0] / T;
+  const B = (shared?.places.size ?? x.shape[0]) / T;
   const asking = asked?.at ?? at;
   const P = asking.length;
+  const spread = (y: tf.Tensor2D) => (shared === undefined ? y : tf.gather(y, shared.places));
   const split = (y: tf.Tensor2D, length: number, n: number) =>
-    tf.transpose(y.reshape([B, length, n, h]), [0, 2, 1, 3]) as tf.Tensor4D; // [B, n, length, h]
+    tf.transpose(spread(y).reshape([B, length, n, h]), [0, 2, 1, 3]) as tf.Tensor4D; // [B, n, length, h]
   const queries = asked === undefined ? x : tf.gather(x, asked.rows); // [B P, D]
   const groups = H / K;
   // The G query heads of a group share one key-value head: fold them into the row axis instead of copying keys.
@@ -233,7 +244,7 @@ function attention(x: tf.Tensor2D, layer: LlamaLayer, config: LlamaConfig, pass:
   const weights = tf.softmax(tf.add(scores, asking.causal)).reshape([B, K, groups * P, T]);
   const mixed = tf.matMul(weights, v).reshape([B, H, P, h]); // [B, H, P, h]
   const joined: tf.Tensor2D = tf.transpose(mixed, [0, 2, 1, 3]).reshape([B * P, H * h]);
-  return product(joined, "o", own);
+  return product(shared === undefined ? joined : tf.gather(joined, shared.firsts), "o", own);
 }
 
 /** A layer at the input of its value matrix. */

@@ -47,8 +47,9 @@ function cutsOf(point: CutPoint): Cut[] {
 
 /** Token rows of any tokens, with targets at their ends. */
 function rowsWithTargets(count: number): TokenRow[] {
-  const ids = Array.from({ length: LENGTH }, (_, i) => i);
-  return Array.from({ length: count }, () => ({ ids, promptTokens: LENGTH - TARGETS }));
+  // No two begin alike: then nothing is shared.
+  const idsOf = (row: number) => Array.from({ length: LENGTH }, (_, i) => i + row + 1);
+  return Array.from({ length: count }, (_, row) => ({ ids: idsOf(row), promptTokens: LENGTH - TARGETS }));
 }
 
 /** An upper bound, and not much above. */
@@ -112,8 +113,9 @@ it.each([0, 1, 2, 3])("foresees a step of an edit at layer %i of 4", async (laye
   const step = runStep(problem, delta, null);
   const targets = (SEQUENCES - 1) * TARGETS;
   const edit = { sequences: SEQUENCES, longest: LENGTH, targets, targetsOfOne: TARGETS };
-  // Beside the numbers of the step: the side memory and its gradient.
-  expectBound(4 * stepNumbers(model.config, atValue(layer), edit) + 2 * 4 * shape[0] * shape[1], buffers.most());
+  // Beside the numbers of the step: the side memory, its gradient, and the inputs of its matrix.
+  const matrices = 4 * shape[1] * (2 * shape[0] + SEQUENCES * LENGTH);
+  expectBound(4 * stepNumbers(model.config, atValue(layer), edit) + matrices, buffers.most());
   step.dispose();
   problem.dispose();
   delta.dispose();

@@ -28,6 +28,7 @@ export function wiseBytes(
   return {
     kept: matrix * kept,
     stepping: matrix * OF_A_STEP,
+    perToken: 4 * intermediateSize, // inputs of the value matrix, each once more
     reading: matrix * reading,
     working: matrix * Math.max(OF_A_STEP + OF_A_DESCENT, ofAMerge(options, block), saving),
     variants: options.retrieve ? kept : 1, // of Merge the side memory, or what it was merged into

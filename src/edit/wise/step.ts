@@ -1,10 +1,11 @@
-import { type CutBatch, logitsAt, mainOutput, type Spot, valueInput } from "../../model/cut.js";
+import { type CutBatch, logitsAt, type Spot, valueInput } from "../../model/cut.js";
+import { distinctRows } from "../../model/distinct.js";
 import { linear } from "../../model/llama.js";
 import type { LlamaModel } from "../../model/model.js";
-import { outputChange } from "../../model/patch.js";
+import type { Change } from "../../model/patch.js";
 import { tf } from "../../tensor/tf.js";
 import { crossEntropy, inPlaceOf, oneHotTargets, targetsOf } from "../loss.js";
-import type { TokenRow } from "../rows.js";
+import { sequencesOfRows, type TokenRow } from "../rows.js";
 import type { StepReport } from "../steps.js";
 import type { WiseOptions } from "./options.js";
 import { meanOverTokens, tokenDistances } from "./routing.js";
@@ -24,9 +25,15 @@ export interface EditProblem {
   options: WiseOptions;
   /** R template rows, then the irrelevant prompt. */
   batch: CutBatch;
-  /** o = W a for all rows, [(R + 1) T, D]. */
+  /** Inputs a of the value matrix, a row for each distinct prefix of the rows (distinct.ts), [U, M]. */
+  inputs: tf.Tensor2D;
+  /** o = W a, [U, D]. */
   main: tf.Tensor2D;
-  /** Logits at the spots, [n, V], from the value matrix's output for all rows, [(R + 1) T, D]; differentiable in it. */
+  /** Ones where a position of the batch has its prefix, [(R + 1) T, U]. */
+  spread: tf.Tensor2D;
+  /** Share of each prefix in the mean over the tokens of a row, [R + 1, U]. */
+  shares: tf.Tensor2D;
+  /** Logits at the spots, [n, V], from the value matrix's outputs, [U, D]; differentiable in them. */
   logits(edited: tf.Tensor2D): tf.Tensor2D;
   /** Spots at which the target tokens are predicted: one spot per target token. */
   spots: Spot[];
@@ -50,21 +57,53 @@ export function createProblem(
   // released: the label mask reaches one position too far, so the mean of a row divides by n + 1 (WISE.py, __cal_ft_loss)
   const { spots, ids, weights } = targetsOf(rows, options.label_mean_extra ? 1 : 0);
   const made = {
-    main: tf.tidy(() => mainOutput(model, batch)),
+    ...distinctInputs(model, batch, rows),
     targets: oneHotTargets(ids, model.config.vocabSize),
     weights: tf.tensor1d(weights),
   };
   const site = { layer: options.layer, matrix: "down" } as const;
+  const { spread } = made;
   return {
     options,
     batch,
     spots,
     ...made,
-    logits: (edited) => logitsAt(model, batch, { patch: [{ site, change: outputChange(edited) }], spots }),
+    logits(edited) {
+      const change: Change = (_x, _own, pick) => tf.matMul(pick(spread), edited);
+      return logitsAt(model, batch, { patch: [{ site, change }], spots });
+    },
     dispose: () => {
       batch.dispose();
       tf.dispose(made);
     },
+  };
+}
+
+/** What the value matrix sees of the rows, once for each distinct prefix. */
+function distinctInputs(
+  model: LlamaModel,
+  batch: CutBatch,
+  rows: readonly TokenRow[],
+): Pick<EditProblem, "inputs" | "main" | "spread" | "shares"> {
+  const { length: T } = batch.at;
+  const { firsts, places } = distinctRows(sequencesOfRows(rows), T);
+  const [B, U] = [rows.length, firsts.length];
+  const spread = new Float32Array(B * T * U);
+  const shares = new Float32Array(B * U);
+  for (const [b, { ids }] of rows.entries()) {
+    for (let t = 0; t < ids.length; t++) {
+      const place = places[b * T + t] as number;
+      spread[(b * T + t) * U + place] = 1;
+      shares[b * U + place] = 1 / ids.length; // a sequence has each of its prefixes once
+    }
+  }
+  const inputs = tf.tidy(() => tf.gather(valueInput(batch), tf.tensor1d(firsts, "int32")));
+  const down = model.weight({ layer: batch.point.layer, matrix: "down" });
+  return {
+    inputs,
+    main: linear(inputs, down),
+    spread: tf.tensor2d(spread, [B * T, U]),
+    shares: tf.tensor2d(shares, [B, U]),
   };
 }
 
@@ -106,14 +145,15 @@ export interface ReplayPair {
 }
 
 function lossTerms(problem: EditProblem, delta: tf.Tensor2D, replay: ReplayPair | null) {
-  const { options, batch, main } = problem;
-  const R = batch.lengths.length - 1;
+  const { options, inputs, main, shares } = problem;
+  const R = shares.shape[0] - 1;
   const [alpha, beta, gamma] = options.act_margin;
-  const change = linear(valueInput(batch), delta); // [(R + 1) T, D]
+  const change = linear(inputs, delta); // [U, D]
   const edited: tf.Tensor2D = tf.add(main, change);
   const ft = crossEntropy(problem.logits(edited), problem.targets, problem.weights);
 
-  const activation = meanOverTokens(tokenDistances(main, change, options), batch.shares); // [R + 1]
+  const distances = tf.expandDims(tokenDistances(main, change, options), 1) as tf.Tensor2D; // [U, 1]
+  const activation: tf.Tensor1D = tf.squeeze(tf.matMul(shares, distances), [1]); // [R + 1]
   const inScope = tf.slice(activation, [0], [R]); // Delta(x_e) under each template
   const outOfScope = tf.slice(activation, [R], [1]); // Delta(x_i)
   const act = tf.addN([
@@ -151,17 +191,18 @@ function replayTerms(replay: ReplayPair, delta: tf.Tensor2D, options: WiseOption
 
 /**
  * Plain SGD on W' = W + delta, then the clamp of each entry to W +/- norm_constraint:
- * delta - lr (mask * gradient + wd W'), with wd on all entries, masked or not, as released. mask is of dtype bool.
+ * delta - lr (mask * gradient + wd W'), with wd on all entries, masked or not, as released.
+ * @param mask of dtype bool; null where it is all ones
  */
 export function descend(
   delta: tf.Tensor2D,
   gradient: tf.Tensor2D,
-  mask: tf.Tensor2D,
+  mask: tf.Tensor2D | null,
   setting: { main: tf.Tensor2D; options: WiseOptions },
 ): tf.Tensor2D {
   const { edit_lr, weight_decay, norm_constraint } = setting.options;
   return tf.tidy(() => {
-    let direction = inPlaceOf(mask.toFloat(), (share) => tf.mul(share, gradient));
+    let direction = mask === null ? gradient.clone() : inPlaceOf(mask.toFloat(), (share) => tf.mul(share, gradient));
     if (weight_decay !== 0) {
       const decay = inPlaceOf(tf.add(setting.main, delta), (edited) => tf.mul(edited, weight_decay));
       direction = inPlaceOf(direction, (masked) => tf.add(masked, decay));

@@ -96,7 +96,7 @@ export function startWise(options: WiseOptions, setting: EditSetting, given: Wis
     const cuts = await setting.cuts.get(sequencesOfRows(rows), control.signal);
     const problem = createProblem(model, options, batchCuts(model, cuts), rows);
     const frozen = (performance.now() - started) / 1000;
-    const mask = tf.tensor2d(maskOf(Math.floor(state.edits / options.save_freq)), main.shape, "bool");
+    const mask = maskTensor(Math.floor(state.edits / options.save_freq));
     try {
       const { side, taken } = await optimise(problem, { mask, rows, control });
       const before = state;
@@ -112,15 +112,21 @@ export function startWise(options: WiseOptions, setting: EditSetting, given: Wis
         seconds: { frozen, steps: seconds },
       };
     } finally {
-      mask.dispose();
+      mask?.dispose();
       problem.dispose();
     }
+  }
+
+  /** The mask of a shard; null where nothing is masked. */
+  function maskTensor(shard: number): tf.Tensor2D | null {
+    if (options.mask_ratio === 1 && given.maskOf === undefined) return null;
+    return tf.tensor2d(maskOf(shard), main.shape, "bool");
   }
 
   /** Runs the steps of one edit from the side memory as it stands. The state is not touched. */
   async function optimise(
     problem: EditProblem,
-    { mask, rows, control }: { mask: tf.Tensor2D; rows: EditRows; control: EditControl },
+    { mask, rows, control }: { mask: tf.Tensor2D | null; rows: EditRows; control: EditControl },
   ): Promise<{ side: tf.Tensor2D; taken: StepsTaken }> {
     let side = state.side.clone();
     try {
