@@ -1,4 +1,5 @@
 import { type Bf16Matrix, isBf16Matrix, linearBf16 } from "../tensor/bf16.js";
+import { timesTransposed } from "../tensor/linear.js";
 import { tf } from "../tensor/tf.js";
 import type { LlamaConfig } from "./config.js";
 import type { Change, MatrixName, PickRows } from "./patch.js";
@@ -75,7 +76,7 @@ export const MASKED = -1e9;
 
 /** y = x W^T. x [N, in], w [out, in] -> [N, out]. Differentiable in x, and in w where that is a tensor. */
 export function linear(x: tf.Tensor2D, w: Weight): tf.Tensor2D {
-  return isBf16Matrix(w) ? linearBf16(x, w) : tf.matMul(x, w, false, true);
+  return isBf16Matrix(w) ? linearBf16(x, w) : timesTransposed(x, w);
 }
 
 /** x / sqrt(mean(x^2) + eps) * weight, row by row. x [N, D], weight [D] -> [N, D]. */
