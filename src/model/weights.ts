@@ -1,5 +1,6 @@
 import { widenBf16 } from "../core/float-bits.js";
 import { type Bf16Matrix, packBf16 } from "../tensor/bf16.js";
+import { keepTransposed } from "../tensor/linear.js";
 import { tf } from "../tensor/tf.js";
 import { type Checkpoint, EMBEDDING, FINAL_NORM, headName, type LayerTensor, layerTensorNames } from "./checkpoint.js";
 import type { LlamaLayer, OutputWeights, Weight } from "./llama.js";
@@ -48,13 +49,20 @@ export function weightReader(checkpoint: Checkpoint, setting: ReaderSetting): We
     const shape: [number, number] = [rows === undefined ? count : rows[1] - rows[0], columns];
     // Bits are half the bytes to read and to hand over, and the backend widens them faster than JavaScript does.
     if (setting.precision === "float32" && !checkpoint.isBf16(name)) {
-      return keep(tf.tensor2d(await checkpoint.read(name, { rows }), shape));
+      return whole(keep(tf.tensor2d(await checkpoint.read(name, { rows }), shape)));
     }
     const matrix = packBf16(await checkpoint.readBf16(name, { rows }), shape);
     if (setting.precision === "bf16" && packed) return keep(matrix);
     const values = keep(matrix.unpack());
     matrix.dispose();
-    return values;
+    return whole(values);
+  }
+
+  /** A matrix that is kept is multiplied often. */
+  function whole(matrix: tf.Tensor2D): tf.Tensor2D {
+    const copy = setting.packed ? keepTransposed(matrix) : null;
+    if (copy !== null) keep(copy);
+    return matrix;
   }
 
   const vector = async (name: string) => keep(tf.tensor1d(await checkpoint.read(name)));

@@ -2,9 +2,10 @@ import type { EditBytes } from "../edit/contract.js";
 import type { LlamaConfig } from "../model/config.js";
 import { STORE_BYTES } from "../model/cut-store.js";
 import type { Residence } from "../model/model.js";
-import { type CutPoint, cutName, type Site, siteName } from "../model/patch.js";
+import { type CutPoint, cutName, MATRICES, type Site, siteName } from "../model/patch.js";
 import { HEAD_SHARD_BYTES, type WeightPrecision } from "../model/weights.js";
 import type { BackendReport } from "../tensor/backend.js";
+import { COPIED_ENTRIES } from "../tensor/linear.js";
 import { CACHED_STORE_BYTES, PASS_BYTES } from "./frozen-part.js";
 import {
   cutNumbers,
@@ -123,6 +124,12 @@ function alwaysHeld(input: PlanInput): Part[] {
       why: `${config.vocabSize} rows, ${precision}`,
     },
     {
+      name: "transposed copies",
+      bytes: backend.name === "tensorflow" && precision === "float32" ? 4 * copiedWeights(config, layers) : 0,
+      held: "tensor",
+      why: "of small matrices, by native TensorFlow",
+    },
+    {
       name: "edits",
       bytes: kept,
       held: "tensor",
@@ -139,6 +146,13 @@ function alwaysHeld(input: PlanInput): Part[] {
   const waiting = 4 * matrixWeights(config, "down") + Math.min(HEAD_SHARD_BYTES, 4 * headWeights(config));
   parts.push({ name: "arrays read from files", bytes: waiting, held: "array", why: "until they are collected" });
   return parts.filter(({ bytes }) => bytes > 0);
+}
+
+/** Weights of the matrices of which a transposed copy is kept. */
+function copiedWeights(config: LlamaConfig, layers: number): number {
+  const small = (size: number) => (size <= COPIED_ENTRIES ? size : 0);
+  const ofALayer = MATRICES.reduce((sum, matrix) => sum + small(matrixWeights(config, matrix)), 0);
+  return layers * ofALayer + small(headWeights(config));
 }
 
 /** Weights of the value matrix that a streamed model is cut at, where it is not among the edited ones. */

@@ -101,7 +101,8 @@ test("the pass is differentiable in every kind of weight", async () => {
       tf.tidy(() => loss({ ...parts, [name]: tf.add(weight, tf.mul(direction, step)) })).data();
     const [[above], [below]] = await Promise.all([along(h), along(-h)]);
     const slope = ((above as number) - (below as number)) / (2 * h);
-    const gradient = tf.grad((x) => loss({ ...parts, [name]: x }))(weight);
+    // The model's own tensors are constants: products keep transposed copies of them.
+    const gradient = tf.grad((x) => loss({ ...parts, [name]: x }))(weight.clone());
     const predicted = (await tf.sum(tf.mul(gradient, direction)).data())[0] as number;
     const size = (await tf.norm(gradient).data())[0] as number;
     // The slope along a random direction is a normal value of deviation |gradient|.
