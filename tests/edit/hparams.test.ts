@@ -262,9 +262,9 @@ describe("bad values are refused by key, with what is allowed", () => {
 
 describe("what is meant for another method", () => {
   it("an option of one is refused with the method that has it", async () => {
-    const refused = await refusal(() => load({ preset: "tiny", set: ["v_lr=0.5"] }));
+    const refused = await refusal(() => load({ preset: "tiny", set: ["eps=0.5"] }));
     expect(refused.message).toContain("an option of another method");
-    expect(refused).toMatchObject({ where: "--set", found: "v_lr", hint: "ROME has it: --method rome" });
+    expect(refused).toMatchObject({ where: "--set", found: "eps", hint: "GRACE has it: --method grace" });
     expect(refused.expected).toMatch(/^one of alg_name, variant, layer, edit_lr, .*, seed, inner_params, /);
   });
 
