@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os";
 import type { FrozenProgress } from "../model/frozen.js";
 import { formatDuration } from "../notebook/progress.js";
 import { renderSummary } from "../report/format.js";
@@ -23,6 +24,7 @@ export interface RunArguments extends MachineArguments {
   scoreSteps?: number[];
   saveEdits?: boolean;
   keepEvery?: number;
+  processes?: number;
 }
 
 /** `wise-lab run`. Prints a progress line and the table. @returns the exit status */
@@ -55,6 +57,7 @@ export async function runCommand(options: RunArguments, signal: AbortSignal): Pr
       scoreSteps: options.scoreSteps,
       saveEdits: options.saveEdits,
       keepEvery: options.keepEvery,
+      processes: options.processes ?? availableParallelism(),
       signal,
       onProgress: (progress) => {
         at = progressText(progress);

@@ -9,6 +9,9 @@ export interface Block {
   end: number;
 }
 
+/** Records whose prompts go through the frozen part together: enough rows to fill the matrix products. */
+export const RECORDS_TOGETHER = 8;
+
 /** Reads T as a user gives it: a whole number of edits between rollbacks, or "all". */
 export function parseT(value: string | number): number | "all" {
   if (value === "all") return "all";

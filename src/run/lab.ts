@@ -30,8 +30,9 @@ import { type LlamaModel, loadModel } from "../model/model.js";
 import { cutName } from "../model/patch.js";
 import { loadTokenizer } from "../model/tokenizer.js";
 import type { BackendName, BackendReport } from "../tensor/backend.js";
-import { parseT } from "./blocks.js";
+import { parseT, RECORDS_TOGETHER } from "./blocks.js";
 import { type FrozenPart, type FrozenPartOptions, openFrozenPart } from "./frozen-part.js";
+import { type HandTask, handsFor } from "./hands.js";
 import {
   DEFAULT_METHOD,
   DEFAULT_MODEL,
@@ -40,8 +41,10 @@ import {
   irrelevantByHand,
   withDefaultPreset,
 } from "./inputs.js";
+import { copiesBeside, readMachine } from "./memory-fit.js";
+import type { MemoryPlan } from "./memory-plan.js";
 import { checkWhen, type RunPlan } from "./plan.js";
-import { ownerOf, RECORDS_TOGETHER, type RunProgress, runProtocol } from "./runner.js";
+import { ownerOf, type RunProgress, runProtocol } from "./runner.js";
 import { type PlannedWork, settleMemory, type WeightOptions } from "./settle.js";
 import type { RunResult, When } from "./types.js";
 import { requireOneWorld } from "./world.js";
@@ -61,6 +64,8 @@ export interface LabOptions extends WeightOptions, FrozenPartOptions {
   fastMath?: boolean | undefined;
   /** The run that is to come: it is checked, and memory planned for it, before weights are read. Edits by hand, when left out. */
   planFor?: RunRequest | undefined;
+  /** Context templates that the model has written before; by default it writes them now. */
+  templates?: readonly string[] | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -89,8 +94,13 @@ export interface RunRequest {
   scoreSteps?: readonly number[] | undefined;
   /** Keep the edits of every block in the folder. */
   saveEdits?: boolean | undefined;
-  /** Seconds of work between two safe points within a block; 60 by default. */
+  /** Seconds of work between two safe points within a block that this process makes; 60 by default. */
   keepEvery?: number | undefined;
+  /**
+   * Most other processes, of one thread each, to make the blocks; see `handsFor`. Left out, this one makes them, with all
+   * its threads.
+   */
+  processes?: number | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: RunProgress) => void) | undefined;
   onStep?: ((step: EditStep) => void) | undefined;
@@ -140,6 +150,23 @@ const ANSWER_TOKENS = 12; // the longest answers of zsRE, with room to see the m
 
 /** Loads a model and prepares a method on it. @throws {RefusedInput} for a model, method or option that cannot be used */
 export async function openLab(options: LabOptions = {}): Promise<Lab> {
+  const { loaded, prepared } = await load(options);
+  try {
+    return await labOn(loaded, prepared, { ...options, free: loaded.model.dispose });
+  } catch (error) {
+    loaded.model.dispose();
+    throw error;
+  }
+}
+
+/** Loads a model for one run. @throws {RefusedInput} as `openLab`, and for inputs of the run that cannot be used */
+export async function openPlan(options: LabOptions, request: RunRequest): Promise<RunPlan> {
+  const { loaded, prepared } = await load({ ...options, planFor: request });
+  const { parts } = await partsOn(loaded, prepared, options);
+  return (await planOf(parts, request, options)).plan;
+}
+
+async function load(options: LabOptions): Promise<{ loaded: Loaded; prepared: MethodParts }> {
   const folder = options.model ?? DEFAULT_MODEL;
   const checkpoint = await openCheckpoint(folder);
   if (options.verify) await checkpoint.sha256({ verify: true });
@@ -147,12 +174,7 @@ export async function openLab(options: LabOptions = {}): Promise<Lab> {
   const { backend, method, residence, precision } = prepared;
   const { cut, sites } = method;
   const model = await loadModel(folder, { residence, precision, cut, sites }); // gigabytes, for some
-  try {
-    return await labOn({ model, backend, stores: new Map() }, prepared, { ...options, free: model.dispose });
-  } catch (error) {
-    model.dispose();
-    throw error;
-  }
+  return { loaded: { model, backend, stores: new Map() }, prepared };
 }
 
 /** What the labs of one model share: those whose methods are cut at one point have one store. */
@@ -168,7 +190,15 @@ async function labOn(
   prepared: MethodParts,
   { free, ...options }: LabOptions & { free: () => void },
 ): Promise<Lab> {
-  const { model, backend, stores } = loaded;
+  const { parts, cuts } = await partsOn(loaded, prepared, options);
+  return createLab(parts, { cuts, loaded, free }, options);
+}
+
+async function partsOn(
+  { model, backend, stores }: Loaded,
+  prepared: MethodParts,
+  options: LabOptions,
+): Promise<{ parts: LabParts; cuts: CutStore }> {
   const { cut, needs } = prepared.method;
   if (!stores.has(cutName(cut))) {
     const frozen = await openFrozenPart(model, { point: cut, backend }, options);
@@ -176,9 +206,10 @@ async function labOn(
   }
   const { frozen, cuts } = stores.get(cutName(cut)) as { frozen: FrozenPart; cuts: CutStore };
   const { signal } = options;
-  const templates =
-    needs.templates === null ? ["{}"] : await makeContextTemplates(model, needs.templates, { cuts, signal });
-  return createLab({ ...prepared, model, backend, templates, frozen }, { cuts, loaded, free }, options);
+  const written = async (): Promise<readonly string[]> =>
+    needs.templates === null ? ["{}"] : makeContextTemplates(model, needs.templates, { cuts, signal });
+  const templates = options.templates ?? (await written());
+  return { parts: { ...prepared, model, backend, templates, frozen }, cuts };
 }
 
 /** Another method on a loaded model. */
@@ -313,25 +344,53 @@ function createLab(
 }
 
 async function runRequest(parts: LabParts, request: RunRequest, options: LabOptions): Promise<RunResult> {
-  const { notices, ...inputs } = await loadRunInputs({ ...request, model: parts.model.folder }, parts.method.needs);
-  for (const notice of notices) request.onNotice?.(notice);
-  await settleRun(parts, inputs, options);
-  const plan: RunPlan = { ...parts, ...inputs, when: request.when ?? "after-all" };
-  const { out = null, ...rest } = request;
-  return runProtocol(plan, { folder: out, ...rest });
+  const { plan, memory } = await planOf(parts, request, options);
+  const { out = null, processes, ...rest } = request;
+  const room = copiesBeside(memory, await readMachine(parts.backend, null));
+  const hands =
+    processes === undefined ? null : handsFor(plan, Math.min(processes, room), handTask(plan, request, options));
+  return runProtocol(plan, { folder: out, hands, ...rest });
 }
 
-/** Plans the memory of a run with a model that is loaded: its templates are known now, and its records may be others. */
-async function settleRun({ model, backend, method, templates }: LabParts, work: PlannedWork, options: LabOptions) {
+/** The same lab and run, as another process opens them. */
+function handTask({ model, backend, templates }: LabParts, request: RunRequest, options: LabOptions): HandTask {
+  const { method, hparams, fastMath, cache, cacheBytes } = options;
+  const { data, irrelevant, T, when, limit, scoreSteps, saveEdits, out } = request;
+  const { folder, precision, residence: weights } = model;
+  return {
+    lab: {
+      model: folder,
+      backend: backend.name,
+      method,
+      hparams,
+      fastMath,
+      weights,
+      precision,
+      cache,
+      cacheBytes,
+      templates,
+    },
+    request: { data, irrelevant, T, when, limit, scoreSteps, saveEdits, out },
+  };
+}
+
+/** A run with a model that is loaded, and its memory: the templates are known now, and the records may be others. */
+async function planOf(
+  parts: LabParts,
+  request: RunRequest,
+  { cache, cacheBytes }: LabOptions,
+): Promise<{ plan: RunPlan; memory: MemoryPlan }> {
+  const { model, method, backend, templates } = parts;
+  const { notices, ...inputs } = await loadRunInputs({ ...request, model: model.folder }, method.needs);
+  for (const notice of notices) request.onNotice?.(notice);
   const { config, tokenizer, precision, residence: weights } = model;
-  const { cache, cacheBytes } = options;
-  await settleMemory(
+  const memory = await settleMemory(
     { config, tokenizer, backend, method },
-    { ...work, templates },
+    { ...inputs, templates },
     { weights, precision, cache, cacheBytes },
   );
+  return { plan: { ...parts, ...inputs, when: request.when ?? "after-all" }, memory };
 }
-
 /** Inputs of a run besides the model, and what to tell the user about them. */
 export interface RunInputs extends Pick<RunPlan, "dataset" | "irrelevant" | "T"> {
   notices: string[];

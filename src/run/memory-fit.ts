@@ -41,6 +41,11 @@ export function chooseWeights(input: Omit<PlanInput, "weights">, { memory, tenso
   return fits ? "whole" : "streamed";
 }
 
+/** Processes of the same run that there is room for beside this one. */
+export function copiesBeside(plan: MemoryPlan, { memory }: Machine): number {
+  return Math.floor((COMFORTABLE * memory.bytes) / plan.memory) - 1;
+}
+
 /**
  * @throws {RefusedInput} when a plan does not fit, with the bytes of every part, what there is and what sets it, and as
  *   hint the settings that would fit

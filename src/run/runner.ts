@@ -8,9 +8,10 @@ import type { EditStep } from "../edit/trace.js";
 import { type Probe, scoreProbes } from "../eval/score.js";
 import type { ProbeScore, RecordScore } from "../eval/types.js";
 import { createCutStore } from "../model/cut-store.js";
-import { type Block, blocksOf } from "./blocks.js";
+import { type Block, blocksOf, RECORDS_TOGETHER } from "./blocks.js";
 import { environmentOf } from "./environment.js";
 import { openRunFolder } from "./folder-writer.js";
+import { type Hands, makeByHands } from "./hands.js";
 import { memoryOutput, type RunConfig, type RunOutput, type RunStart, type SaveEdits } from "./output.js";
 import {
   checkScoreSteps,
@@ -49,6 +50,8 @@ export interface RunOptions {
   saveEdits?: boolean | undefined;
   /** Seconds of work within a block after which it is kept, so that a run that is killed goes on from there. */
   keepEvery?: number | undefined;
+  /** Processes that make the blocks; null where this one makes them. */
+  hands?: Hands | null | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: RunProgress) => void) | undefined;
   /** Told of every step of every edit: at full size a step takes seconds. */
@@ -56,8 +59,6 @@ export interface RunOptions {
   onNotice?: ((line: string) => void) | undefined;
 }
 
-// Records whose prompts go through the frozen part together: enough rows to fill the matrix products.
-export const RECORDS_TOGETHER = 8;
 const KEEP_EVERY_SECONDS = 60;
 
 /**
@@ -68,12 +69,7 @@ const KEEP_EVERY_SECONDS = 60;
 export async function runProtocol(plan: RunPlan, options: RunOptions): Promise<RunResult> {
   checkWhen(plan);
   checkTexts(plan);
-  const config: RunConfig = {
-    protocol: protocolOf(plan),
-    templates: plan.templates,
-    scoreSteps: checkScoreSteps(plan, options.scoreSteps ?? []),
-    saveEdits: options.saveEdits ?? false,
-  };
+  const config = configOf(plan, options);
   const output = await openOutput(plan, config, options);
   try {
     await runBlocks(plan, config, { options, output });
@@ -83,10 +79,21 @@ export async function runProtocol(plan: RunPlan, options: RunOptions): Promise<R
   return output.result();
 }
 
+/** @throws {RefusedInput} for numbers of steps that cannot be scored after */
+export function configOf(plan: RunPlan, options: Pick<RunOptions, "scoreSteps" | "saveEdits">): RunConfig {
+  return {
+    protocol: protocolOf(plan),
+    templates: plan.templates,
+    scoreSteps: checkScoreSteps(plan, options.scoreSteps ?? []),
+    saveEdits: options.saveEdits ?? false,
+  };
+}
+
 async function openOutput(plan: RunPlan, config: RunConfig, options: RunOptions): Promise<RunOutput> {
   const textOf = (token: number) => plan.model.tokenizer.decode([token]);
   if (options.folder !== null) {
-    const environment = await environmentOf(plan.backend);
+    const threads = options.hands?.threads ?? plan.backend.threads;
+    const environment = await environmentOf({ ...plan.backend, threads });
     return openRunFolder(options.folder, config, { environment, textOf, onNotice: options.onNotice });
   }
   if (!config.saveEdits) return memoryOutput(config, textOf);
@@ -103,26 +110,35 @@ async function runBlocks(
   config: RunConfig,
   { options, output }: { options: RunOptions; output: RunOutput },
 ): Promise<void> {
-  const { records } = plan.dataset;
-  const blocks = blocksOf(records.length, plan.T);
+  const { start } = output;
+  const { hands, signal } = options;
+  const all = blocksOf(plan.dataset.records.length, plan.T);
+  const blocks = all.slice(start.block);
+  const pace = createPace(plan.dataset.records.length, all.length, start, options.onProgress);
+  const work = createWork(plan, config, { options, output, pace });
+  const inside = start.state === null ? 0 : 1; // a block that was begun here is finished here
+  for (const block of hands ? blocks.slice(0, inside) : blocks) await runBlock(block, work);
+  if (hands) await makeByHands(blocks.slice(inside), hands, { config, output, pace, signal });
+}
+
+/** Everything that blocks are made with. */
+export function createWork(
+  plan: RunPlan,
+  config: RunConfig,
+  { options, output, pace }: { options: Omit<RunOptions, "folder">; output: RunOutput; pace: Pace },
+): Work {
   const cuts = createCutStore(plan.model, plan.method.cut, { ...plan.frozen, together: groupsOf(plan) });
-  const work: Work = {
+  const { model, method, templates, assets } = plan;
+  return {
     plan,
     config,
     output,
-    setting: {
-      model: plan.model,
-      cuts,
-      templates: plan.templates,
-      rng: createRng(plan.method.seed),
-      assets: plan.assets,
-    },
-    pace: createPace(records.length, blocks.length, output.start, options.onProgress),
+    setting: { model, cuts, templates, rng: createRng(method.seed), assets },
+    pace,
     keepEvery: 1000 * (options.keepEvery ?? KEEP_EVERY_SECONDS),
     signal: options.signal,
     onStep: options.onStep,
   };
-  for (const block of blocks.slice(output.start.block)) await runBlock(block, work);
 }
 
 /** Everything that goes through the frozen part together: for a few records each, their edits' rows and their probes. */
@@ -135,7 +151,7 @@ function* groupsOf(plan: RunPlan): Generator<number[][]> {
   }
 }
 
-interface Work {
+export interface Work {
   plan: RunPlan;
   config: RunConfig;
   output: RunOutput;
@@ -156,7 +172,8 @@ interface OpenBlock {
   keep(): Promise<void>;
 }
 
-async function runBlock(block: Block, work: Work): Promise<void> {
+/** Makes one block, from the untouched model or from where it was kept, into the output. */
+export async function runBlock(block: Block, work: Work): Promise<void> {
   const { plan, output } = work;
   const { start } = output;
   const first = block.index === start.block;
@@ -267,7 +284,8 @@ export function recordScore(
   };
 }
 
-interface Pace {
+/** Is told of every edit and score. */
+export interface Pace {
   edited(block: number): void;
   scored(block: number): void;
 }

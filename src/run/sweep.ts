@@ -220,7 +220,7 @@ const LAST_CHARACTERS = 2000; // of what a failed process said: its error, not i
  */
 function runJob(job: Job, threads: number, signal: AbortSignal | undefined): Promise<string | null> {
   return new Promise((resolve) => {
-    const child = spawn(process.execPath, [projectFile("dist", "cli.js"), ...job.args], {
+    const child = spawn(process.execPath, [projectFile("dist", "cli.js"), ...job.args, `--processes=${threads}`], {
       stdio: ["ignore", "ignore", "pipe", "ipc"],
       detached: true,
       env: { TF_NUM_INTRAOP_THREADS: String(threads), ...process.env },

@@ -1,9 +1,8 @@
 import { sequencesOfRows, type TokenRow } from "../edit/rows.js";
 import { encodeProbe, SCORE_BATCH_TOKENS } from "../eval/score.js";
 import { batchesOf, frozenBatches } from "../model/frozen.js";
-import { blocksOf } from "./blocks.js";
+import { blocksOf, RECORDS_TOGETHER } from "./blocks.js";
 import { editRowsOf, probesOf, type RunPlan } from "./plan.js";
-import { RECORDS_TOGETHER } from "./runner.js";
 
 /** The sizes of a run that decide how much memory it takes, each the largest of the run. In tokens unless said. */
 export interface Workload {

@@ -17,7 +17,8 @@ export function runCommands(program: Command): void {
     .option("--out <folder>", "folder to write the run to, and to continue it from; runs/NAME by default")
     .option("--score-steps <numbers>", "T = 1: score also after these numbers of steps, as 1,2,5", wholeNumbers)
     .option("--save-edits", "keep the edits of every block in the folder, as files to restore")
-    .option("--keep-every <seconds>", "of work between two safe points within a block; 60 by default", seconds)
+    .option("--keep-every <seconds>", "of work between two safe points within a long block; 60 by default", seconds)
+    .option("--processes <number>", "that make the blocks where those are many; one per core by default", wholeNumber)
     .action((options: RunArguments) => {
       endWithParent();
       return run(async (signal) => (await import("../run.js")).runCommand(options, signal));

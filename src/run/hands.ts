@@ -1,0 +1,184 @@
+import { spawn } from "node:child_process";
+import { EventEmitter, on } from "node:events";
+import { rename } from "node:fs/promises";
+import { LabFailure, throwIfAborted } from "../core/errors.js";
+import type { EditTrace } from "../edit/trace.js";
+import type { RecordScore } from "../eval/types.js";
+import { hasLargeProducts } from "../model/backend.js";
+import { type Block, blocksOf, RECORDS_TOGETHER } from "./blocks.js";
+import { projectFile } from "./inputs.js";
+import type { LabOptions, RunRequest } from "./lab.js";
+import type { RunConfig, RunOutput } from "./output.js";
+import type { RunPlan } from "./plan.js";
+import type { Pace } from "./runner.js";
+import type { StepScore } from "./types.js";
+
+/*
+ * The blocks of a run are independent, so several processes, its hands, can make them. This one alone writes, in the order
+ * of the blocks: the bytes are those of one process. A hand computes with one thread, whatever their number, because native
+ * TensorFlow rounds otherwise with another number of threads.
+ */
+
+/** A lab that another process opens, and the run whose blocks it makes: the first message to it. */
+export interface HandTask {
+  lab: LabOptions;
+  request: RunRequest;
+}
+
+/** Processes that make the blocks of a run. */
+export interface Hands extends HandTask {
+  count: number;
+  /** Threads of each. */
+  threads: number;
+}
+
+/** The configuration that the run has here, and must have there. */
+export interface HandConfig {
+  config: RunConfig;
+}
+
+/** Every later one: the next blocks to make. */
+export interface HandShare {
+  blocks: readonly number[];
+}
+
+/** A line of a run, and the method of its output that takes it. */
+export type HandLine =
+  | { call: "edit"; value: EditTrace }
+  | { call: "score"; value: RecordScore }
+  | { call: "stepScore"; value: StepScore };
+
+/** A block as a hand made it. */
+export interface MadeBlock {
+  block: number;
+  /** In the order in which they came. */
+  lines: HandLine[];
+  /** File of its edits, where they are saved. */
+  saved: string | null;
+}
+
+/** What a hand says: what it has just done in a block, or the block. */
+export type HandMessage = { edited: number } | { scored: number } | { made: MadeBlock };
+
+/** Fewer blocks keep one process, whose threads share each product, and which keeps safe points within a block. */
+const MANY_BLOCKS = 8;
+/** Fewer edits are made by the time that another process has started. */
+const MANY_RECORDS = 64;
+
+/**
+ * Processes for a run; null where this one should make its blocks: where they are few, where the model's products keep several
+ * threads busy, on a graphics card, and for a streamed model.
+ * @param most processes
+ */
+export function handsFor(
+  { model, backend, dataset, T }: Pick<RunPlan, "model" | "backend" | "dataset" | "T">,
+  most: number,
+  task: HandTask,
+): Hands | null {
+  const records = dataset.records.length;
+  const blocks = blocksOf(records, T).length;
+  const threaded = backend.name === "tensorflow" && hasLargeProducts(model.config);
+  if (blocks < MANY_BLOCKS || records < MANY_RECORDS || threaded) return null;
+  if (backend.device === "gpu" || model.residence === "streamed") return null;
+  const count = Math.min(most, blocks);
+  if (count < 1 || (count === 1 && backend.threads === 1)) return null;
+  return { count, threads: 1, ...task };
+}
+
+/** Has blocks made by other processes, and writes them in their order. @throws {LabFailure} when one of them ends before */
+export async function makeByHands(
+  blocks: readonly Block[],
+  hands: Hands,
+  { config, output, pace, signal }: HandConfig & { output: RunOutput; pace: Pace; signal: AbortSignal | undefined },
+): Promise<void> {
+  const [first] = blocks;
+  if (first === undefined) return;
+  const shares = sharesOf(blocks);
+  const said = new EventEmitter();
+  const messages = on(said, "message", { signal }) as AsyncIterable<[HandMessage]>;
+  const { count, threads, ...task } = hands;
+  const start = () => startHand({ ...task, config }, shares, { threads, said });
+  const ends = Array.from({ length: Math.min(count, shares.length) }, start);
+  const waiting = new Map<number, MadeBlock>(); // for the blocks before them
+  let next = first.index;
+  try {
+    for await (const [message] of messages) {
+      if ("edited" in message) pace.edited(message.edited);
+      if ("scored" in message) pace.scored(message.scored);
+      if ("made" in message) waiting.set(message.made.block, message.made);
+      for (let made = waiting.get(next); made !== undefined; made = waiting.get(next)) {
+        await write(made, output);
+        waiting.delete(next);
+        next += 1;
+      }
+      if (next === first.index + blocks.length) return;
+    }
+  } catch (error) {
+    throwIfAborted(signal, "the blocks of a run");
+    throw error;
+  } finally {
+    for (const end of ends) end();
+  }
+}
+
+async function write({ block, lines, saved }: MadeBlock, output: RunOutput): Promise<void> {
+  for (const line of lines) output[line.call](line.value as never);
+  await output.finishBlock(block, (path) => rename(saved as string, path));
+}
+
+/** Consecutive blocks, cut where a group of the frozen part ends, so that no two hands compute one group. */
+function sharesOf(blocks: readonly Block[]): number[][] {
+  const shares: number[][] = [[]];
+  for (const { index, start } of blocks) {
+    if (start % RECORDS_TOGETHER === 0) shares.push([]);
+    shares.at(-1)?.push(index);
+  }
+  return shares.filter((share) => share.length > 0);
+}
+
+const LAST_CHARACTERS = 2000; // of what a process wrote before it failed
+
+/**
+ * Starts a process and gives it a share whenever it has none. Its group is its own, as a sweep's runs have theirs: it is
+ * ended by SIGKILL, and by itself when the channel to this process is gone.
+ * @param said hears its messages, and of its end before the last share an error
+ * @returns function that ends it
+ */
+function startHand(
+  task: HandTask & HandConfig,
+  shares: number[][],
+  { threads, said }: { threads: number; said: EventEmitter },
+): () => void {
+  const child = spawn(process.execPath, [projectFile("dist", "run", "hand.js")], {
+    stdio: ["ignore", "ignore", "pipe", "ipc"],
+    serialization: "advanced", // a number that is not finite arrives as such, and is refused where it is written
+    detached: true,
+    env: { ...process.env, TF_NUM_INTRAOP_THREADS: String(threads) },
+  });
+  let left = 0;
+  let text = "";
+  const give = () => {
+    const blocks = shares.shift();
+    left = blocks?.length ?? 0;
+    if (blocks !== undefined) child.send({ blocks } satisfies HandShare);
+  };
+  child.stderr?.setEncoding("utf8").on("data", (more: string) => {
+    text = (text + more).slice(-LAST_CHARACTERS);
+  });
+  child.on("message", (message: HandMessage) => {
+    said.emit("message", message);
+    if ("made" in message) left -= 1;
+    if (left === 0) give();
+  });
+  child.on("error", (error) => said.emit("error", error));
+  child.on("close", (status, killed) => {
+    const end = text.trim() || `ended by ${killed ?? `status ${status}`}`;
+    said.emit("error", new LabFailure(`a process that makes blocks of the run failed; those before it stand\n${end}`));
+  });
+  child.send(task);
+  give();
+  return () => {
+    child.removeAllListeners("close");
+    child.kill("SIGKILL");
+  };
+}
