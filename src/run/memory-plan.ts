@@ -68,9 +68,6 @@ export interface MemoryPlan {
 /** Node, its libraries and code, and arrays that wait to be collected: resident before a model of any size is (measured). */
 const PROGRAM_BYTES = { tensorflow: 500e6, wasm: 300e6, cpu: 250e6 };
 
-/** On wasm a clone is a copy, and what a gradient needs is kept as clones: so many times as much as elsewhere (measured). */
-const WASM_COPIES = 1.4;
-
 /** Adds up what a run will hold. Pure; an upper bound, within about half of what was measured. */
 export function planMemory(input: PlanInput): MemoryPlan {
   const always = alwaysHeld(input);
@@ -204,7 +201,7 @@ function stepPhase(input: PlanInput): Phase {
       { name: "matrices of an edit", bytes: stepping, held: "tensor", why: "what is trained, and its gradient" },
       {
         name: "activations and gradients",
-        bytes: activations * (backend.name === "wasm" ? WASM_COPIES : 1),
+        bytes: activations,
         held: "tensor",
         why: `${work.edit.sequences} sequences of up to ${work.edit.longest} tokens, ${work.edit.targets} targets`,
       },

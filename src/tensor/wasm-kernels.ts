@@ -1,13 +1,11 @@
 import type { BackendWasm } from "@tensorflow/tfjs-backend-wasm";
 import { RefusedInput } from "../core/errors.js";
 import { tf } from "./tf.js";
+import { gatherRows, type Kernel, shareNumbers, sliceBox, splitBoxes } from "./wasm-copies.js";
 import { guardHeap, type HeapGuard, type WasmHeap } from "./wasm-heap.js";
 
-type Kernel = (call: { inputs: Inputs; backend: BackendWasm; attrs: Record<string, unknown> }) => tf.TensorInfo;
-type Inputs = Record<string, tf.TensorInfo>;
-
 /**
- * Mends the wasm backend: fast transposed products, the gradient of gather, and a memory limit that refuses.
+ * Mends the wasm backend: fast transposed products and copies, the gradient of gather, and a memory limit that refuses.
  * Doing it twice changes nothing.
  */
 export function mendWasm(backend: BackendWasm): void {
@@ -15,6 +13,10 @@ export function mendWasm(backend: BackendWasm): void {
   const heap = guardHeap(backend.wasm as unknown as WasmHeap); // an Emscripten module, whose types are not shipped
   register("UnsortedSegmentSum", unsortedSegmentSum);
   replace("BatchMatMul", (shipped) => matMulKernel(shipped, { backend, heap }));
+  replace("GatherV2", gatherRows);
+  replace("Slice", sliceBox);
+  replace("SplitV", splitBoxes);
+  replace("Identity", () => shareNumbers);
 }
 
 /**

@@ -186,3 +186,74 @@ describe("UnsortedSegmentSum on wasm", () => {
     );
   });
 });
+
+describe("copies on wasm", () => {
+  const box = fc.array(fc.tuple(fc.integer({ min: 1, max: 4 }), fc.nat(3), fc.nat(3)), { minLength: 1, maxLength: 6 });
+  const dtypes = ["float32", "int32", "bool"] as const;
+  const tensorOf = (shape: number[], dtype: (typeof dtypes)[number]) => {
+    const { values } = normals(shape, "copied");
+    return tf.tensor(
+      Array.from(values, (x) => (dtype === "bool" ? Number(x > 0) : Math.round(9 * x))),
+      shape,
+      dtype,
+    );
+  };
+
+  it.each(dtypes)("slices any box of any rank as cpu does: %s", async (dtype) => {
+    await fc.assert(
+      fc.asyncProperty(box, async (axes) => {
+        const shape = axes.map(([full]) => full);
+        const begin = axes.map(([full, start]) => start % full);
+        const size = axes.map(([full, start, length]) => 1 + (length % (full - (start % full))));
+        await expectSameAsCpu(() => tf.slice(tensorOf(shape, dtype), begin, size), Number.MIN_VALUE);
+      }),
+      { numRuns: 30 },
+    );
+  });
+
+  it("slices what is empty, and to the end", async () => {
+    await expectSameAsCpu(() => tf.slice(tf.zeros([3, 0, 2]), [1, 0, 0], [2, 0, 2]));
+    await expectSameAsCpu(() => tf.slice(tensorOf([3, 4], "float32"), [1, 1], [0, 2]));
+    await expectSameAsCpu(() => tf.slice(tensorOf([3, 4], "float32"), [1, 2], [-1, -1]));
+  });
+
+  it("splits along every axis, in equal and other pieces, with the gradient of cpu", async () => {
+    for (const axis of [0, 1, 2, -1]) {
+      await expectSameAsCpu(() => tf.concat(tf.split(tensorOf([4, 2, 6], "float32"), 2, axis).reverse(), axis));
+    }
+    await expectSameAsCpu(() => tf.split(tensorOf([4, 5], "int32"), [1, -1, 2], 1)[1] as tf.Tensor);
+    const loss = (x: tf.Tensor) => tf.square(tf.split(x, [1, 3], 1)[1] as tf.Tensor).sum() as tf.Scalar;
+    await expectSameAsCpu(() => tf.grad(loss)(tensorOf([3, 4], "float32")));
+  });
+
+  it.each(dtypes)("gathers rows as cpu does: %s", async (dtype) => {
+    for (const shape of [[5], [5, 3], [5, 1, 4], [5, 0]]) {
+      await expectSameAsCpu(() => tf.gather(tensorOf(shape, dtype), tf.tensor1d([4, 0, 0, 2], "int32")));
+      await expectSameAsCpu(() => tf.gather(tensorOf(shape, dtype), tf.tensor2d([[4, 0, 1]], [1, 3], "int32")));
+    }
+  });
+
+  it("gathers along other axes, and refuses a row that is not there, as shipped", async () => {
+    await expectSameAsCpu(() => tf.gather(tensorOf([2, 5], "float32"), tf.tensor1d([4, 0], "int32"), 1));
+    await selectBackend("wasm");
+    for (const row of [5, -1]) {
+      expect(() => tf.tidy(() => tf.gather(tensorOf([5, 2], "float32"), tf.tensor1d([row], "int32")))).toThrow(/5|-1/);
+    }
+  });
+
+  it("clones without a copy, and a clone outlives what it was made of", async () => {
+    await selectBackend("wasm");
+    await expectTidy(async () => {
+      const x = tensorOf([2, 3], "float32");
+      const values = [...x.dataSync()];
+      const clone = x.clone();
+      x.dispose();
+      tf.randomNormal([2, 3]).dispose(); // would take the place of what was freed
+      expect([...clone.dataSync()]).toEqual(values);
+      const again = clone.clone();
+      clone.dispose();
+      expect(tf.tidy(() => [...again.add(0).dataSync()])).toEqual(values);
+      again.dispose();
+    });
+  });
+});
