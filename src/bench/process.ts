@@ -3,6 +3,7 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import type { z } from "zod";
 import { LabFailure, throwIfAborted } from "../core/errors.js";
+import { largePages } from "../core/large-pages.js";
 import type { Question } from "./protocol.js";
 
 /** A contestant's process. It works only between a question and its answer. */
@@ -61,7 +62,12 @@ function startProcess<Q extends Asked>(
   { name, command, args }: { name: string; command: string; args: string[] },
   signal: AbortSignal | undefined,
 ): BenchProcess<Q> {
-  const child = spawn(command, args, { detached: true, signal, killSignal: "SIGKILL" });
+  const child = spawn(command, args, {
+    detached: true,
+    env: { ...process.env, ...largePages() }, // of both sides
+    signal,
+    killSignal: "SIGKILL",
+  });
   let said = "";
   let ended: string | null = null;
   let hear: (answer: string | null) => void = () => {};

@@ -1,13 +1,5 @@
 import { type BackendName, type BackendReport, selectBackend } from "../tensor/backend.js";
-import type { LlamaConfig } from "./config.js";
-
-/** From this hidden size on oneDNN's kernels gain more time than they take to set up (measured). */
-const LARGE_PRODUCTS = 1024;
-
-/** True for a model whose products keep several threads busy. */
-export function hasLargeProducts({ hiddenSize }: Pick<LlamaConfig, "hiddenSize">): boolean {
-  return hiddenSize >= LARGE_PRODUCTS;
-}
+import { hasLargeProducts, type LlamaConfig } from "./config.js";
 
 /** The backend that is asked for, set up for products of a model's size. */
 export function backendFor(

@@ -252,3 +252,11 @@ function dtypeOf(given: Fields, where: string): LlamaConfig["dtype"] {
     expected: DTYPES.join(", "),
   });
 }
+
+/** From this hidden size on oneDNN's kernels gain more time than they take to set up (measured). */
+const LARGE_PRODUCTS = 1024;
+
+/** True for a model whose products keep several threads busy. */
+export function hasLargeProducts({ hiddenSize }: Pick<LlamaConfig, "hiddenSize">): boolean {
+  return hiddenSize >= LARGE_PRODUCTS;
+}

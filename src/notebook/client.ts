@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import * as zmq from "zeromq";
 import { LabFailure } from "../core/errors.js";
+import { largePages } from "../core/large-pages.js";
 import { kernelCommand } from "./kernelspec.js";
 import { type ConnectionInfo, channelAddress, decodeMessage, encodeMessage, type Message, newHeader } from "./wire.js";
 
@@ -71,7 +72,11 @@ export class KernelClient {
     const file = join(scratch, "connection.json");
     await writeFile(file, JSON.stringify(connection), { mode: 0o600 });
     const [program = "", ...args] = kernelCommand(file);
-    const child = spawn(program, args, { cwd: folder, stdio: ["ignore", "ignore", "pipe"] });
+    const child = spawn(program, args, {
+      cwd: folder,
+      stdio: ["ignore", "ignore", "pipe"],
+      env: { ...process.env, ...largePages() },
+    });
     const client = new KernelClient(connection, child, scratch);
     client.#connect();
     try {

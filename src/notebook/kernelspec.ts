@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { RefusedInput } from "../core/errors.js";
 import { errorText } from "../core/files.js";
+import { largePages } from "../core/large-pages.js";
 
 export const KERNEL_NAME = "wise-lab";
 export const KERNEL_DISPLAY_NAME = "TypeScript (wise-lab)";
@@ -51,6 +52,7 @@ export async function installKernel(options: KernelspecOptions = {}): Promise<st
     display_name: KERNEL_DISPLAY_NAME,
     language: "typescript",
     interrupt_mode: "message",
+    env: { ...largePages() },
     metadata: {},
   };
   try {

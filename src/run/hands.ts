@@ -2,9 +2,10 @@ import { spawn } from "node:child_process";
 import { EventEmitter, on } from "node:events";
 import { rename } from "node:fs/promises";
 import { LabFailure, throwIfAborted } from "../core/errors.js";
+import { largePages } from "../core/large-pages.js";
 import type { EditTrace } from "../edit/trace.js";
 import type { RecordScore } from "../eval/types.js";
-import { hasLargeProducts } from "../model/backend.js";
+import { hasLargeProducts } from "../model/config.js";
 import { type Block, blocksOf, RECORDS_TOGETHER } from "./blocks.js";
 import { projectFile } from "./inputs.js";
 import type { LabOptions, RunRequest } from "./lab.js";
@@ -153,7 +154,7 @@ function startHand(
     stdio: ["ignore", "ignore", "pipe", "ipc"],
     serialization: "advanced", // a number that is not finite arrives as such, and is refused where it is written
     detached: true,
-    env: { ...process.env, TF_NUM_INTRAOP_THREADS: String(threads) },
+    env: { ...process.env, ...largePages(), TF_NUM_INTRAOP_THREADS: String(threads) },
   });
   let left = 0;
   let text = "";

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { LabFailure, RefusedInput, throwIfAborted } from "../core/errors.js";
 import { requireWritableFolder } from "../core/files.js";
 import { canonicalJson } from "../core/hash.js";
+import { largePages } from "../core/large-pages.js";
 import type { Asset, PreparedMethod } from "../edit/contract.js";
 import { methodNamed, prepareNamed } from "../edit/registry.js";
 import { backendFor } from "../model/backend.js";
@@ -223,7 +224,7 @@ function runJob(job: Job, threads: number, signal: AbortSignal | undefined): Pro
     const child = spawn(process.execPath, [projectFile("dist", "cli.js"), ...job.args, `--processes=${threads}`], {
       stdio: ["ignore", "ignore", "pipe", "ipc"],
       detached: true,
-      env: { TF_NUM_INTRAOP_THREADS: String(threads), ...process.env },
+      env: { TF_NUM_INTRAOP_THREADS: String(threads), ...process.env, ...largePages() },
       signal,
       killSignal: "SIGKILL",
     });

@@ -4,7 +4,7 @@ import type { RunArguments } from "../run.js";
 import type { StatsArguments } from "../stats.js";
 import type { StudyArguments } from "../study.js";
 import type { SweepArguments } from "../sweep.js";
-import { backendOption, endWithParent, run, withRunOptions, workersOption } from "./shared.js";
+import { backendOption, run, withRunOptions, workersOption } from "./shared.js";
 
 /** Commands that edit: run, sweep, study; and the statistics that some methods need. */
 export function runCommands(program: Command): void {
@@ -19,10 +19,7 @@ export function runCommands(program: Command): void {
     .option("--save-edits", "keep the edits of every block in the folder, as files to restore")
     .option("--keep-every <seconds>", "of work between two safe points within a long block; 60 by default", seconds)
     .option("--processes <number>", "that make the blocks where those are many; one per core by default", wholeNumber)
-    .action((options: RunArguments) => {
-      endWithParent();
-      return run(async (signal) => (await import("../run.js")).runCommand(options, signal));
-    });
+    .action((options: RunArguments) => run(async (signal) => (await import("../run.js")).runCommand(options, signal)));
 
   withRunOptions(
     program

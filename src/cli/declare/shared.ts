@@ -22,7 +22,7 @@ export function run(work: (signal: AbortSignal) => Promise<number>): Promise<voi
   );
 }
 
-/** A run that a sweep started ends with the sweep, also when that was killed: the channel to it is then gone. */
+/** A command that another one started ends with that one, also when that was killed: the channel to it is then gone. */
 export function endWithParent(): void {
   process.once("disconnect", () => process.exit(INTERRUPTED));
   process.channel?.unref();
