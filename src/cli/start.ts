@@ -2,11 +2,13 @@ import { existsSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { basename, join, relative } from "node:path";
 import { makeFolder, readJsonFile, writeFileAtomic } from "../core/files.js";
+import { backendFor } from "../model/backend.js";
+import { openCheckpoint } from "../model/checkpoint.js";
 import { renderSummary } from "../report/format.js";
 import { readRuns } from "../report/measured.js";
-import { projectFile } from "../run/inputs.js";
+import { DEFAULT_MODEL, projectFile } from "../run/inputs.js";
 import { readStudy, studyFields } from "../run/study.js";
-import { type BackendName, selectBackend } from "../tensor/backend.js";
+import type { BackendName } from "../tensor/backend.js";
 import { showFirstEdit } from "./first-edit.js";
 import { type CellTimes, type NotebookJob, runSideBySide } from "./side-by-side.js";
 
@@ -27,7 +29,9 @@ export interface StartArguments {
  * @returns the exit status: 0, or 1 when a cell failed
  */
 export async function startCommand(options: StartArguments, signal: AbortSignal): Promise<number> {
-  const { name, detail } = await selectBackend(options.backend);
+  const { config, close } = await openCheckpoint(DEFAULT_MODEL);
+  await close();
+  const { name, detail } = await backendFor(config, options);
   process.env.WISE_LAB_BACKEND = name; // the kernel is a process of its own and shall take the same one
   console.log(`${detail}\n`);
   await showFirstEdit({ backend: name, signal });

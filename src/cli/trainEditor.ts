@@ -42,7 +42,7 @@ export async function trainEditorCommand(
   const given = { file: options.hparams, preset: options.preset, set: options.set };
   const method = await prepareNamed(name, withDefaultPreset(given, config, methodNamed(name)), config);
   const data = await recordsFor(options);
-  const backend = await backendFor(config, options);
+  const backend = await backendFor(config, { ...options, allThreads: true });
   console.error(backend.detail);
   const { weights: residence, precision } = options;
   const model = await loadModel(folder, { residence, precision, cut: method.cut, sites: method.sites });

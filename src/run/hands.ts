@@ -16,7 +16,7 @@ import type { StepScore } from "./types.js";
 
 /*
  * The blocks of a run are independent, so several processes, its hands, can make them. This one alone writes, in the order
- * of the blocks: the bytes are those of one process. A hand computes with one thread, whatever their number, because native
+ * of the blocks: the bytes are those of one process. A small model computes with one thread everywhere, because native
  * TensorFlow rounds otherwise with another number of threads.
  */
 
@@ -29,8 +29,6 @@ export interface HandTask {
 /** Processes that make the blocks of a run. */
 export interface Hands extends HandTask {
   count: number;
-  /** Threads of each. */
-  threads: number;
 }
 
 /** The configuration that the run has here, and must have there. */
@@ -61,7 +59,7 @@ export interface MadeBlock {
 /** What a hand says: what it has just done in a block, or the block. */
 export type HandMessage = { edited: number } | { scored: number } | { made: MadeBlock };
 
-/** Fewer blocks keep one process, whose threads share each product, and which keeps safe points within a block. */
+/** Fewer blocks keep one process, which keeps safe points within a block. */
 const MANY_BLOCKS = 8;
 /** Fewer edits are made by the time that another process has started. */
 const MANY_RECORDS = 64;
@@ -82,8 +80,7 @@ export function handsFor(
   if (blocks < MANY_BLOCKS || records < MANY_RECORDS || threaded) return null;
   if (backend.device === "gpu" || model.residence === "streamed") return null;
   const count = Math.min(most, blocks);
-  if (count < 1 || (count === 1 && backend.threads === 1)) return null;
-  return { count, threads: 1, ...task };
+  return count > 1 ? { count, ...task } : null;
 }
 
 /** Has blocks made by other processes, and writes them in their order. @throws {LabFailure} when one of them ends before */
@@ -97,8 +94,8 @@ export async function makeByHands(
   const shares = sharesOf(blocks);
   const said = new EventEmitter();
   const messages = on(said, "message", { signal }) as AsyncIterable<[HandMessage]>;
-  const { count, threads, ...task } = hands;
-  const start = () => startHand({ ...task, config }, shares, { threads, said });
+  const { count, ...task } = hands;
+  const start = () => startHand({ ...task, config }, shares, said);
   const ends = Array.from({ length: Math.min(count, shares.length) }, start);
   const waiting = new Map<number, MadeBlock>(); // for the blocks before them
   let next = first.index;
@@ -145,16 +142,12 @@ const LAST_CHARACTERS = 2000; // of what a process wrote before it failed
  * @param said hears its messages, and of its end before the last share an error
  * @returns function that ends it
  */
-function startHand(
-  task: HandTask & HandConfig,
-  shares: number[][],
-  { threads, said }: { threads: number; said: EventEmitter },
-): () => void {
+function startHand(task: HandTask & HandConfig, shares: number[][], said: EventEmitter): () => void {
   const child = spawn(process.execPath, [projectFile("dist", "run", "hand.js")], {
     stdio: ["ignore", "ignore", "pipe", "ipc"],
     serialization: "advanced", // a number that is not finite arrives as such, and is refused where it is written
     detached: true,
-    env: { ...process.env, ...largePages(), TF_NUM_INTRAOP_THREADS: String(threads) },
+    env: { ...process.env, ...largePages() },
   });
   let left = 0;
   let text = "";

@@ -96,10 +96,7 @@ export interface RunRequest {
   saveEdits?: boolean | undefined;
   /** Seconds of work between two safe points within a block that this process makes; 60 by default. */
   keepEvery?: number | undefined;
-  /**
-   * Most other processes, of one thread each, to make the blocks; see `handsFor`. Left out, this one makes them, with all
-   * its threads.
-   */
+  /** Most other processes to make the blocks; see `handsFor`. By default this one makes them. */
   processes?: number | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: RunProgress) => void) | undefined;
@@ -345,10 +342,9 @@ function createLab(
 
 async function runRequest(parts: LabParts, request: RunRequest, options: LabOptions): Promise<RunResult> {
   const { plan, memory } = await planOf(parts, request, options);
-  const { out = null, processes, ...rest } = request;
+  const { out = null, processes = 1, ...rest } = request;
   const room = copiesBeside(memory, await readMachine(parts.backend, null));
-  const hands =
-    processes === undefined ? null : handsFor(plan, Math.min(processes, room), handTask(plan, request, options));
+  const hands = handsFor(plan, Math.min(processes, room), handTask(plan, request, options));
   return runProtocol(plan, { folder: out, hands, ...rest });
 }
 

@@ -92,8 +92,7 @@ export function configOf(plan: RunPlan, options: Pick<RunOptions, "scoreSteps" |
 async function openOutput(plan: RunPlan, config: RunConfig, options: RunOptions): Promise<RunOutput> {
   const textOf = (token: number) => plan.model.tokenizer.decode([token]);
   if (options.folder !== null) {
-    const threads = options.hands?.threads ?? plan.backend.threads;
-    const environment = await environmentOf({ ...plan.backend, threads });
+    const environment = await environmentOf(plan.backend);
     return openRunFolder(options.folder, config, { environment, textOf, onNotice: options.onNotice });
   }
   if (!config.saveEdits) return memoryOutput(config, textOf);

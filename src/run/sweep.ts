@@ -66,7 +66,7 @@ export interface SweepProgress {
 export interface SweepOptions {
   /** Folder of the run folders. */
   out: string;
-  /** Points that are run at once, by default one per core. Each gets its share of the cores as threads. */
+  /** Points that are run at once, by default one per core. Each gets its share of the cores, as processes or threads. */
   workers?: number | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: SweepProgress) => void) | undefined;
@@ -224,6 +224,7 @@ function runJob(job: Job, threads: number, signal: AbortSignal | undefined): Pro
     const child = spawn(process.execPath, [projectFile("dist", "cli.js"), ...job.args, `--processes=${threads}`], {
       stdio: ["ignore", "ignore", "pipe", "ipc"],
       detached: true,
+      // The environment goes first: for a small model it says one thread by now.
       env: { TF_NUM_INTRAOP_THREADS: String(threads), ...process.env, ...largePages() },
       signal,
       killSignal: "SIGKILL",

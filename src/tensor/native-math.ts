@@ -21,6 +21,11 @@ export interface NativeMathOptions {
    * takes the same kernels everywhere. They keep all memory that they once took, and TensorFlow says that they are on.
    */
   largeProducts?: boolean;
+  /**
+   * Computes with one thread, unless TF_NUM_INTRAOP_THREADS says otherwise: small kernels take longer when they are shared out, and
+   * another number of threads rounds otherwise.
+   */
+  oneThread?: boolean;
 }
 
 /** Settings with which native TensorFlow makes products. */
@@ -34,8 +39,9 @@ export interface NativeMath {
 export const PLAIN_MATH: NativeMath = { fastMath: false, oneDnn: "default" };
 
 /** To be called before the library loads; does nothing once it is. */
-export function setNativeMath({ fastMath, largeProducts }: NativeMathOptions): void {
+export function setNativeMath({ fastMath, largeProducts, oneThread }: NativeMathOptions): void {
   if (nativeIsLoaded()) return;
+  if (oneThread) process.env.TF_NUM_INTRAOP_THREADS ??= "1";
   if (fastMath && !nativeMath().fastMath) process.env.ONEDNN_DEFAULT_FPMATH_MODE = "BF16";
   if (fastMath) process.env.TF_ENABLE_ONEDNN_OPTS = "1";
   else process.env.TF_ENABLE_ONEDNN_OPTS ??= largeProducts ? "1" : "0";
