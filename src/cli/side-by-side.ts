@@ -68,6 +68,9 @@ export async function runSideBySide(
   return taken;
 }
 
+/** Share of the work before which nothing is told: kernels start meanwhile. */
+const TOO_SOON = 0.03;
+
 /** Tells the time left from the share of the work that is done. */
 function createPace(jobs: readonly NotebookJob[], times: CellTimes) {
   const started = performance.now();
@@ -78,6 +81,7 @@ function createPace(jobs: readonly NotebookJob[], times: CellTimes) {
       done.set(name, costOf(name, cells) === 0 ? 0 : sum(timed(times[name], cells).slice(0, cell)));
       const made = sum([...done.values()]);
       const whole = sum(jobs.map((job) => sum(times[job.name] ?? [UNKNOWN_CELL])));
+      if (made < TOO_SOON * whole) return "";
       const left = ((performance.now() - started) / made) * Math.max(0, whole - made);
       return left >= 1000 ? `${formatDuration(left)} left` : "";
     },

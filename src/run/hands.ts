@@ -36,7 +36,7 @@ export interface HandConfig {
   config: RunConfig;
 }
 
-/** Every later one: the next blocks to make. */
+/** Every later message: the next blocks to make. */
 export interface HandShare {
   blocks: readonly number[];
 }
@@ -172,7 +172,7 @@ function startHand(task: HandTask & HandConfig, shares: number[][], said: EventE
   child.send(task);
   give();
   return () => {
-    child.removeAllListeners("close");
+    child.removeAllListeners().on("error", () => {}); // nobody listens any more
     child.kill("SIGKILL");
   };
 }

@@ -387,6 +387,7 @@ async function planOf(
   );
   return { plan: { ...parts, ...inputs, when: request.when ?? "after-all" }, memory };
 }
+
 /** Inputs of a run besides the model, and what to tell the user about them. */
 export interface RunInputs extends Pick<RunPlan, "dataset" | "irrelevant" | "T"> {
   notices: string[];
