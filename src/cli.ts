@@ -16,8 +16,12 @@ resultCommands(program);
 toolCommands(program);
 
 endWithParent();
-const args = process.argv.slice(2);
-const asked = isHelp(args) ? optionIn("--method", args) : null;
+program.hook("preAction", async (_, command) => {
+  const { model } = command.opts<{ model?: string }>();
+  if (model !== undefined) await (await import("./cli/start-again.js")).startAgain(model);
+});
+
+const asked = methodInHelp(process.argv.slice(2));
 if (asked !== null) {
   await run(async () => {
     const { methodText } = await import("./cli/methods.js");
@@ -25,23 +29,11 @@ if (asked !== null) {
     return 0;
   });
 }
-const status = await startedAgain(args);
-if (status !== null) process.exitCode = status;
-else if (process.exitCode !== 1) await program.parseAsync();
+if (process.exitCode !== 1) await program.parseAsync();
 
-/** The exit status of the command where it had to be started again; else null. */
-async function startedAgain(args: readonly string[]): Promise<number | null> {
-  const model = isHelp(args) ? null : optionIn("--model", args);
-  return model === null ? null : (await import("./cli/start-again.js")).startAgain(model);
-}
-
-function isHelp(args: readonly string[]): boolean {
-  return args.some((arg) => arg === "--help" || arg === "-h");
-}
-
-/** The value of an option before it is parsed: `--name value` or `--name=value`. */
-function optionIn(name: string, args: readonly string[]): string | null {
-  const at = args.findIndex((arg) => arg === name || arg.startsWith(`${name}=`));
-  if (at === -1) return null;
-  return args[at] === name ? (args[at + 1] ?? null) : (args[at] as string).slice(name.length + 1);
+/** The method that help is asked for: `--method NAME` beside `--help`, in any order. */
+function methodInHelp(args: readonly string[]): string | null {
+  const at = args.findIndex((arg) => arg === "--method" || arg.startsWith("--method="));
+  if (at === -1 || !args.some((arg) => arg === "--help" || arg === "-h")) return null;
+  return args[at]?.split("=")[1] ?? args[at + 1] ?? null;
 }

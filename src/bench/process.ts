@@ -1,9 +1,9 @@
-import { spawn, spawnSync } from "node:child_process";
+import { type ChildProcessWithoutNullStreams, spawnSync } from "node:child_process";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import type { z } from "zod";
+import { startChild } from "../core/child.js";
 import { LabFailure, throwIfAborted } from "../core/errors.js";
-import { largePages } from "../core/large-pages.js";
 import type { Question } from "./protocol.js";
 
 /** A contestant's process. It works only between a question and its answer. */
@@ -52,37 +52,19 @@ function python(): string {
   return process.env.WISE_LAB_PYTHON ?? "python3";
 }
 
-const LAST_CHARACTERS = 2000; // of what a failed process said
-
-/**
- * The process has a group of its own, because a terminal's Ctrl-C goes to the whole group: it is ended by this one, by
- * SIGKILL, and by itself when this one is gone and its stdin ends.
- */
 function startProcess<Q extends Asked>(
   { name, command, args }: { name: string; command: string; args: string[] },
   signal: AbortSignal | undefined,
 ): BenchProcess<Q> {
-  const child = spawn(command, args, {
-    detached: true,
-    env: { ...process.env, ...largePages() }, // of both sides
-    signal,
-    killSignal: "SIGKILL",
-  });
-  let said = "";
   let ended: string | null = null;
   let hear: (answer: string | null) => void = () => {};
-  const complain = (text: string) => {
-    said = (said + text).slice(-LAST_CHARACTERS);
-  };
-  child.stderr.setEncoding("utf8").on("data", complain);
-  child.stdin.on("error", () => {}); // it reads no more: "close" tells why
-  child.on("error", ({ message }) => complain(message));
+  const child = startChild([command, ...args], { stdio: "pipe", signal }, (problem) => {
+    ended = problem ?? "ended by status 0";
+    hear(null);
+  }) as ChildProcessWithoutNullStreams;
+  child.stdin.on("error", () => {}); // it reads no more: its end tells why
   createInterface({ input: child.stdout }).on("line", (line) => {
     if (line.startsWith("{")) hear(line); // libraries may print other things
-  });
-  child.on("close", (status, killed) => {
-    ended = said.trim() || `ended by ${killed ?? `status ${status}`}`;
-    hear(null);
   });
 
   return {

@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { constants } from "node:os";
 import { join } from "node:path";
@@ -7,11 +8,11 @@ import { hasLargeProducts } from "../model/config.js";
 
 /**
  * Starts a command again in large pages, which only a program's start can ask for, where it loads a large model.
+ * This process then ends with it.
  * @param folder the model's
- * @returns the exit status, or null where the command should go on as it is
  */
-export async function startAgain(folder: string): Promise<number | null> {
-  if (!lacksLargePages() || !(await isLarge(folder))) return null;
+export async function startAgain(folder: string): Promise<void> {
+  if (!lacksLargePages() || !(await isLarge(folder))) return;
   // In a group of its own, so that a Ctrl-C reaches it once: from here.
   const child = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1)], {
     stdio: ["inherit", "inherit", "inherit", "ipc"],
@@ -19,10 +20,8 @@ export async function startAgain(folder: string): Promise<number | null> {
     detached: true,
   });
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => child.kill(signal));
-  return new Promise((resolve, reject) => {
-    child.on("error", reject);
-    child.on("close", (status, signal) => resolve(status ?? 128 + constants.signals[signal as NodeJS.Signals]));
-  });
+  const [status, killed] = (await once(child, "close")) as [number | null, NodeJS.Signals];
+  process.exit(status ?? 128 + constants.signals[killed]);
 }
 
 /** False also for what is no model: the command says what is wrong. */

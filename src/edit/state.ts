@@ -3,6 +3,7 @@ import { RefusedInput, show } from "../core/errors.js";
 import { sha256Bytes, sha256Json } from "../core/hash.js";
 import type { LlamaModel } from "../model/model.js";
 import { openSafetensors, type SafetensorsFile, writeSafetensors } from "../model/safetensors.js";
+import { assetHashes } from "./assets.js";
 import type { Asset, EditSession, EditSetting, PreparedMethod } from "./contract.js";
 
 /** Edits as plain values: what they are saved, hashed and restored as, whatever made them. */
@@ -72,11 +73,6 @@ function metadataOf({ edits, json }: Omit<EditState, "tensors">, owner: EditOwne
     edits,
     state: json,
   };
-}
-
-/** sha256 of side data, by name. */
-export function assetHashes(assets: ReadonlyMap<string, Asset>): Record<string, string> {
-  return Object.fromEntries([...assets].map(([name, { sha256 }]) => [name, sha256]));
 }
 
 /**

@@ -3,7 +3,7 @@ import { LabFailure } from "../core/errors.js";
 import { canonicalJson } from "../core/hash.js";
 import { type Block, blocksOf } from "./blocks.js";
 import { savedEditsFile } from "./folder.js";
-import type { HandConfig, HandLine, HandMessage, HandShare, HandTask } from "./hands.js";
+import type { HandLine, HandMessage, HandShare, HandTask } from "./hands.js";
 import { openPlan } from "./lab.js";
 import { FROM_THE_BEGINNING, type RunOutput } from "./output.js";
 import { configOf, createWork, runBlock } from "./runner.js";
@@ -36,7 +36,7 @@ function sendingOutput(folder: string | undefined): RunOutput {
 }
 
 /** @throws {LabFailure} when this process would make another run: a file has changed since it was checked */
-async function openWork({ lab, request, config }: HandTask & HandConfig) {
+async function openWork({ lab, request, config }: HandTask) {
   const plan = await openPlan(lab, request);
   if (canonicalJson(configOf(plan, request)) !== canonicalJson(config)) {
     throw new LabFailure("the model, the records or the side data have changed since the run began");
@@ -58,7 +58,7 @@ async function openWork({ lab, request, config }: HandTask & HandConfig) {
 process.once("disconnect", () => process.exit());
 try {
   let opened: Awaited<ReturnType<typeof openWork>> | undefined;
-  for await (const [message] of on(process, "message") as AsyncIterable<[(HandTask & HandConfig) | HandShare]>) {
+  for await (const [message] of on(process, "message") as AsyncIterable<[HandTask | HandShare]>) {
     if ("lab" in message) opened = await openWork(message);
     else if (opened !== undefined) await opened.makeAll(message);
   }

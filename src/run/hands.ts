@@ -1,8 +1,7 @@
-import { spawn } from "node:child_process";
 import { EventEmitter, on } from "node:events";
 import { rename } from "node:fs/promises";
+import { startChild } from "../core/child.js";
 import { LabFailure, throwIfAborted } from "../core/errors.js";
-import { largePages } from "../core/large-pages.js";
 import type { EditTrace } from "../edit/trace.js";
 import type { RecordScore } from "../eval/types.js";
 import { hasLargeProducts } from "../model/config.js";
@@ -20,19 +19,17 @@ import type { StepScore } from "./types.js";
  * TensorFlow rounds otherwise with another number of threads.
  */
 
-/** A lab that another process opens, and the run whose blocks it makes: the first message to it. */
-export interface HandTask {
+/** Processes that make the blocks of a run. */
+export interface Hands {
+  count: number;
+  /** The lab that each opens for itself, and its run. */
   lab: LabOptions;
   request: RunRequest;
 }
 
-/** Processes that make the blocks of a run. */
-export interface Hands extends HandTask {
-  count: number;
-}
-
-/** The configuration that the run has here, and must have there. */
-export interface HandConfig {
+/** The first message to a process. */
+export interface HandTask extends Omit<Hands, "count"> {
+  /** Configuration that the run has here, and must have there. */
   config: RunConfig;
 }
 
@@ -56,7 +53,7 @@ export interface MadeBlock {
   saved: string | null;
 }
 
-/** What a hand says: what it has just done in a block, or the block. */
+/** A message from a process: a block of which it has just made an edit or a score, or all of it. */
 export type HandMessage = { edited: number } | { scored: number } | { made: MadeBlock };
 
 /** Fewer blocks keep one process, which keeps safe points within a block. */
@@ -68,11 +65,13 @@ const MANY_RECORDS = 64;
  * Processes for a run; null where this one should make its blocks: where they are few, where the model's products keep several
  * threads busy, on a graphics card, and for a streamed model.
  * @param most processes
+ * @param request run that they open, of a lab with these options
  */
 export function handsFor(
-  { model, backend, dataset, T }: Pick<RunPlan, "model" | "backend" | "dataset" | "T">,
+  { model, backend, dataset, T, templates }: Pick<RunPlan, "model" | "backend" | "dataset" | "T" | "templates">,
   most: number,
-  task: HandTask,
+  { data, irrelevant, when, limit, scoreSteps, saveEdits, out }: RunRequest,
+  { method, hparams, fastMath, cache, cacheBytes }: LabOptions,
 ): Hands | null {
   const records = dataset.records.length;
   const blocks = blocksOf(records, T).length;
@@ -80,22 +79,29 @@ export function handsFor(
   if (blocks < MANY_BLOCKS || records < MANY_RECORDS || threaded) return null;
   if (backend.device === "gpu" || model.residence === "streamed") return null;
   const count = Math.min(most, blocks);
-  return count > 1 ? { count, ...task } : null;
+  if (count < 2) return null;
+  const weights = { weights: model.residence, precision: model.precision, cache, cacheBytes };
+  return {
+    count,
+    lab: { model: model.folder, backend: backend.name, method, hparams, fastMath, templates, ...weights },
+    request: { data, irrelevant, T, when, limit, scoreSteps, saveEdits, out },
+  };
 }
 
 /** Has blocks made by other processes, and writes them in their order. @throws {LabFailure} when one of them ends before */
 export async function makeByHands(
   blocks: readonly Block[],
   hands: Hands,
-  { config, output, pace, signal }: HandConfig & { output: RunOutput; pace: Pace; signal: AbortSignal | undefined },
+  run: { config: RunConfig; output: RunOutput; pace: Pace; signal: AbortSignal | undefined },
 ): Promise<void> {
+  const { config, output, pace, signal } = run;
   const [first] = blocks;
   if (first === undefined) return;
   const shares = sharesOf(blocks);
   const said = new EventEmitter();
   const messages = on(said, "message", { signal }) as AsyncIterable<[HandMessage]>;
-  const { count, ...task } = hands;
-  const start = () => startHand({ ...task, config }, shares, said);
+  const { count, lab, request } = hands;
+  const start = () => startHand({ lab, request, config }, shares, said);
   const ends = Array.from({ length: Math.min(count, shares.length) }, start);
   const waiting = new Map<number, MadeBlock>(); // for the blocks before them
   let next = first.index;
@@ -134,45 +140,38 @@ function sharesOf(blocks: readonly Block[]): number[][] {
   return shares.filter((share) => share.length > 0);
 }
 
-const LAST_CHARACTERS = 2000; // of what a process wrote before it failed
-
 /**
- * Starts a process and gives it a share whenever it has none. Its group is its own, as a sweep's runs have theirs: it is
- * ended by SIGKILL, and by itself when the channel to this process is gone.
- * @param said hears its messages, and of its end before the last share an error
+ * Starts a process and gives it a share whenever it has none.
+ * @param said hears its messages, and of its end before this one ends it an error
  * @returns function that ends it
  */
-function startHand(task: HandTask & HandConfig, shares: number[][], said: EventEmitter): () => void {
-  const child = spawn(process.execPath, [projectFile("dist", "run", "hand.js")], {
-    stdio: ["ignore", "ignore", "pipe", "ipc"],
-    serialization: "advanced", // a number that is not finite arrives as such, and is refused where it is written
-    detached: true,
-    env: { ...process.env, ...largePages() },
-  });
+function startHand(task: HandTask, shares: number[][], said: EventEmitter): () => void {
+  let over = false;
   let left = 0;
-  let text = "";
+  const child = startChild(
+    [process.execPath, projectFile("dist", "run", "hand.js")],
+    // "advanced": a number that is not finite arrives as such, and is refused where it is written
+    { stdio: ["ignore", "ignore", "pipe", "ipc"], serialization: "advanced" },
+    (problem) => {
+      const end = `a process that makes blocks of the run failed; those before it stand\n${problem ?? "ended by status 0"}`;
+      if (!over) said.emit("error", new LabFailure(end));
+    },
+  );
   const give = () => {
     const blocks = shares.shift();
     left = blocks?.length ?? 0;
     if (blocks !== undefined) child.send({ blocks } satisfies HandShare);
   };
-  child.stderr?.setEncoding("utf8").on("data", (more: string) => {
-    text = (text + more).slice(-LAST_CHARACTERS);
-  });
   child.on("message", (message: HandMessage) => {
+    if (over) return;
     said.emit("message", message);
     if ("made" in message) left -= 1;
     if (left === 0) give();
   });
-  child.on("error", (error) => said.emit("error", error));
-  child.on("close", (status, killed) => {
-    const end = text.trim() || `ended by ${killed ?? `status ${status}`}`;
-    said.emit("error", new LabFailure(`a process that makes blocks of the run failed; those before it stand\n${end}`));
-  });
   child.send(task);
   give();
   return () => {
-    child.removeAllListeners().on("error", () => {}); // nobody listens any more
+    over = true;
     child.kill("SIGKILL");
   };
 }

@@ -1,11 +1,16 @@
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { RefusedInput } from "../core/errors.js";
-import { exists } from "../core/files.js";
+import { exists, requireWritableFolder } from "../core/files.js";
 import { catalogueEntry, locateData } from "../data/fetch.js";
-import { type IrrelevantList, loadIrrelevant } from "../data/load.js";
-import type { EditMethod, OptionSource } from "../edit/contract.js";
+import { type IrrelevantList, loadIrrelevant, loadRecords, wrapsAround } from "../data/load.js";
+import type { Dataset } from "../data/records.js";
+import type { EditMethod, Needs, OptionSource } from "../edit/contract.js";
 import type { LlamaConfig } from "../model/config.js";
+import { parseT } from "./blocks.js";
+import type { LabOptions, RunRequest } from "./lab.js";
+import type { RunPlan } from "./plan.js";
+import { requireOneWorld } from "./world.js";
 
 /** A file of the project itself, wherever it is installed. */
 export function projectFile(...parts: string[]): string {
@@ -96,4 +101,48 @@ export function withDefaultPreset(
     expected: `a file of hyperparameters, or a model shaped like ${shapes.map(({ preset }) => preset).join(", ")}`,
     hint: "--hparams FILE",
   });
+}
+
+/** Inputs of a run besides the model, and what to tell the user about them. */
+export interface RunInputs extends Pick<RunPlan, "dataset" | "irrelevant" | "T"> {
+  notices: string[];
+}
+
+/**
+ * Reads and checks everything a run needs besides the model, which may take minutes to load.
+ * @throws {RefusedInput} for a T, records, irrelevant prompts or output folder that cannot be used, and for records of a
+ *   world that the model did not learn
+ */
+export async function loadRunInputs(
+  request: Pick<RunRequest, "T" | "data" | "irrelevant" | "limit" | "out"> & Pick<LabOptions, "model">,
+  needs: Pick<Needs, "irrelevant">,
+): Promise<RunInputs> {
+  const T = parseT(request.T);
+  const data = request.data ?? DEFAULT_RECORDS;
+  const dataset = await loadRecords(data, { limit: request.limit });
+  const { list, notices } = await irrelevantFor(dataset, request.irrelevant, needs);
+  await requireOneWorld(request.model ?? DEFAULT_MODEL, list === null ? [dataset] : [dataset, list]);
+  if (request.out !== undefined) await requireWritableFolder(request.out);
+  return { dataset, irrelevant: list, T, notices };
+}
+
+/** The irrelevant prompts of a run, and what to tell the user about them. */
+async function irrelevantFor(
+  { path, records }: Dataset,
+  named: string | undefined,
+  needs: Pick<Needs, "irrelevant">,
+): Promise<{ list: IrrelevantList | null; notices: string[] }> {
+  if (!needs.irrelevant) {
+    return {
+      list: null,
+      notices: named === undefined ? [] : ["no effect here: irrelevant prompts, which the method does not need"],
+    };
+  }
+  const { list, notice } = await findIrrelevant(path, named);
+  const notices = notice === null ? [] : [notice];
+  if (wrapsAround(list, records.length)) {
+    const count = `irrelevant prompts: ${list.prompts.length} for ${records.length} records`;
+    notices.push(`${count}; the later ones start the list again`);
+  }
+  return { list, notices };
 }

@@ -1,19 +1,8 @@
-import { requireWritableFolder } from "../core/files.js";
 import { createRng } from "../core/rng.js";
-import { type IrrelevantList, irrelevantPrompt, loadRecords, wrapsAround } from "../data/load.js";
-import type { Dataset } from "../data/records.js";
+import { type IrrelevantList, irrelevantPrompt, loadRecords } from "../data/load.js";
 import { worldOf } from "../data/world/store.js";
-import type {
-  Asset,
-  AssetControl,
-  AssetOwner,
-  EditControl,
-  EditSession,
-  EditSetting,
-  Needs,
-  OptionSource,
-  PreparedMethod,
-} from "../edit/contract.js";
+import { openAssets } from "../edit/assets.js";
+import type { Asset, EditControl, EditSession, EditSetting, OptionSource, PreparedMethod } from "../edit/contract.js";
 import { type Overlay, untouched } from "../edit/overlay.js";
 import { methodNamed, methods, prepareNamed } from "../edit/registry.js";
 import { hashEdits, restoreEdits, saveEdits } from "../edit/state.js";
@@ -30,15 +19,15 @@ import { type LlamaModel, loadModel } from "../model/model.js";
 import { cutName } from "../model/patch.js";
 import { loadTokenizer } from "../model/tokenizer.js";
 import type { BackendName, BackendReport } from "../tensor/backend.js";
-import { parseT, RECORDS_TOGETHER } from "./blocks.js";
+import { RECORDS_TOGETHER } from "./blocks.js";
 import { type FrozenPart, type FrozenPartOptions, openFrozenPart } from "./frozen-part.js";
-import { type HandTask, handsFor } from "./hands.js";
+import { handsFor } from "./hands.js";
 import {
   DEFAULT_METHOD,
   DEFAULT_MODEL,
   DEFAULT_RECORDS,
-  findIrrelevant,
   irrelevantByHand,
+  loadRunInputs,
   withDefaultPreset,
 } from "./inputs.js";
 import { copiesBeside, readMachine } from "./memory-fit.js";
@@ -47,7 +36,6 @@ import { checkWhen, type RunPlan } from "./plan.js";
 import { ownerOf, type RunProgress, runProtocol } from "./runner.js";
 import { type PlannedWork, settleMemory, type WeightOptions } from "./settle.js";
 import type { RunResult, When } from "./types.js";
-import { requireOneWorld } from "./world.js";
 
 /** Options of a lab. Everything has a default: the model, records and hyperparameters of the project. */
 export interface LabOptions extends WeightOptions, FrozenPartOptions {
@@ -174,7 +162,7 @@ async function load(options: LabOptions): Promise<{ loaded: Loaded; prepared: Me
   return { loaded: { model, backend, stores: new Map() }, prepared };
 }
 
-/** What the labs of one model share: those whose methods are cut at one point have one store. */
+/** Common ground of the labs of one model: those whose methods are cut at one point have one store. */
 interface Loaded {
   model: LlamaModel;
   backend: BackendReport;
@@ -245,17 +233,6 @@ async function prepareMethodFor(
   const irrelevant = method.needs.irrelevant ? await irrelevantByHand(model) : null;
   if (irrelevant !== null) await worldOf(irrelevant); // refuses a list that has changed
   return { method, irrelevant };
-}
-
-/** Opens the side data that a method needs. @throws {RefusedInput} when it is not there, or belongs to another model */
-export async function openAssets(
-  { needs }: Pick<PreparedMethod, "needs">,
-  owner: AssetOwner,
-  control?: AssetControl,
-): Promise<Map<string, Asset>> {
-  const assets = new Map<string, Asset>();
-  for (const need of needs.assets) assets.set(need.name, await need.open(owner, control));
-  return assets;
 }
 
 /** The run that is to come or, for edits by hand, a few records of the project's own, one at a time. */
@@ -344,30 +321,8 @@ async function runRequest(parts: LabParts, request: RunRequest, options: LabOpti
   const { plan, memory } = await planOf(parts, request, options);
   const { out = null, processes = 1, ...rest } = request;
   const room = copiesBeside(memory, await readMachine(parts.backend, null));
-  const hands = handsFor(plan, Math.min(processes, room), handTask(plan, request, options));
+  const hands = handsFor(plan, Math.min(processes, room), request, options);
   return runProtocol(plan, { folder: out, hands, ...rest });
-}
-
-/** The same lab and run, as another process opens them. */
-function handTask({ model, backend, templates }: LabParts, request: RunRequest, options: LabOptions): HandTask {
-  const { method, hparams, fastMath, cache, cacheBytes } = options;
-  const { data, irrelevant, T, when, limit, scoreSteps, saveEdits, out } = request;
-  const { folder, precision, residence: weights } = model;
-  return {
-    lab: {
-      model: folder,
-      backend: backend.name,
-      method,
-      hparams,
-      fastMath,
-      weights,
-      precision,
-      cache,
-      cacheBytes,
-      templates,
-    },
-    request: { data, irrelevant, T, when, limit, scoreSteps, saveEdits, out },
-  };
 }
 
 /** A run with a model that is loaded, and its memory: the templates are known now, and the records may be others. */
@@ -386,48 +341,4 @@ async function planOf(
     { weights, precision, cache, cacheBytes },
   );
   return { plan: { ...parts, ...inputs, when: request.when ?? "after-all" }, memory };
-}
-
-/** Inputs of a run besides the model, and what to tell the user about them. */
-export interface RunInputs extends Pick<RunPlan, "dataset" | "irrelevant" | "T"> {
-  notices: string[];
-}
-
-/**
- * Reads and checks everything a run needs besides the model, which may take minutes to load.
- * @throws {RefusedInput} for a T, records, irrelevant prompts or output folder that cannot be used, and for records of a
- *   world that the model did not learn
- */
-export async function loadRunInputs(
-  request: Pick<RunRequest, "T" | "data" | "irrelevant" | "limit" | "out"> & Pick<LabOptions, "model">,
-  needs: Pick<Needs, "irrelevant">,
-): Promise<RunInputs> {
-  const T = parseT(request.T);
-  const data = request.data ?? DEFAULT_RECORDS;
-  const dataset = await loadRecords(data, { limit: request.limit });
-  const { list, notices } = await irrelevantFor(dataset, request.irrelevant, needs);
-  await requireOneWorld(request.model ?? DEFAULT_MODEL, list === null ? [dataset] : [dataset, list]);
-  if (request.out !== undefined) await requireWritableFolder(request.out);
-  return { dataset, irrelevant: list, T, notices };
-}
-
-/** The irrelevant prompts of a run, and what to tell the user about them. */
-async function irrelevantFor(
-  { path, records }: Dataset,
-  named: string | undefined,
-  needs: Pick<Needs, "irrelevant">,
-): Promise<{ list: IrrelevantList | null; notices: string[] }> {
-  if (!needs.irrelevant) {
-    return {
-      list: null,
-      notices: named === undefined ? [] : ["no effect here: irrelevant prompts, which the method does not need"],
-    };
-  }
-  const { list, notice } = await findIrrelevant(path, named);
-  const notices = notice === null ? [] : [notice];
-  if (wrapsAround(list, records.length)) {
-    const count = `irrelevant prompts: ${list.prompts.length} for ${records.length} records`;
-    notices.push(`${count}; the later ones start the list again`);
-  }
-  return { list, notices };
 }

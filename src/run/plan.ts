@@ -1,9 +1,9 @@
 import { RefusedInput } from "../core/errors.js";
 import { type IrrelevantList, irrelevantPrompt } from "../data/load.js";
 import type { Dataset, EditRecord } from "../data/records.js";
+import { assetHashes } from "../edit/assets.js";
 import type { Asset, EditRequest, PreparedMethod } from "../edit/contract.js";
 import { sequencesOfRows, type TokenRow } from "../edit/rows.js";
-import { assetHashes } from "../edit/state.js";
 import { encodeProbe, type Probe } from "../eval/score.js";
 import type { LlamaModel } from "../model/model.js";
 import type { BackendReport } from "../tensor/backend.js";

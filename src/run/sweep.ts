@@ -1,10 +1,10 @@
-import { spawn } from "node:child_process";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
+import { startChild } from "../core/child.js";
 import { LabFailure, RefusedInput, throwIfAborted } from "../core/errors.js";
 import { requireWritableFolder } from "../core/files.js";
 import { canonicalJson } from "../core/hash.js";
-import { largePages } from "../core/large-pages.js";
+import { openAssets } from "../edit/assets.js";
 import type { Asset, PreparedMethod } from "../edit/contract.js";
 import { methodNamed, prepareNamed } from "../edit/registry.js";
 import { backendFor } from "../model/backend.js";
@@ -13,8 +13,7 @@ import type { WeightPrecision } from "../model/weights.js";
 import type { BackendName } from "../tensor/backend.js";
 import { parseT } from "./blocks.js";
 import { countLines, isFinished, readRun, readRunConfig } from "./folder.js";
-import { DEFAULT_METHOD, DEFAULT_MODEL, projectFile, withDefaultPreset } from "./inputs.js";
-import { loadRunInputs, openAssets } from "./lab.js";
+import { DEFAULT_METHOD, DEFAULT_MODEL, loadRunInputs, projectFile, withDefaultPreset } from "./inputs.js";
 import { checkScoreSteps, checkWhen, protocolOf } from "./plan.js";
 import type { WeightOptions } from "./settle.js";
 import type { Protocol, RunResult, When } from "./types.js";
@@ -211,33 +210,13 @@ function runArguments(point: SweepPoint, shared: SweepRun, out: string): string[
   return ["run", ...[...named, ...settings].map(([name, value]) => `--${name}=${value}`), ...switches];
 }
 
-const LAST_CHARACTERS = 2000; // of what a failed process said: its error, not its progress before
-
-/**
- * Runs a point to its end. The process has a group of its own, because a terminal's Ctrl-C goes to the whole group and
- * a signal handler inside a product of native TensorFlow corrupts its memory: it is stopped by SIGKILL, which has no
- * handler, and a run folder bears that. Through the open channel it sees when this process is gone.
- * @returns null, or the last lines that a failed process wrote
- */
+/** Runs a point to its end, in a process of its own. @returns null, or the last lines that it wrote when it failed */
 function runJob(job: Job, threads: number, signal: AbortSignal | undefined): Promise<string | null> {
   return new Promise((resolve) => {
-    const child = spawn(process.execPath, [projectFile("dist", "cli.js"), ...job.args, `--processes=${threads}`], {
-      stdio: ["ignore", "ignore", "pipe", "ipc"],
-      detached: true,
-      // The environment goes first: for a small model it says one thread by now.
-      env: { TF_NUM_INTRAOP_THREADS: String(threads), ...process.env, ...largePages() },
-      signal,
-      killSignal: "SIGKILL",
-    });
-    let said = "";
-    const hear = (text: string) => {
-      said = (said + text).slice(-LAST_CHARACTERS);
-    };
-    child.stderr?.setEncoding("utf8").on("data", hear);
-    child.on("error", (error) => hear(error.message));
-    child.on("close", (status, signalName) => {
-      resolve(status === 0 ? null : said.trim() || `ended by ${signalName ?? `status ${status}`}`);
-    });
+    const command = [process.execPath, projectFile("dist", "cli.js"), ...job.args, `--processes=${threads}`] as const;
+    // The environment goes first: for a small model it says one thread by now.
+    const env = { TF_NUM_INTRAOP_THREADS: String(threads), ...process.env };
+    startChild(command, { stdio: ["ignore", "ignore", "pipe", "ipc"], env, signal }, resolve);
   });
 }
 

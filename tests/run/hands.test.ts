@@ -2,7 +2,7 @@ import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, test } from "vitest";
 import { createRng } from "../../src/core/rng.js";
 import { readRun } from "../../src/run/folder.js";
 import { handsFor } from "../../src/run/hands.js";
@@ -136,10 +136,25 @@ it("is no other run in those processes: what changes after it was checked is ref
   const lab = { model: TINY_MODEL, hparams: { set: QUICK } };
   const plan = await openPlan(lab, { data, T: 1 });
   const changed = { data, T: 1, limit: RECORDS - 1 };
-  const hands = handsFor(plan, 2, { lab: { ...lab, backend: plan.backend.name }, request: changed });
+  const hands = handsFor(plan, 2, changed, lab);
   const failure = await runProtocol(plan, { folder: null, hands }).catch(String);
   plan.model.dispose();
   expect(failure).toContain("have changed since the run began");
+});
+
+test("bits do not hang on what the store of cuts still has", { timeout: 120_000 }, async () => {
+  const data = await recordsFile(20);
+  const plan = await openPlan({ model: TINY_MODEL, hparams: { set: QUICK } }, { data, T: 3 });
+  const rng = createRng(7);
+  const bytes = [undefined, 0, ...Array.from({ length: 3 }, () => Math.round(400_000 * rng.uniform()))];
+  const runs = [];
+  for (const limit of bytes) runs.push(await runProtocol({ ...plan, frozen: { bytes: limit } }, { folder: null }));
+  plan.model.dispose();
+  const losses = runs.map(({ edits }) => edits.flatMap(({ steps }) => steps.map(({ loss }) => loss)));
+  for (const [i, { scores }] of runs.entries()) {
+    expect(scores).toEqual(runs[0]?.scores);
+    expect(losses[i]).toEqual(losses[0]);
+  }
 });
 
 describe("the number of processes", () => {
@@ -151,9 +166,8 @@ describe("the number of processes", () => {
       T,
       ...change,
     }) as unknown as Parameters<typeof handsFor>[0];
-  const task = { lab: {}, request: { T: 1 } };
   const countOf = (...[source, most]: [Parameters<typeof handsFor>[0], number]) =>
-    handsFor(source, most, task)?.count ?? null;
+    handsFor(source, most, { T: 1 }, {})?.count ?? null;
 
   it("is what there is, where blocks are many", () => {
     expect(countOf(plan(1037, 1), 2)).toBe(2);
