@@ -61,7 +61,7 @@ export function createOwnMethods(model: LlamaModel, folder: string): OwnMethods 
     return path;
   }
 
-  /** What a session holds before its first edit, such as factors that were drawn. */
+  /** State of a session before its first edit, such as factors that were drawn. */
   async function drawn(from: Omit<TakenUp, "requests">): Promise<EditState["tensors"]> {
     const session = from.method.start(startSetting(from));
     const { tensors } = await session.state();

@@ -20,7 +20,7 @@ export function methodRows({ methods }: Pick<MethodsMeasured, "methods">): Bench
   });
 }
 
-/** What an edit takes beside its frozen part, by its steps. */
+/** Seconds of an edit beside its frozen part, by its steps. */
 function secondsOfStep({ edit, frozen, steps }: MethodSide): number {
   return median(edit.map((seconds, i) => (seconds - (frozen?.[i] ?? 0)) / (steps[i] as number)));
 }
@@ -37,7 +37,7 @@ export function methodNotes({ modelSha256, runsOn, methods }: MethodsMeasured): 
   ];
 }
 
-/** What both sides computed, compared. */
+/** Results of both sides, compared. */
 function differenceNotes(methods: readonly MethodResult[]): string[] {
   const compared = methods.flatMap(({ title, differences }) => {
     if (differences === null) return [];

@@ -61,7 +61,7 @@ export interface MethodDifferences {
   after: number;
 }
 
-/** What was measured, on what. */
+/** Objects of the measurement, and their machine. */
 export interface MethodsMeasured {
   modelSha256: string;
   runsOn: string[];

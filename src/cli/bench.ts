@@ -20,7 +20,7 @@ import { probesOf, requestOf } from "../run/plan.js";
 import type { BackendName } from "../tensor/names.js";
 import { createProgressLine } from "./run.js";
 
-/** What is measured: shapes of WISE, and every method on the lab's model. */
+/** Parts of the benchmark: shapes of WISE, and every method on the lab's model. */
 type BenchPart = ShapeName | "methods";
 const PARTS: readonly BenchPart[] = [...(Object.keys(SHAPES) as ShapeName[]), "methods"];
 

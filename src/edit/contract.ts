@@ -137,7 +137,7 @@ export interface TrainingState {
   tensors: EditState["tensors"];
 }
 
-/** What a training was made of, beside the model and its options. */
+/** Sources of a training, beside the model and its options. */
 export interface TrainingOrigin {
   /** sha256 of the file of records, and how many of them were used. */
   records: { sha256: string; used: number };

@@ -115,7 +115,7 @@ async function compareBatch(compared: Compared, e: number): Promise<LayerUpdates
   }
 }
 
-/** Where a search begins, and the delta that it finds. @returns v* */
+/** Start of a search, and the delta that it finds. @returns v* */
 async function compareValue(
   { options, setting, before, tally, file, wanted }: Compared,
   { e, j, located }: { e: number; j: number; located: LocatedRequest },

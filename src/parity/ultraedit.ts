@@ -87,7 +87,7 @@ function compareSteps(
   }
 }
 
-/** What each matrix saw of a batch, and its change by that batch alone. */
+/** Inputs of each matrix in a batch, and its change by that batch alone. */
 async function compareMatrices(
   { tally, file, slots, options }: Compared,
   { seen, before, after }: Made,

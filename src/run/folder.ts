@@ -25,7 +25,7 @@ import type { Protocol, RunResult, StepScore } from "./types.js";
  *   blocks.jsonl       one line per finished block, with where the other files stood at its end
  *   saved-edits/       the edits of each finished block, where asked for
  *   open-block/        the last safe point within the block that is being made; see open-block.ts
- * What stands behind the last safe point, or else behind the last finished block, was interrupted: it is cut off and made
+ * Everything behind the last safe point, or else behind the last finished block, was interrupted: it is cut off and made
  * again.
  */
 

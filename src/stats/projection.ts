@@ -20,7 +20,7 @@ export interface ProjectionPlace {
 const ROUNDING = 1e-2;
 
 /**
- * Keys of another model or layer have about as much of their square in the null space as any vector, dimensions / m of it:
+ * Keys of another model or layer have about as much of their square in the null space as a vector drawn at random, dimensions / m of it:
  * 0.95 to 0.99 of that (measured). A model's own have less: 0.62 of it in a model of random weights, whose keys are the
  * least alike, 0.40 and 0.48 in the project's own.
  */

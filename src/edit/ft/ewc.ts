@@ -84,7 +84,7 @@ function isLikeliest(logits: tf.Tensor2D, { targets }: FtProblem): tf.Tensor {
   return tf.tidy(() => tf.all(tf.equal(tf.argMax(logits, 1), tf.argMax(targets, 1))));
 }
 
-/** What holds the matrix back during one edit. */
+/** The penalty that holds the matrix back during one edit. */
 export interface Consolidation {
   /** F, [D, M]. */
   fisher: tf.Tensor2D;

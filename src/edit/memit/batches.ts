@@ -29,7 +29,7 @@ export interface Spreading {
   solve: SolveLayer;
   /** Told of a batch that stands now, e.g. to remember its keys. */
   stood?(steps: readonly LayerStep[]): void;
-  /** What else belongs to the state. */
+  /** The rest of the state. */
   stored?(): EditState["tensors"];
 }
 
@@ -148,7 +148,7 @@ export async function search(
   }
 }
 
-/** Where a search begins: behind the last edited layer, under the edits that stand. */
+/** Start of a search: behind the last edited layer, under the edits that stand. */
 export async function placeOf(
   located: LocatedRequest,
   updates: LayerUpdates,

@@ -79,7 +79,7 @@ export function createProblem(
   };
 }
 
-/** What the value matrix sees of the rows, once for each distinct prefix. */
+/** Inputs and outputs of the value matrix for the rows, once for each distinct prefix. */
 function distinctInputs(
   model: LlamaModel,
   batch: CutBatch,

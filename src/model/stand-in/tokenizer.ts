@@ -4,7 +4,7 @@ import type { StandInModel } from "./known.js";
 /**
  * The content of the tokenizer's files by their names. Every byte of a text is a token; the rest of the vocabulary is
  * padding that no text becomes, so that every row of the embedding has a token and any text survives the round trip.
- * What the model writes is as long as with LLaMA 3's own vocabulary: four characters a token.
+ * A text of the model is as long as with LLaMA 3's own vocabulary: four characters a token.
  */
 export function tokenizerFiles({ config, vocabulary }: StandInModel): Record<string, unknown> {
   const { vocab_size, bos_token_id, eos_token_id, max_position_embeddings } = config;
