@@ -75,6 +75,13 @@ describe("lossCurve", () => {
     expect(new Set(lines.map(({ line }) => line.color)).size).toBe(5);
   });
 
+  it("draws a loss of one term once", () => {
+    const steps = trace.steps.map((step) => ({ ...step, terms: { nll: step.loss } }));
+    const { data, layout } = lossCurve({ ...trace, steps });
+    expect(drawn(data).map((line) => line.name)).toEqual(["nll"]);
+    expect(layout.showlegend).toBe(true);
+  });
+
   it("says where an edit stopped early", () => {
     expect(lossCurve(trace).layout.annotations?.[0]?.text).toBe("stopped early, step 11");
     expect(lossCurve({ ...trace, stoppedEarly: false }).layout.annotations).toEqual([]);

@@ -21,7 +21,7 @@ export interface LossCurveOptions extends FigureOptions {
   method?: string;
 }
 
-/** The loss of one edit over its steps and each of its terms, with a word where it stopped early. */
+/** The loss of one edit over its steps and each of its terms, where there are several, with a word where it stopped early. */
 export function lossCurve(trace: EditTrace, options: LossCurveOptions = {}): Figure {
   const last = lastStep(trace);
   const theme = createTheme(options.medium);
@@ -32,7 +32,8 @@ export function lossCurve(trace: EditTrace, options: LossCurveOptions = {}): Fig
   });
   const total = { name: "total", of: (s: EditStep) => s.loss, color: colors.ink, dash: "solid" } as const;
   return {
-    data: [line(trace, total, theme, { width: 1, opacity: 0.55 }), ...lines],
+    // One term is the whole loss.
+    data: [...(lines.length === 1 ? [] : [line(trace, total, theme, { width: 1, opacity: 0.55 })]), ...lines],
     layout: {
       ...baseLayout({ ...options, heightInches: 2 }),
       xaxis: stepAxis(trace, theme),
