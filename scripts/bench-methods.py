@@ -14,9 +14,13 @@ import numpy
 import torch
 import torch.nn.functional as F
 import transformers
-from safetensors.torch import load_file
+from safetensors.torch import load_file as load_tensors
 
 wise_reference = importlib.import_module("bench-reference")
+
+
+def load_file(path):
+    return load_tensors(path, device=str(torch.get_default_device()))
 
 
 class Lab:
@@ -24,7 +28,7 @@ class Lab:
 
     def __init__(self, folder):
         self.model = transformers.AutoModelForCausalLM.from_pretrained(folder, torch_dtype=torch.float32)
-        self.model.eval().requires_grad_(False)
+        self.model.eval().requires_grad_(False).to(torch.get_default_device())
         self.weights = {name: weight.clone() for name, weight in self.model.state_dict().items()}
         self.undo = []  # what an edit hung into the model, as functions that take it out
         self.reading = False  # True when the edit is made and its answers are read
@@ -415,7 +419,8 @@ METHODS = {
 
 def covariance_of(path):
     with numpy.load(path) as file:
-        return torch.from_numpy(file["mom2.mom2"].astype(numpy.float64) / file["mom2.count"])
+        moment = file["mom2.mom2"].astype(numpy.float64) / file["mom2.count"]
+        return torch.from_numpy(moment).to(torch.get_default_device())
 
 
 def null_space_of(covariance, threshold):
@@ -447,6 +452,8 @@ class Reference:
         self.made = {**self.question["edits"][question["edit"]], **self.beside}
         started = time.perf_counter()
         losses = method(self.lab, self.question["options"], self.made, question["steps"])
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
         return {"seconds": time.perf_counter() - started, "frozen": None, "losses": losses}
 
     @torch.no_grad()

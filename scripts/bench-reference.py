@@ -126,6 +126,8 @@ class Reference:
                 break
             loss.backward()
             self.descend()
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
         return {"seconds": time.perf_counter() - started, "frozen": None, "losses": steps}
 
     def routed(self, real):
@@ -161,7 +163,7 @@ class Reference:
     def delta(self, question):
         delta = self.adapter.side.detach() - self.adapter.original.weight
         with open(question["file"], "wb") as file:
-            file.write(delta.contiguous().numpy().tobytes())
+            file.write(delta.contiguous().cpu().numpy().tobytes())
         return {}
 
     def memory(self, _):
@@ -178,11 +180,12 @@ def peak_bytes():
 
 def opened(question):
     model = transformers.AutoModelForCausalLM.from_pretrained(question["model"], torch_dtype=torch.float32)
-    model.eval().requires_grad_(False)
+    model.eval().requires_grad_(False).to(torch.get_default_device())
     options = question["options"]
     with open(question["mask"], "rb") as file:
         bits = torch.frombuffer(bytearray(file.read()), dtype=torch.uint8)
-    mask = bits.reshape(model.model.layers[options["layer"]].mlp.down_proj.weight.shape).float()
+    weight = model.model.layers[options["layer"]].mlp.down_proj.weight
+    mask = bits.reshape(weight.shape).to(weight)
     return Reference(model, options, question["rows"], mask)
 
 
@@ -192,10 +195,13 @@ def serve(start):
     for line in sys.stdin:
         question = json.loads(line)
         if question["ask"] == "open":
+            on_card = question["device"] == "gpu" and torch.cuda.is_available()
+            if on_card:
+                torch.set_default_device("cuda")
             side = start(question)
-            threads = torch.get_num_threads()
-            runs_on = f"PyTorch {torch.__version__}, Transformers {transformers.__version__}, CPU, {threads} threads"
-            reply = {"runsOn": runs_on, "device": "cpu"}
+            place = torch.cuda.get_device_name() if on_card else f"CPU, {torch.get_num_threads()} threads"
+            runs_on = f"PyTorch {torch.__version__}, Transformers {transformers.__version__}, {place}"
+            reply = {"runsOn": runs_on, "device": "gpu" if on_card else "cpu"}
         else:
             reply = getattr(side, question["ask"])(question)
         print(json.dumps(reply), flush=True)

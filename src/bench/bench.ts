@@ -140,7 +140,7 @@ async function openSides(
   opened.set("cut", { side: "cut", process, opened: cut, edits: [], scores: [] });
   for (const side of sides.filter((other) => other !== "cut")) {
     const process = open(side);
-    const answer = await process.ask({ ...base, side: "whole", rows: cut.rows }, openedSchema);
+    const answer = await process.ask({ ...base, side: "whole", rows: cut.rows, device: cut.device }, openedSchema);
     opened.set(side, { side, process, opened: answer, edits: [], scores: [] });
   }
   return { contestants: sides.map((side) => opened.get(side) as Contestant), cut };

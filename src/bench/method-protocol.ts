@@ -62,7 +62,10 @@ export type OursQuestion =
   | ({ ask: "prepare" } & Preparing)
   | Edit;
 
-export type TorchQuestion = { ask: "open"; model: string } | ({ ask: "prepare" } & Prepared) | Edit;
+export type TorchQuestion =
+  | { ask: "open"; model: string; device: "cpu" | "gpu" }
+  | ({ ask: "prepare" } & Prepared)
+  | Edit;
 
 export const openedMethodsSchema = openedSchema.extend({ modelSha256: z.string().optional() });
 

@@ -103,7 +103,7 @@ export async function benchMethods(names: readonly string[], options: MethodBenc
   try {
     onProgress("methods: opening the model");
     const opened = await ours.ask({ ask: "open", model, backend, files }, openedMethodsSchema);
-    const other = await torch?.ask({ ask: "open", model }, openedMethodsSchema);
+    const other = await torch?.ask({ ask: "open", model, device: opened.device }, openedMethodsSchema);
     const methods: MethodResult[] = [];
     for (const name of names) methods.push(await benchMethod(name, { ours, torch }, options));
     return {

@@ -46,6 +46,8 @@ export interface OpenCut extends OpenBase {
 export interface OpenWhole extends OpenBase {
   side: "whole";
   rows: TokenRows;
+  /** Of the cut; PyTorch takes the same, where it can. */
+  device: "cpu" | "gpu";
   backend?: BackendName | undefined;
 }
 

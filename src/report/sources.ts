@@ -10,6 +10,7 @@ import type { Lab } from "../run/lab.js";
 import { precisionOf } from "../run/plan.js";
 import type { RunSummary } from "../run/summary.js";
 import type { ScoredRun } from "../run/types.js";
+import { backendText } from "../tensor/backend.js";
 import type { Figure } from "./figure.js";
 import type { PublishedRow } from "./published.js";
 
@@ -79,7 +80,7 @@ function editSource({ trace, lab: { model, method, backend } }: NonNullable<Figu
     model: model.name,
     modelSha256: model.sha256,
     seed: method.seed,
-    backend: `${backend.name} ${backend.version} ${backend.device}`,
+    backend: backendText(backend),
     precision: precisionOf(model, backend),
     sha256: sha256Json(steps),
   };

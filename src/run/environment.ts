@@ -1,7 +1,7 @@
 import { arch, availableParallelism, cpus, platform } from "node:os";
 import { z } from "zod";
 import { readJsonFile } from "../core/files.js";
-import type { BackendReport } from "../tensor/backend.js";
+import { type BackendReport, backendText } from "../tensor/backend.js";
 import { mathText } from "../tensor/native-math.js";
 import { tf } from "../tensor/tf.js";
 import { projectFile } from "./inputs.js";
@@ -40,7 +40,7 @@ export async function environmentOf(backend: BackendReport): Promise<Environment
     wiseLab: version,
     node: process.version,
     tensorflowJs: tf.version.tfjs,
-    backend: `${backend.name} ${backend.version} ${backend.device}, ${threads}${mathText(backend)}`,
+    backend: `${backendText(backend)}, ${threads}${mathText(backend)}`,
     platform: `${platform()} ${arch()}`,
     processor: `${cpus()[0]?.model.trim() || "unknown"}, ${availableParallelism()} cores`,
   };

@@ -66,7 +66,7 @@ export interface MemoryPlan {
 }
 
 /** Node, its libraries and code, and arrays that wait to be collected: resident before a model of any size is (measured). */
-const PROGRAM_BYTES = { tensorflow: 500e6, wasm: 300e6, cpu: 250e6 };
+const PROGRAM_BYTES = { tensorflow: 500e6, webgpu: 400e6, wasm: 300e6, cpu: 250e6 };
 
 /** Adds up what a run will hold. Pure; an upper bound, within about half of what was measured. */
 export function planMemory(input: PlanInput): MemoryPlan {
@@ -273,7 +273,7 @@ function cutBytes({ config, cut, work }: PlanInput): number {
   return 4 * cutNumbers(config, cut) * work.frozen.tokens;
 }
 
-/** TensorFlow has bf16 tensors; elsewhere the bits stay outside the backend (tensor/bf16.ts). */
+/** On wasm and cpu, bf16 bits stay outside the backend (tensor/bf16.ts). */
 function heldAs({ precision, backend }: PlanInput): Part["held"] {
-  return precision === "bf16" && backend.name !== "tensorflow" ? "array" : "tensor";
+  return precision === "bf16" && (backend.name === "wasm" || backend.name === "cpu") ? "array" : "tensor";
 }

@@ -6,7 +6,7 @@ import type { Asset, EditRequest, PreparedMethod } from "../edit/contract.js";
 import { sequencesOfRows, type TokenRow } from "../edit/rows.js";
 import { encodeProbe, type Probe } from "../eval/score.js";
 import type { LlamaModel } from "../model/model.js";
-import type { BackendReport } from "../tensor/backend.js";
+import { type BackendReport, backendText } from "../tensor/backend.js";
 import type { FrozenPart } from "./frozen-part.js";
 import type { Protocol, When } from "./types.js";
 
@@ -53,7 +53,7 @@ export function protocolOf(plan: ProtocolSource): Protocol {
     model: plan.model.name,
     modelSha256: plan.model.sha256,
     seed: plan.method.seed,
-    backend: `${plan.backend.name} ${plan.backend.version} ${plan.backend.device}`,
+    backend: backendText(plan.backend),
     precision: precisionOf(plan.model, plan.backend),
   };
 }

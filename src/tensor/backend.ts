@@ -16,6 +16,7 @@ import {
 } from "./native-math.js";
 import { tf } from "./tf.js";
 import { mendWasm } from "./wasm-kernels.js";
+import { mayHaveCard, openWebgpu } from "./webgpu.js";
 
 export { BACKENDS, type BackendName } from "./names.js";
 
@@ -25,6 +26,8 @@ export interface BackendReport extends NativeMath {
   /** Of libtensorflow for `tensorflow`, of TensorFlow.js for the others. */
   version: string;
   device: "cpu" | "gpu";
+  /** The graphics card, where the backend tells it. */
+  card: string | null;
   threads: number;
   /** One line: what was chosen, what it stepped down from and why. */
   detail: string;
@@ -34,6 +37,7 @@ type Started = Omit<BackendReport, "name" | "detail">;
 
 const backends = {
   tensorflow: { title: "native TensorFlow", start: startTensorflow, remedy: "npm run native" },
+  webgpu: { title: "TensorFlow.js on WebGPU", start: startWebgpu, remedy: "npx wise-lab doctor" },
   wasm: { title: "TensorFlow.js on WebAssembly", start: startWasm, remedy: "npm install" },
   cpu: { title: "TensorFlow.js in plain JavaScript", start: startCpu, remedy: "npm install" },
 } satisfies Record<
@@ -41,9 +45,19 @@ const backends = {
   { title: string; start: (options: NativeMathOptions) => Promise<Started>; remedy: string }
 >;
 
+/** The order in which they are tried where none is asked for; `card`: taken only where it computes on a graphics card. */
+const ORDER: readonly { name: BackendName; card?: true }[] = [
+  { name: "tensorflow", card: true },
+  { name: "webgpu", card: true },
+  { name: "tensorflow" },
+  { name: "wasm" },
+  { name: "cpu" },
+];
+
 /**
- * Chooses what computes: the one asked for, else the one named by WISE_LAB_BACKEND, else the first of
- * tensorflow, wasm, cpu that starts. Asking again is free, and asking for another switches. Fast math asks for tensorflow.
+ * Chooses what computes: the one asked for, else the one named by WISE_LAB_BACKEND, else the first of tensorflow and webgpu on a
+ * graphics card, then tensorflow, wasm, cpu that starts. Asking again is free, and asking for another switches. Fast math asks
+ * for tensorflow.
  *
  * @throws {RefusedInput} when the one asked for is unknown or does not start here; it names the command that brings it.
  *   When fast math is asked of another backend, or after TensorFlow was loaded without it.
@@ -54,17 +68,19 @@ export async function selectBackend(requested?: BackendName, options: NativeMath
   if (wish !== undefined) return startRequested(wish, { where: requested ? "--backend" : "WISE_LAB_BACKEND", options });
   if (options.fastMath) return startRequested("tensorflow", { where: "--fast-math", options });
 
-  const steppedDown: string[] = [];
-  for (const name of BACKENDS) {
+  const steppedDown = new Set<string>();
+  for (const { name, card } of ORDER) {
+    if (name === "webgpu" && !mayHaveCard()) continue;
     try {
-      return await start(name, { steppedDown, options });
+      const report = await start(name, { steppedDown, options });
+      if (!card || report.device === "gpu") return report;
     } catch (error) {
-      steppedDown.push(`${name}: ${firstLine(error)}, try ${backends[name].remedy}`);
+      steppedDown.add(`${name}: ${firstLine(error)}, try ${backends[name].remedy}`);
     }
   }
   throw new RefusedInput("no TensorFlow.js backend starts on this machine", {
     where: "node_modules",
-    found: steppedDown.join("; "),
+    found: [...steppedDown].join("; "),
     expected: BACKENDS.join(", "),
     hint: "npm install",
   });
@@ -85,7 +101,7 @@ async function startRequested(
   }
   if (options.fastMath) requireFastMath(name);
   try {
-    return await start(name, { steppedDown: [], options });
+    return await start(name, { steppedDown: new Set(), options });
   } catch (error) {
     throw new RefusedInput(`the backend ${name} does not start here`, {
       where,
@@ -99,13 +115,19 @@ async function startRequested(
 
 async function start(
   name: BackendName,
-  { steppedDown, options }: { steppedDown: readonly string[]; options: NativeMathOptions },
+  { steppedDown, options }: { steppedDown: ReadonlySet<string>; options: NativeMathOptions },
 ): Promise<BackendReport> {
   const started = await backends[name].start(options);
   const threads = `${started.threads} thread${started.threads === 1 ? "" : "s"}`;
-  const { version, device } = started;
-  const chosen = `${name}: ${backends[name].title} ${version}, ${device.toUpperCase()}, ${threads}${mathText(started)}`;
+  const { version, device, card } = started;
+  const place = `${device.toUpperCase()}${card === null ? "" : ` (${card})`}`;
+  const chosen = `${name}: ${backends[name].title} ${version}, ${place}, ${threads}${mathText(started)}`;
   return { name, ...started, detail: [chosen, ...steppedDown].join("; not ") };
+}
+
+/** Text of what computes, for a protocol: numbers of another version or card may differ in their last bits. */
+export function backendText({ name, version, device, card }: BackendReport): string {
+  return `${name} ${version} ${device}${card === null ? "" : ` (${card})`}`;
 }
 
 /** The part of tfjs-node-gpu that is not in TensorFlow.js itself. */
@@ -123,7 +145,7 @@ async function startTensorflow(options: NativeMathOptions): Promise<Started> {
   const { binding, isUsingGpuDevice } = tf.backend() as unknown as NativeBackend;
   const device = isUsingGpuDevice ? "gpu" : "cpu";
   const threads = Number(process.env.TF_NUM_INTRAOP_THREADS) || availableParallelism(); // as TensorFlow chooses them
-  return { version: binding.TF_Version, device, threads, ...nativeMath() };
+  return { version: binding.TF_Version, device, card: null, threads, ...nativeMath() };
 }
 
 /** Loading registers the backend with the one TensorFlow.js. */
@@ -144,6 +166,12 @@ function restoreLegacyUtil(): void {
   });
 }
 
+async function startWebgpu(): Promise<Started> {
+  const { name, software } = await openWebgpu();
+  await use("webgpu");
+  return { version: tf.version_core, device: software ? "cpu" : "gpu", card: name, threads: 1, ...PLAIN_MATH };
+}
+
 async function startWasm(): Promise<Started> {
   if (!tf.findBackend("wasm")) {
     // Loaded only now: it registers itself before cpu, and frames used before any choice would find it not yet started.
@@ -152,12 +180,12 @@ async function startWasm(): Promise<Started> {
   }
   await use("wasm");
   mendWasm(tf.backend() as BackendWasm);
-  return { version: tf.version_core, device: "cpu", threads: 1, ...PLAIN_MATH };
+  return { version: tf.version_core, device: "cpu", card: null, threads: 1, ...PLAIN_MATH };
 }
 
 async function startCpu(): Promise<Started> {
   await use("cpu");
-  return { version: tf.version_core, device: "cpu", threads: 1, ...PLAIN_MATH };
+  return { version: tf.version_core, device: "cpu", card: null, threads: 1, ...PLAIN_MATH };
 }
 
 async function use(name: BackendName): Promise<void> {

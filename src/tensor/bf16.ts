@@ -1,6 +1,7 @@
 import { RefusedInput } from "../core/errors.js";
 import { widenBf16 } from "../core/float-bits.js";
 import { tf } from "./tf.js";
+import { runWgsl } from "./webgpu-kernels.js";
 
 /** A frozen matrix held as bf16, half the bytes of float32: unpacked when used, on the backend that it was packed on. */
 export interface Bf16Matrix {
@@ -31,7 +32,7 @@ export function packBf16(bits: Uint16Array, shape: [number, number]): Bf16Matrix
       expected: `${rows} x ${columns}`,
     });
   }
-  let store: Store | null = tf.getBackend() === "tensorflow" ? storeNative(bits, shape) : storeInJs(bits, shape);
+  let store: Store | null = (stores[tf.getBackend()] ?? storeInJs)(bits, shape);
   return {
     shape,
     bytes: bits.byteLength,
@@ -60,6 +61,20 @@ export function linearBf16(x: tf.Tensor2D, w: Bf16Matrix): tf.Tensor2D {
     gradFunc: (dy: tf.Tensor) => tf.matMul(dy as tf.Tensor2D, w.unpack()),
   }));
   return product(x) as tf.Tensor2D;
+}
+
+const stores: Record<string, typeof storeInJs> = { tensorflow: storeNative, webgpu: storeOnCard };
+
+/** Pairs of them as one int32 of a tensor, widened by one dispatch. */
+function storeOnCard(bits: Uint16Array, shape: [number, number]): Store {
+  const pairs = new Int32Array(Math.ceil(bits.length / 2));
+  new Uint16Array(pairs.buffer).set(bits);
+  const packed = tf.keep(tf.tensor1d(pairs, "int32"));
+  const value = "bitcast<f32>(select(a[i / 2] << 16u, a[i / 2] & bitcast<i32>(0xffff0000u), i % 2 == 1))";
+  return {
+    widen: () => runWgsl({ name: "widen bf16", inputs: [packed], shape, value }) as tf.Tensor2D,
+    free: () => packed.dispose(),
+  };
 }
 
 /** Outside the heap of the backend, which on wasm is small. */

@@ -1,0 +1,221 @@
+import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
+import { LabFailure } from "../core/errors.js";
+import { tf } from "./tf.js";
+import { mendWebgpu } from "./webgpu-kernels.js";
+
+/** The part of a GPUDevice (https://www.w3.org/TR/webgpu) that this project and the guards below use. */
+interface Device {
+  limits: Limits;
+  lost: Promise<{ reason: string; message: string }>;
+  addEventListener(event: "uncapturederror", listener: (event: { error: { message: string } }) => void): void;
+}
+
+type Limits = Record<(typeof RAISED_LIMITS)[number], number>;
+
+interface Adapter {
+  info: { vendor: string; architecture: string; description: string; isFallbackAdapter?: boolean };
+  limits: Limits;
+  requestDevice(wish: { requiredLimits: Limits }): Promise<Device>;
+}
+
+interface Gpu {
+  requestAdapter(wish: { powerPreference: "high-performance" }): Promise<Adapter | null>;
+}
+
+/** The part of TensorFlow.js' WebGPU backend that the guards below replace. */
+export interface WebgpuBackend extends tf.KernelBackend {
+  bufferManager: BufferPool;
+  runWebGPUProgram(
+    program: object,
+    inputs: tf.TensorInfo[],
+    dtype: tf.DataType,
+    uniforms?: { type: "float32" | "int32"; data: number[] }[],
+  ): tf.TensorInfo;
+}
+
+interface GpuBuffer {
+  size: number;
+  usage: number;
+  destroy(): void;
+}
+
+interface BufferPool {
+  freeBuffers: Map<string, GpuBuffer[]>;
+  numFreeBuffers: number;
+  numBytesUsed: number;
+  numBytesAllocated: number;
+  acquireBuffer(size: number, usage: number, ...rest: boolean[]): GpuBuffer;
+  releaseBuffer(buffer: GpuBuffer, reuse?: boolean): void;
+}
+
+/** Limits that a device gets only when it is asked for them; those of the adapter are taken. */
+const RAISED_LIMITS = [
+  "maxBufferSize",
+  "maxStorageBufferBindingSize",
+  "maxStorageBuffersPerShaderStage",
+  "maxComputeWorkgroupStorageSize",
+  "maxComputeWorkgroupsPerDimension",
+  "maxComputeWorkgroupSizeX",
+  "maxComputeInvocationsPerWorkgroup",
+] as const;
+
+/** A graphics card as WebGPU shows it, or a program that plays one. */
+export interface WebgpuAdapter {
+  /** Its vendor, architecture and description. */
+  name: string;
+  /** Whether a program of the processor plays the card. */
+  software: boolean;
+}
+
+interface Opened {
+  gpu: Gpu;
+  adapter: WebgpuAdapter;
+  backend: WebgpuBackend;
+}
+
+/** Kept for good: once what `create` returned is collected, the process dies. */
+let opened: Promise<Opened> | null = null;
+
+/**
+ * Registers the backend `webgpu` with TensorFlow.js: Dawn in Node.
+ * @throws {Error} when the package is absent or there is no adapter; asking again then tries again
+ */
+export async function openWebgpu(): Promise<WebgpuAdapter> {
+  opened ??= open();
+  try {
+    return (await opened).adapter;
+  } catch (error) {
+    opened = null;
+    throw error;
+  }
+}
+
+/**
+ * True where a card may be. Linux shows one as a device file; without one, the Vulkan loader is not even asked, which would take
+ * time and print warnings.
+ */
+export function mayHaveCard(): boolean {
+  return process.platform !== "linux" || ["/dev/dri", "/dev/nvidiactl", "/dev/dxg"].some((file) => existsSync(file));
+}
+
+async function open(): Promise<Opened> {
+  const { create, globals } = await loadDawn();
+  Object.assign(globalThis, globals);
+  const gpu = create([]);
+  const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
+  if (adapter === null) throw new Error("WebGPU finds no graphics card (on Linux, it needs a Vulkan driver)");
+  const requiredLimits = Object.fromEntries(RAISED_LIMITS.map((name) => [name, adapter.limits[name]])) as Limits;
+  const device = await adapter.requestDevice({ requiredLimits });
+  const { vendor, architecture, description, isFallbackAdapter = false } = adapter.info;
+
+  const { WebGPUBackend } = createRequire(import.meta.url)("@tensorflow/tfjs-backend-webgpu");
+  const backend: WebgpuBackend = withNavigator(gpu, () => new WebGPUBackend(device, adapter.info));
+  guardSizes(backend.bufferManager, device.limits);
+  guardPool(backend.bufferManager);
+  guardErrors(backend, device);
+  mendWebgpu(device.limits.maxStorageBuffersPerShaderStage - 1);
+  tf.registerBackend("webgpu", () => backend);
+  const name = [vendor, architecture, description].filter(Boolean).join(" ");
+  return { gpu, adapter: { name, software: isFallbackAdapter }, backend };
+}
+
+async function loadDawn(): Promise<{ create(options: string[]): Gpu; globals: object }> {
+  const name = "webgpu"; // not a literal in the import: types are checked also where the package is absent
+  try {
+    return await import(name);
+  } catch (cause) {
+    const absent = (cause as NodeJS.ErrnoException).code === "ERR_MODULE_NOT_FOUND";
+    throw absent ? new Error("the package webgpu is not installed", { cause }) : cause;
+  }
+}
+
+/** The backend is built only where `navigator.gpu` is; left there, Node would not exit. */
+function withNavigator<T>(gpu: Gpu, build: () => T): T {
+  const before = Object.getOwnPropertyDescriptor(globalThis, "navigator");
+  Object.defineProperty(globalThis, "navigator", { value: { gpu }, configurable: true });
+  try {
+    return build();
+  } finally {
+    if (before) Object.defineProperty(globalThis, "navigator", before);
+    else Reflect.deleteProperty(globalThis, "navigator");
+  }
+}
+
+const STORAGE = 0x80; // GPUBufferUsage.STORAGE
+
+/** Unguarded, a tensor beyond the limits reads as zeros, and takes dispatches of others with it. */
+export function guardSizes(
+  pool: BufferPool,
+  { maxStorageBufferBindingSize, maxBufferSize }: Pick<Limits, "maxStorageBufferBindingSize" | "maxBufferSize">,
+): void {
+  const acquire = pool.acquireBuffer.bind(pool);
+  pool.acquireBuffer = (size, usage, ...rest) => {
+    const limit = usage & STORAGE ? Math.min(maxStorageBufferBindingSize, maxBufferSize) : maxBufferSize;
+    if (size > limit) {
+      throw new LabFailure(
+        `webgpu: a tensor of ${size} bytes was asked for, and this card takes at most ${limit} at once. ` +
+          "Use a smaller batch or model, or another backend (--backend tensorflow).",
+      );
+    }
+    return acquire(size, usage, ...rest);
+  };
+}
+
+/** Free buffers that are kept whatever is in use, in bytes. */
+const POOLED_BYTES = 2 ** 28;
+
+/**
+ * Lets the pool hold at most as much again as is in use. The shipped one keeps every size that was ever used, for good; here the
+ * sizes not used for longest go first.
+ */
+export function guardPool(pool: BufferPool): void {
+  const release = pool.releaseBuffer.bind(pool);
+  pool.releaseBuffer = (buffer, reuse) => {
+    release(buffer, reuse);
+    const { freeBuffers } = pool;
+    const key = `${buffer.size}_${buffer.usage}`;
+    const alike = freeBuffers.get(key);
+    if (alike === undefined) return;
+    freeBuffers.delete(key);
+    freeBuffers.set(key, alike); // last: a map keeps the order
+    for (const buffers of freeBuffers.values()) {
+      while (buffers.length > 0) {
+        if (freeBytes(pool) <= Math.max(POOLED_BYTES, pool.numBytesUsed)) return;
+        const spare = buffers.shift() as GpuBuffer;
+        pool.numFreeBuffers -= 1;
+        pool.numBytesAllocated -= spare.size;
+        spare.destroy();
+      }
+    }
+  };
+}
+
+function freeBytes({ numBytesAllocated, numBytesUsed }: BufferPool): number {
+  return numBytesAllocated - numBytesUsed;
+}
+
+/** Unguarded, an error of the device leaves numbers as they were; here reading throws. What was computed since is void. */
+function guardErrors(backend: WebgpuBackend, device: Device): void {
+  let failure: string | null = null;
+  device.addEventListener("uncapturederror", ({ error }) => {
+    failure ??= error.message;
+  });
+  device.lost.then(({ reason, message }) => {
+    failure ??= `the card was lost (${reason}): ${message}`;
+  });
+  const read = backend.read.bind(backend);
+  const check = (cause?: unknown) => {
+    if (failure !== null) throw new LabFailure(`webgpu: ${failure}`, { cause });
+  };
+  backend.read = async (dataId) => {
+    try {
+      const values = await read(dataId);
+      check();
+      return values;
+    } catch (error) {
+      check(error);
+      throw error;
+    }
+  };
+}
