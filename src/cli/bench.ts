@@ -6,7 +6,7 @@ import { benchMethods, type MethodsMeasured, methodAlike } from "../bench/method
 import { referenceMissing } from "../bench/process.js";
 import type { Fact } from "../bench/protocol.js";
 import { type BenchReport, benchNotes, benchRows } from "../bench/report.js";
-import { type BenchShape, benchModel, makeStandIn, SHAPES, type ShapeName } from "../bench/shapes.js";
+import { type BenchShape, benchModel, makeStandIn, SHAPES, type ShapeName, type Side } from "../bench/shapes.js";
 import { RefusedInput } from "../core/errors.js";
 import { readJsonFile, requireWritableFolder, writeFileAtomic } from "../core/files.js";
 import { loadRecords } from "../data/load.js";
@@ -94,7 +94,9 @@ async function measureShapes(
     const shape: BenchShape = { ...SHAPES[name], residence: options.weights ?? residence };
     const folder = await folderOf(shape, options, measuring);
     if (folder === null) continue;
-    const sides = shape.sides.filter((side) => side !== "reference" || missing === null);
+    // PyTorch has its weights in memory always: it is measured too where ours are asked to be there.
+    const wished = new Set<Side>(options.weights === "whole" ? [...shape.sides, "reference"] : shape.sides);
+    const sides = [...wished].filter((side) => side !== "reference" || missing === null);
     const model = await benchModel(shape, folder);
     shapes.push(await benchShape(model, fact, { steps, rounds, sides, backend, signal, onProgress }));
   }

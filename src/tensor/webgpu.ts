@@ -26,12 +26,15 @@ interface Gpu {
 /** The part of TensorFlow.js' WebGPU backend that the guards below replace. */
 export interface WebgpuBackend extends tf.KernelBackend {
   bufferManager: BufferPool;
-  runWebGPUProgram(
-    program: object,
-    inputs: tf.TensorInfo[],
-    dtype: tf.DataType,
-    uniforms?: { type: "float32" | "int32"; data: number[] }[],
-  ): tf.TensorInfo;
+  /** Buffers that go back to the pool at the next submit. */
+  uniformPendingDisposal: GpuBuffer[];
+  makeUniforms(uniforms: readonly Uniform[]): { buffer: GpuBuffer };
+  runWebGPUProgram(program: object, inputs: tf.TensorInfo[], dtype: tf.DataType, uniforms?: Uniform[]): tf.TensorInfo;
+}
+
+interface Uniform {
+  type: "float32" | "int32" | "uint32";
+  data: number[];
 }
 
 interface GpuBuffer {
@@ -114,6 +117,7 @@ async function open(): Promise<Opened> {
   guardSizes(backend.bufferManager, device.limits);
   guardPool(backend.bufferManager);
   guardErrors(backend, device);
+  keepUniforms(backend);
   mendWebgpu(device.limits.maxStorageBuffersPerShaderStage - 1);
   tf.registerBackend("webgpu", () => backend);
   const name = [vendor, architecture, description].filter(Boolean).join(" ");
@@ -164,11 +168,10 @@ export function guardSizes(
 
 /** Free buffers that are kept whatever is in use, in bytes. */
 const POOLED_BYTES = 2 ** 28;
+/** And as a share of what is in use. */
+const POOLED_SHARE = 1 / 4;
 
-/**
- * Lets the pool hold at most as much again as is in use. The shipped one keeps every size that was ever used, for good; here the
- * sizes not used for longest go first.
- */
+/** Lets free buffers go, the sizes not used for longest first: the shipped pool keeps every size that was ever used, for good. */
 export function guardPool(pool: BufferPool): void {
   const release = pool.releaseBuffer.bind(pool);
   pool.releaseBuffer = (buffer, reuse) => {
@@ -181,7 +184,7 @@ export function guardPool(pool: BufferPool): void {
     freeBuffers.set(key, alike); // last: a map keeps the order
     for (const buffers of freeBuffers.values()) {
       while (buffers.length > 0) {
-        if (freeBytes(pool) <= Math.max(POOLED_BYTES, pool.numBytesUsed)) return;
+        if (freeBytes(pool) <= Math.max(POOLED_BYTES, POOLED_SHARE * pool.numBytesUsed)) return;
         const spare = buffers.shift() as GpuBuffer;
         pool.numFreeBuffers -= 1;
         pool.numBytesAllocated -= spare.size;
@@ -193,6 +196,31 @@ export function guardPool(pool: BufferPool): void {
 
 function freeBytes({ numBytesAllocated, numBytesUsed }: BufferPool): number {
   return numBytesAllocated - numBytesUsed;
+}
+
+/** Uniforms that are kept. */
+const KEPT_UNIFORMS = 2 ** 14;
+
+/**
+ * Keeps the uniforms of a program, which are shapes and a few numbers, and come again with every step. The shipped backend copies
+ * them to the card for each dispatch, which took more than the dispatch itself (measured).
+ */
+export function keepUniforms(backend: Pick<WebgpuBackend, "makeUniforms" | "uniformPendingDisposal">): void {
+  const make = backend.makeUniforms.bind(backend);
+  const kept = new Map<string, { buffer: GpuBuffer }>();
+  backend.makeUniforms = (uniforms) => {
+    const key = uniforms.map(({ type, data }) => `${type} ${data}`).join();
+    const before = kept.get(key);
+    if (before !== undefined) return before;
+    if (kept.size === KEPT_UNIFORMS) {
+      backend.uniformPendingDisposal.push(...[...kept.values()].map(({ buffer }) => buffer));
+      kept.clear();
+    }
+    const made = make(uniforms);
+    backend.uniformPendingDisposal.pop(); // the one just made
+    kept.set(key, made);
+    return made;
+  };
 }
 
 /** Unguarded, an error of the device leaves numbers as they were; here reading throws. What was computed since is void. */
