@@ -8,7 +8,12 @@ import { mendWebgpu } from "./webgpu-kernels.js";
 interface Device {
   limits: Limits;
   lost: Promise<{ reason: string; message: string }>;
-  addEventListener(event: "uncapturederror", listener: (event: { error: { message: string } }) => void): void;
+  addEventListener(event: "uncapturederror", listener: (event: DeviceError) => void): void;
+}
+
+interface DeviceError {
+  error: { message: string };
+  preventDefault(): void;
 }
 
 type Limits = Record<(typeof RAISED_LIMITS)[number], number>;
@@ -226,8 +231,9 @@ export function keepUniforms(backend: Pick<WebgpuBackend, "makeUniforms" | "unif
 /** Unguarded, an error of the device leaves numbers as they were; here reading throws. What was computed since is void. */
 function guardErrors(backend: WebgpuBackend, device: Device): void {
   let failure: string | null = null;
-  device.addEventListener("uncapturederror", ({ error }) => {
-    failure ??= error.message;
+  device.addEventListener("uncapturederror", (event) => {
+    event.preventDefault(); // it would be printed
+    failure ??= event.error.message;
   });
   device.lost.then(({ reason, message }) => {
     failure ??= `the card was lost (${reason}): ${message}`;

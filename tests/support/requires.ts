@@ -1,15 +1,21 @@
 import { spawnSync } from "node:child_process";
 import { accessSync, constants, existsSync } from "node:fs";
 import { delimiter, join } from "node:path";
+import { BACKENDS, type BackendName } from "../../src/tensor/names.js";
 import { repository, sharedFolder } from "./shared.js";
 
 /** Need of a test beyond Node and npm. */
-export type Need = "native" | "jupyter" | "chromium" | "latex" | "shared" | "transformers";
+export type Need = "native" | "webgpu" | "jupyter" | "chromium" | "latex" | "shared" | "transformers";
 
 const probes = {
   native: {
     found: () => existsSync(join(repository, "node_modules/@tensorflow/tfjs-node-gpu/lib/napi-v8/tfjs_binding.node")),
     missing: "no native TensorFlow binding (npm run native)",
+  },
+  webgpu: {
+    found: () =>
+      spawnSync(process.execPath, ["--input-type=module", "-e", FIND_ADAPTER], { cwd: repository }).status === 0,
+    missing: "no WebGPU adapter: a graphics card, or Mesa's lavapipe (apt-get install mesa-vulkan-drivers libvulkan1)",
   },
   jupyter: {
     found: () => spawnSync("jupyter", ["nbconvert", "--version"]).status === 0,
@@ -32,6 +38,11 @@ const probes = {
     missing: "no Python with torch and transformers (python3, or the one that WISE_LAB_PYTHON names)",
   },
 } satisfies Record<Need, { found: () => boolean; missing: string }>;
+
+const FIND_ADAPTER = `
+const { create } = await import("webgpu");
+globalThis.kept = create([]);
+process.exitCode = (await globalThis.kept.requestAdapter()) === null ? 1 : 0;`;
 
 /** Looks for the packages without loading them, which takes seconds. */
 const FIND_TRANSFORMERS = `
@@ -60,6 +71,12 @@ export function requires(need: Need): boolean {
   if (process.env.WISE_LAB_REQUIRE?.split(",").includes(need)) throw new Error(`required but missing: ${reason}`);
   console.info(`skipped here: ${reason}`);
   return false;
+}
+
+/** The backends that this machine has, after printing which it has not. */
+export function startableBackends(): BackendName[] {
+  const needs: Partial<Record<BackendName, Need>> = { tensorflow: "native", webgpu: "webgpu" };
+  return BACKENDS.filter((name) => needs[name] === undefined || requires(needs[name]));
 }
 
 function onPath(program: string): boolean {

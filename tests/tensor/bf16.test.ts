@@ -2,13 +2,13 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { RefusedInput } from "../../src/core/errors.js";
 import { narrowToBf16, widenBf16 } from "../../src/core/float-bits.js";
 import { createRng } from "../../src/core/rng.js";
-import { BACKENDS, selectBackend } from "../../src/tensor/backend.js";
+import { selectBackend } from "../../src/tensor/backend.js";
 import { type Bf16Matrix, isBf16Matrix, linearBf16, packBf16 } from "../../src/tensor/bf16.js";
 import { tf } from "../../src/tensor/tf.js";
-import { requires } from "../support/requires.js";
+import { requires, startableBackends } from "../support/requires.js";
 import { expectTidy } from "../support/tensor-matcher.js";
 
-const startable = BACKENDS.filter((name) => name !== "tensorflow" || requires("native"));
+const startable = startableBackends();
 
 describe.each(startable)("bf16 on %s", (backend) => {
   let before = 0;
