@@ -29,7 +29,7 @@ function missingSpeed({ backend, gpu }: Facts): Missing[] {
   if (gpu.problem) {
     missing.push({ what: "a working NVIDIA driver", why: `nvidia-smi: ${gpu.problem}`, command: "nvidia-smi" });
   }
-  if (backend.name !== "tensorflow") {
+  if (backend.name === "wasm" || backend.name === "cpu") {
     missing.push({ what: "native TensorFlow", why: "about twenty times the speed of wasm", command: "npm run native" });
   } else if (gpu.cards.length > 0 && backend.device === "cpu") {
     missing.push({ what: "TensorFlow with CUDA", why: "the GPU is not used", command: "npm run native" });
