@@ -34,7 +34,18 @@ export interface WebgpuBackend extends tf.KernelBackend {
   /** Buffers that go back to the pool at the next submit. */
   uniformPendingDisposal: GpuBuffer[];
   makeUniforms(uniforms: readonly Uniform[]): { buffer: GpuBuffer };
+  tensorMap: { get(dataId: tf.DataId): TensorData };
+  /** Gives a tensor its buffer, with its values where it has any. */
+  uploadToGPU(dataId: tf.DataId): void;
   runWebGPUProgram(program: object, inputs: tf.TensorInfo[], dtype: tf.DataType, uniforms?: Uniform[]): tf.TensorInfo;
+}
+
+interface TensorData {
+  dtype: tf.DataType;
+  values: ArrayLike<number> | null;
+  resource: GpuBuffer | null | undefined;
+  /** True for a buffer that does not go when the tensor goes. */
+  external?: boolean;
 }
 
 interface Uniform {
@@ -123,6 +134,7 @@ async function open(): Promise<Opened> {
   guardPool(backend.bufferManager);
   guardErrors(backend, device);
   keepUniforms(backend);
+  keepScalars(backend);
   mendWebgpu(device.limits.maxStorageBuffersPerShaderStage - 1);
   tf.registerBackend("webgpu", () => backend);
   const name = [vendor, architecture, description].filter(Boolean).join(" ");
@@ -225,6 +237,31 @@ export function keepUniforms(backend: Pick<WebgpuBackend, "makeUniforms" | "unif
     backend.uniformPendingDisposal.pop(); // the one just made
     kept.set(key, made);
     return made;
+  };
+}
+
+/** Scalars that are kept. */
+const KEPT_SCALARS = 1024;
+
+/** Keeps the buffers of scalars, such as factors and margins: each upload takes a buffer of its own and ends the pass of dispatches. */
+export function keepScalars(backend: Pick<WebgpuBackend, "tensorMap" | "uploadToGPU">): void {
+  const upload = backend.uploadToGPU.bind(backend);
+  const kept = new Map<string, GpuBuffer>();
+  backend.uploadToGPU = (dataId) => {
+    const data = backend.tensorMap.get(dataId);
+    if (data.resource != null || data.values?.length !== 1) return upload(dataId);
+    const [value] = data.values as [number];
+    const key = `${data.dtype} ${Object.is(value, -0) ? "-0" : value}`;
+    const before = kept.get(key);
+    if (before === undefined) {
+      upload(dataId);
+      if (kept.size === KEPT_SCALARS) return;
+      kept.set(key, data.resource as unknown as GpuBuffer);
+    } else {
+      data.resource = before;
+      data.values = null;
+    }
+    data.external = true;
   };
 }
 

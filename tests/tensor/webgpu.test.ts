@@ -158,6 +158,27 @@ describe.runIf(requires("webgpu"))("webgpu", () => {
     tf.dispose([...parts, sum, inOrder]);
   });
 
+  it("keeps scalars apart by value and sign, also when they were disposed", async () => {
+    const ones = tf.randomNormal([3, 3]).sign().abs();
+    const times = async (factor: number) => {
+      const product = tf.tidy(() => tf.div(ones, tf.div(ones, tf.mul(ones, factor))));
+      const [value] = await product.data();
+      product.dispose();
+      return value;
+    };
+    for (const factor of [2, 3, 2, -2, 3, 0.5, 2]) expect(await times(factor)).toBe(factor);
+    const zeros = await Promise.all(
+      [0, -0].map(async (zero) => {
+        const quotient = tf.tidy(() => tf.div(1, tf.mul(ones, zero)));
+        const [value] = await quotient.data();
+        quotient.dispose();
+        return value;
+      }),
+    );
+    expect(zeros).toEqual([Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]);
+    ones.dispose();
+  });
+
   it("holds no more memory after many shapes than a few of them take", async () => {
     const { bufferManager } = tf.backend() as unknown as WebgpuBackend;
     for (let n = 1; n <= 50; n++) {
