@@ -23,7 +23,7 @@ describe("wise-lab", () => {
     ["an unknown command", ["rnu"], /unknown command 'rnu'\n.*Did you mean run\?/],
     ["an unknown option", ["run", "--T", "1", "--modle", "x"], /unknown option '--modle'\n.*Did you mean --model\?/],
     ["no T", ["run"], /required option '--T <number\|all>' not specified/],
-    ["an unknown backend", ["golden", golden, "--backend", "tpu"], /Allowed choices are tensorflow, wasm, cpu/],
+    ["an unknown backend", ["golden", golden, "--backend", "tpu"], /Allowed choices are tensorflow, webgpu, wasm, cpu/],
     ["an unknown moment", ["run", "--T", "1", "--when", "never"], /Allowed choices are after-all, after-each/],
     ["a limit of zero", ["run", "--T", "1", "--limit", "0"], /a whole number from 1 is expected/],
     ["a word too many", ["doctor", "please"], /too many arguments for 'doctor'/],
