@@ -79,11 +79,20 @@ export async function readBytes(path: string): Promise<Uint8Array> {
 
 /**
  * Reads a UTF-8 text file.
- * @throws {RefusedInput} when it cannot be read or is not UTF-8.
+ * @throws {RefusedInput} when it cannot be read, is not UTF-8, or is a Git LFS pointer to the file that is meant.
  */
 export async function readText(path: string): Promise<string> {
-  return decodeUtf8(await readBytes(path), path);
+  const text = decodeUtf8(await readBytes(path), path);
+  if (!text.startsWith(LFS_POINTER)) return text;
+  throw new RefusedInput("a Git LFS pointer stands in a file's place", {
+    where: path,
+    found: "a Git LFS pointer: the file itself was not downloaded",
+    expected: "the file itself",
+    hint: "git lfs pull, or download the file",
+  });
 }
+
+const LFS_POINTER = "version https://git-lfs.github.com/spec/";
 
 /**
  * Reads a JSON file.

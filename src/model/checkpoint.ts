@@ -7,7 +7,7 @@ import { type LlamaConfig, parseLlamaConfig } from "./config.js";
 import { listModelFolder, MODEL_FOLDER } from "./folder.js";
 import { sha256Kept } from "./kept-hash.js";
 import { requireAsTrained } from "./origin.js";
-import { openSafetensors, type RowRange, type SafetensorsFile } from "./safetensors.js";
+import { FLOAT_DTYPES, openSafetensors, type RowRange, type SafetensorsFile } from "./safetensors.js";
 import { checked } from "./schema.js";
 
 /** A Hugging Face LLaMA folder whose tensors have all been found, in the right shapes; weights are read when asked for. */
@@ -59,7 +59,7 @@ export function headName(config: Pick<LlamaConfig, "tiedEmbeddings">): string {
 }
 
 /** Rotary frequencies that Transformers once stored; they follow from the configuration. */
-const IGNORED_TENSOR = /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$/;
+const IGNORED_TENSOR = /^model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq$/;
 
 const WEIGHTS = "model.safetensors";
 const INDEX = "model.safetensors.index.json";
@@ -95,6 +95,7 @@ export async function openCheckpoint(folder: string): Promise<Checkpoint> {
     const located = locateTensors(files, folder);
     const shapes = tensorShapes(config);
     proveTensors(located, shapes, { config, folder });
+    if (config.tiedEmbeddings && located.has(HEAD)) await proveTiedHead(located, [config.vocabSize, config.hiddenSize]);
     return checkpointOf({ folder: resolve(folder), config, shapes, files, located, names });
   } catch (error) {
     await closeAll(files);
@@ -200,6 +201,14 @@ async function weightFiles(folder: string, names: string[]): Promise<string[]> {
     const { weight_map } = checked(indexSchema, await readJsonFile(path), path);
     return [...new Set(Object.values(weight_map))].sort();
   }
+  if (names.some((name) => /^adapter_(model|config)\./.test(name))) {
+    throw new RefusedInput("this is a LoRA adapter without its model", {
+      where: folder,
+      found: names.filter((name) => name.startsWith("adapter_")).join(", "),
+      expected: `${WEIGHTS}, or ${INDEX} and its shards`,
+      hint: "merge it first, with PEFT: model.merge_and_unload().save_pretrained(FOLDER)",
+    });
+  }
   const other = names.filter((name) => /\.(bin|pth|pt|gguf|safetensors)$/.test(name));
   throw new RefusedInput("the model has no weights", {
     where: folder,
@@ -258,6 +267,7 @@ function proveTensors(
   shapes: ReadonlyMap<string, number[]>,
   { config, folder }: { config: LlamaConfig; folder: string },
 ): void {
+  refuseForeignTensors([...located.keys()], folder);
   const missing = [...shapes.keys()].filter((name) => !located.has(name));
   if (missing.length > 0) {
     throw new RefusedInput("tensors of the model are missing", {
@@ -266,7 +276,8 @@ function proveTensors(
       expected: `${shapes.size} tensors for ${config.layers} layers`,
     });
   }
-  const extra = [...located.keys()].filter((name) => !shapes.has(name) && !IGNORED_TENSOR.test(name));
+  const allowed = (name: string) => name === HEAD || IGNORED_TENSOR.test(name);
+  const extra = [...located.keys()].filter((name) => !shapes.has(name) && !allowed(name));
   if (extra.length > 0) {
     throw new RefusedInput("the checkpoint has tensors that its config.json does not explain", {
       where: folder,
@@ -287,11 +298,61 @@ function proveTensor(file: SafetensorsFile, name: string, shape: number[]): void
       expected: `[${shape.join(", ")}], as config.json says`,
     });
   }
-  if (found.dtype !== "F32" && found.dtype !== "F16" && found.dtype !== "BF16") {
-    throw new RefusedInput("weights of this dtype are not supported", {
-      where,
-      found: found.dtype,
-      expected: "F32, F16 or BF16",
+  if (FLOAT_DTYPES.some((known) => known === found.dtype)) return;
+  throw new RefusedInput("weights of this dtype are not supported", {
+    where,
+    found: found.dtype,
+    expected: FLOAT_DTYPES.join(", "),
+    hint: NOT_QUANTISED,
+  });
+}
+
+const NOT_QUANTISED = "take the model's float weights: quantised ones cannot be edited here";
+
+/** Tensor names that tell what else a folder is. */
+const FOREIGN_TENSORS = [
+  { name: /\.(qweight|qzeros|scales)$/, is: "quantised weights, as GPTQ and AWQ write them", hint: NOT_QUANTISED },
+  {
+    name: /^base_model\.|\.lora_[AB]\./,
+    is: "weights inside a PEFT wrapper",
+    hint: "merge them first, with PEFT: model.merge_and_unload().save_pretrained(FOLDER)",
+  },
+];
+
+function refuseForeignTensors(names: readonly string[], folder: string): void {
+  for (const { name, is, hint } of FOREIGN_TENSORS) {
+    const found = names.find((other) => name.test(other));
+    if (found === undefined) continue;
+    throw new RefusedInput("the checkpoint holds no plain weights", {
+      where: folder,
+      found: `${found}: ${is}`,
+      expected: `tensors such as ${EMBEDDING}`,
+      hint,
+    });
+  }
+}
+
+/** Rows of embedding and head that are compared at a time. */
+const COMPARED_ROWS = 4096;
+
+/** Some converters store the head beside tied embeddings. @throws {RefusedInput} when it is not the embedding */
+async function proveTiedHead(
+  located: ReadonlyMap<string, SafetensorsFile>,
+  [rows, width]: [number, number],
+): Promise<void> {
+  const head = located.get(HEAD) as SafetensorsFile;
+  const embedding = located.get(EMBEDDING) as SafetensorsFile;
+  proveTensor(head, HEAD, [rows, width]);
+  for (let start = 0; start < rows; start += COMPARED_ROWS) {
+    const part: RowRange = [start, Math.min(rows, start + COMPARED_ROWS)];
+    const ours = await head.read(HEAD, { rows: part });
+    const theirs = await embedding.read(EMBEDDING, { rows: part });
+    if (ours.every((value, i) => value === theirs[i])) continue;
+    throw new RefusedInput("the output head is not the embedding, and config.json says that they are one", {
+      where: `${head.path}: ${HEAD}`,
+      found: `other numbers than ${EMBEDDING}, in rows ${part.join(" to ")}`,
+      expected: "the same numbers, or no output head",
+      hint: "set tie_word_embeddings of config.json to false if the head is meant",
     });
   }
 }

@@ -21,7 +21,7 @@ export interface LlamaConfig {
   bosTokenId: number | null;
   eosTokenIds: number[];
   /** Precision the weights were saved in, where the file tells. */
-  dtype: "float32" | "float16" | "bfloat16" | null;
+  dtype: (typeof DTYPES)[number] | null;
 }
 
 /** The scaling of rotary frequencies that LLaMA 3.1 introduced. */
@@ -54,6 +54,9 @@ const ARCHITECTURES = {
 } as const;
 
 type Architecture = keyof typeof ARCHITECTURES;
+
+/** Names of an architecture in files of early converters. */
+const OLD_NAMES: Record<string, Architecture> = { LLaMAForCausalLM: "LlamaForCausalLM" };
 
 const ARCHITECTURE_NAMES = Object.keys(ARCHITECTURES) as Architecture[];
 
@@ -159,7 +162,7 @@ function orDefault(value: number | null | undefined, fallback: number | null): n
 }
 
 function architectureOf({ architectures, model_type }: { architectures?: unknown; model_type?: unknown }): unknown {
-  if (Array.isArray(architectures)) return architectures[0];
+  if (Array.isArray(architectures)) return OLD_NAMES[architectures[0]] ?? architectures[0];
   return ARCHITECTURE_NAMES.find((name) => ARCHITECTURES[name].model_type === model_type) ?? model_type;
 }
 
@@ -240,10 +243,11 @@ function ropeFrom(given: Fields, field: "rope_parameters" | "rope_scaling", wher
   };
 }
 
-const DTYPES = ["float32", "float16", "bfloat16"] as const;
+const DTYPES = ["float32", "float16", "bfloat16", "float64"] as const;
 
 function dtypeOf(given: Fields, where: string): LlamaConfig["dtype"] {
   const name = given.dtype ?? given.torch_dtype ?? null;
+  if (name === "auto") return null; // as the weights are
   const dtype = DTYPES.find((known) => known === name) ?? null;
   if (dtype === name) return dtype;
   throw new RefusedInput("this precision of the weights is not supported", {

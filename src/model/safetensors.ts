@@ -176,7 +176,7 @@ async function readFloats(handle: FileHandle, span: TensorSpan, finite: boolean)
   const dtype = floatDtype(span);
   const values = new Float32Array(span.bytes / DTYPE_BYTES[dtype]);
   const chunkValues = CHUNK_BYTES / DTYPE_BYTES[dtype];
-  const stored = dtype === "F32" ? undefined : new Uint16Array(Math.min(chunkValues, values.length));
+  const stored = storedAs[dtype]?.(Math.min(chunkValues, values.length));
   for (let start = 0; start < values.length; start += chunkValues) {
     const target = values.subarray(start, start + chunkValues);
     const source = stored?.subarray(0, target.length) ?? target;
@@ -186,6 +186,7 @@ async function readFloats(handle: FileHandle, span: TensorSpan, finite: boolean)
     });
     if (dtype === "BF16") widenBf16(source as Uint16Array, target);
     if (dtype === "F16") widenF16(source as Uint16Array, target);
+    if (dtype === "F64") target.set(source);
     if (finite) refuseNotFinite(target, start, span);
   }
   return values;
@@ -199,9 +200,22 @@ async function readBf16(handle: FileHandle, span: TensorSpan, finite: boolean): 
   return bits;
 }
 
-function floatDtype({ tensor: { dtype }, where }: TensorSpan): "F32" | "F16" | "BF16" {
-  if (dtype === "F32" || dtype === "F16" || dtype === "BF16") return dtype;
-  throw new RefusedInput("a tensor cannot be read as float32", { where, found: dtype, expected: "F32, F16 or BF16" });
+/** Dtypes that are read as float32. */
+export const FLOAT_DTYPES = ["F32", "F16", "BF16", "F64"] as const;
+type FloatDtype = (typeof FLOAT_DTYPES)[number];
+
+/** Array of the numbers as they are stored, where that is not float32. */
+const storedAs: Partial<Record<FloatDtype, (length: number) => Uint16Array | Float64Array>> = {
+  F16: (length) => new Uint16Array(length),
+  BF16: (length) => new Uint16Array(length),
+  F64: (length) => new Float64Array(length),
+};
+
+function floatDtype({ tensor: { dtype }, where }: TensorSpan): FloatDtype {
+  const found = FLOAT_DTYPES.find((known) => known === dtype);
+  if (found !== undefined) return found;
+  const expected = FLOAT_DTYPES.join(", ");
+  throw new RefusedInput("a tensor cannot be read as float32", { where, found: dtype, expected });
 }
 
 function refuseNotFiniteBits(bits: Uint16Array, span: TensorSpan): void {

@@ -55,8 +55,12 @@ const SPECIAL_TOKENS = ["bos_token", "eos_token", "unk_token", "sep_token", "pad
 export async function loadTokenizer(folder: string, config?: LlamaConfig): Promise<Tokenizer> {
   const names = await listModelFolder(folder);
   const settings = await readSettings(folder, names);
-  const library = await openLibrary(folder, names, settings.tokenizerConfig);
-  const vocabSize = 1 + [...library.get_vocab().values()].reduce((highest, id) => Math.max(highest, id), -1);
+  const { library, added, isBpe } = await openLibrary(folder, names, settings.tokenizerConfig);
+  const ids = [...library.get_vocab().values()];
+  const highest = ids.reduce((a, b) => Math.max(a, b), -1);
+  const beyond = ids.filter((id) => id >= (config?.vocabSize ?? Number.POSITIVE_INFINITY));
+  // Tokens that were added without rows of the embedding, such as one for padding: nobody may ask for them.
+  const vocabSize = beyond.every((id) => added.has(id)) ? highest + 1 - beyond.length : highest + 1;
   if (config) refuseOtherVocabulary(vocabSize, config, folder);
   const template = await findChatTemplate(folder, names, settings.tokenizerConfig);
   const idOf = (token: string | undefined) => (token === undefined ? undefined : library.token_to_id(token));
@@ -65,7 +69,7 @@ export async function loadTokenizer(folder: string, config?: LlamaConfig): Promi
   const addsBos = bosId !== null && library.encode("", { add_special_tokens: true }).ids.includes(bosId);
   const eosIds = settings.eosIds ?? config?.eosTokenIds ?? (eosId === undefined ? [] : [eosId]);
   refuseStrayIds([...eosIds, ...(bosId === null ? [] : [bosId])], vocabSize, folder);
-  const cleanUp = settings.tokenizerConfig.clean_up_tokenization_spaces === true;
+  const cleanUp = settings.tokenizerConfig.clean_up_tokenization_spaces === true && !isBpe;
   return {
     vocabSize,
     bosId,
@@ -73,6 +77,7 @@ export async function loadTokenizer(folder: string, config?: LlamaConfig): Promi
     hasChatTemplate: template !== null,
     encode: (text, { addBos } = {}) => {
       const ids = allKnown(library.encode(text, { add_special_tokens: addBos ?? true }).ids, text, folder);
+      refuseWithoutEmbedding(ids, { beyond, text, folder });
       return addBos && !addsBos ? [requiredBos(bosId, folder), ...ids] : ids;
     },
     decode: (ids, { skipSpecial = false } = {}) => {
@@ -86,6 +91,7 @@ export async function loadTokenizer(folder: string, config?: LlamaConfig): Promi
         where: folder,
         found: "no chat_template.jinja and no chat_template in tokenizer_config.json",
         expected: "an instruction-tuned model with its template",
+        hint: "--set use_chat_template=false, for a base model",
       });
     },
   };
@@ -95,6 +101,13 @@ const tokenIdSchema = z.int().nonnegative();
 const generationSchema = z.looseObject({
   eos_token_id: z.union([tokenIdSchema, z.array(tokenIdSchema)], { error: "a token id or a list of them" }).nullish(),
 });
+const tokenizerSchema = z.looseObject(
+  {
+    added_tokens: z.array(z.looseObject({ id: tokenIdSchema })).nullish(),
+    model: z.looseObject({ type: z.string().nullish() }).nullish(),
+  },
+  { error: "a JSON object" },
+);
 const objectSchema = z.looseObject({}, { error: "a JSON object" });
 const specialTokenSchema = z.union([z.string(), z.looseObject({ content: z.string() })]);
 
@@ -121,7 +134,7 @@ async function openLibrary(
   folder: string,
   names: readonly string[],
   tokenizerConfig: Record<string, unknown>,
-): Promise<TokenizerLibrary> {
+): Promise<{ library: TokenizerLibrary; added: ReadonlySet<number>; isBpe: boolean }> {
   const where = join(folder, "tokenizer.json");
   if (!names.includes("tokenizer.json")) {
     throw new RefusedInput("the model has no tokenizer.json", {
@@ -131,9 +144,11 @@ async function openLibrary(
       hint: "save it with Transformers: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)",
     });
   }
-  const json = checked(objectSchema, await readJsonFile(where), where);
+  const json = checked(tokenizerSchema, await readJsonFile(where), where);
   try {
-    return new HuggingFaceTokenizer(json, tokenizerConfig);
+    const library: TokenizerLibrary = new HuggingFaceTokenizer(json, tokenizerConfig);
+    // Cleaning up takes spaces away that a BPE tokenizer means: Transformers 5 leaves them, whatever the settings say.
+    return { library, added: new Set(json.added_tokens?.map(({ id }) => id)), isBpe: json.model?.type === "BPE" };
   } catch (cause) {
     throw new RefusedInput("the tokenizer cannot be used", {
       where,
@@ -180,6 +195,19 @@ function allKnown(ids: (number | undefined)[], text: string, folder: string): nu
     where: folder,
     found: text,
     expected: `characters of the vocabulary (the piece after ${at} tokens is not in it)`,
+  });
+}
+
+function refuseWithoutEmbedding(
+  ids: readonly number[],
+  { beyond, text, folder }: { beyond: readonly number[]; text: string; folder: string },
+): void {
+  const found = ids.find((id) => beyond.includes(id));
+  if (found === undefined) return;
+  throw new RefusedInput("a text holds a token that the model has no embedding for", {
+    where: folder,
+    found: text,
+    expected: `a text without token ${found}, which was added to the tokenizer alone`,
   });
 }
 

@@ -6,7 +6,7 @@ import { RefusedInput } from "../../src/core/errors.js";
 import { EMBEDDING, FINAL_NORM, headName, layerTensorNames, openCheckpoint } from "../../src/model/checkpoint.js";
 import { openSafetensors, type TensorToWrite, writeSafetensors } from "../../src/model/safetensors.js";
 import { golden } from "../support/shared.js";
-import { changeJson, copyOfGolden, refusal, temporaryFolder } from "./support.js";
+import { changeJson, copyOfGolden, refusal, safetensorsBytes, temporaryFolder } from "./support.js";
 
 /** Rewrites the one weights file of a copy of tiny-llama3-tied with some tensors changed, added or (undefined) left out. */
 async function changeTensors(folder: string, changes: Record<string, TensorToWrite | undefined>): Promise<void> {
@@ -20,6 +20,14 @@ async function changeTensors(folder: string, changes: Record<string, TensorToWri
     else delete tensors[name];
   }
   await writeSafetensors(path, tensors);
+}
+
+/** The embedding of a copy of tiny-llama3-tied, as a tensor to write. */
+async function embeddingOf(folder: string): Promise<TensorToWrite & { data: Float32Array }> {
+  const checkpoint = await openCheckpoint(folder);
+  const data = await checkpoint.read(EMBEDDING);
+  await checkpoint.close();
+  return { dtype: "F32", shape: [1024, 64], data };
 }
 
 const zeros = (...shape: number[]) => ({
@@ -155,11 +163,16 @@ describe("a folder that is no whole model is refused before weights are read", (
     expect((await refusal(() => openCheckpoint(folder))).found).toBe("model.layers.0.self_attn.q_proj.bias");
   });
 
-  test("an output head beside tied embeddings: only one of the two can be meant", async () => {
+  test("an output head beside tied embeddings that is not the embedding: only one of the two can be meant", async () => {
     const folder = await copyOfGolden("tiny-llama3-tied");
+    const { data } = await embeddingOf(folder);
+    await changeTensors(folder, { "lm_head.weight": { ...zeros(1024, 64), data: data.with(70, 9) } });
+    const { where, found, hint } = await refusal(() => openCheckpoint(folder));
+    expect(where).toBe(`${join(folder, "model.safetensors")}: lm_head.weight`);
+    expect([found, hint]).toEqual([expect.stringContaining(EMBEDDING), expect.stringContaining("tie_word_embeddings")]);
+    await changeTensors(folder, { "lm_head.weight": zeros(1000, 64) });
+    expect((await refusal(() => openCheckpoint(folder))).expected).toContain("[1024, 64]");
     await changeTensors(folder, { "lm_head.weight": zeros(1024, 64) });
-    const { found, expected } = await refusal(() => openCheckpoint(folder));
-    expect([found, expected]).toEqual(["lm_head.weight", expect.stringContaining("tied embeddings")]);
     await changeJson(join(folder, "config.json"), () => ({ tie_word_embeddings: false }));
     await (await openCheckpoint(folder)).close();
   });
@@ -186,10 +199,112 @@ describe("a folder that is no whole model is refused before weights are read", (
   });
 });
 
-test("stored rotary frequencies, as old files have them, are left aside", async () => {
-  const folder = await copyOfGolden("tiny-llama3-tied");
-  await changeTensors(folder, { "model.layers.0.self_attn.rotary_emb.inv_freq": zeros(8) });
-  await (await openCheckpoint(folder)).close();
+describe("what Transformers loads too", () => {
+  test("stored rotary frequencies, of a layer or of the whole model, are left aside", async () => {
+    const folder = await copyOfGolden("tiny-llama3-tied");
+    await changeTensors(folder, { "model.layers.0.self_attn.rotary_emb.inv_freq": zeros(8) });
+    await (await openCheckpoint(folder)).close();
+    await changeTensors(folder, { "model.rotary_emb.inv_freq": zeros(8) });
+    await (await openCheckpoint(folder)).close();
+  });
+
+  test("an output head that is the embedding, beside tied embeddings", async () => {
+    const folder = await copyOfGolden("tiny-llama3-tied");
+    await changeTensors(folder, { "lm_head.weight": await embeddingOf(folder) });
+    const { config, shapes, close } = await openCheckpoint(folder);
+    expect([config.tiedEmbeddings, shapes.has("lm_head.weight"), headName(config)]).toEqual([true, false, EMBEDDING]);
+    await close();
+  });
+
+  test("the class name of early converters, and a dtype that is left to the weights", async () => {
+    const folder = await copyOfGolden("tiny-llama3-tied");
+    await changeJson(join(folder, "config.json"), () => ({
+      architectures: ["LLaMAForCausalLM"],
+      dtype: undefined,
+      torch_dtype: "auto",
+    }));
+    const { config, close } = await openCheckpoint(folder);
+    expect(config.dtype).toBeNull();
+    await close();
+  });
+
+  test("F64 weights, rounded to float32", async () => {
+    const folder = await copyOfGolden("tiny-llama3-tied");
+    const norm = Float64Array.from({ length: 64 }, (_, i) => 1 + i / 3);
+    const path = join(folder, "model.safetensors");
+    const file = await openSafetensors(path);
+    const header: Record<string, object> = {};
+    const parts: Uint8Array[] = [];
+    let end = 0;
+    for (const [name, { shape, dtype }] of file.tensors) {
+      const bytes = name === FINAL_NORM ? new Uint8Array(norm.buffer) : await file.readRaw(name);
+      parts.push(bytes);
+      header[name] = { dtype: name === FINAL_NORM ? "F64" : dtype, shape, data_offsets: [end, end + bytes.length] };
+      end += bytes.length;
+    }
+    await file.close();
+    await writeFile(path, safetensorsBytes(header, Buffer.concat(parts)));
+    await changeJson(join(folder, "config.json"), () => ({ dtype: "float64" }));
+    const checkpoint = await openCheckpoint(folder);
+    expect(await checkpoint.read(FINAL_NORM)).toEqual(Float32Array.from(norm));
+    await checkpoint.close();
+  });
+});
+
+describe("what is something else gets the word that helps", () => {
+  const tensor = (name: string) => ({ [name]: zeros(8, 64) });
+
+  test.each([
+    ["model.layers.0.self_attn.q_proj.qweight", /GPTQ/, /float weights/],
+    ["base_model.model.embed_tokens.weight", /PEFT/, /merge_and_unload/],
+    ["model.layers.0.self_attn.q_proj.lora_A.weight", /PEFT/, /merge_and_unload/],
+  ])("%s", async (name, found, hint) => {
+    const folder = await copyOfGolden("tiny-llama3-tied");
+    await changeTensors(folder, tensor(name));
+    expect(await refusal(() => openCheckpoint(folder))).toMatchObject({
+      found: expect.stringMatching(found),
+      hint: expect.stringMatching(hint),
+    });
+  });
+
+  test("weights of eight bits", async () => {
+    const folder = await copyOfGolden("tiny-llama3-tied");
+    const name = layerTensorNames(1).up;
+    await changeTensors(folder, { [name]: { dtype: "U8", shape: [176, 64], data: new Uint8Array(176 * 64) } });
+    expect((await refusal(() => openCheckpoint(folder))).hint).toMatch(/float weights/);
+  });
+
+  test("a LoRA adapter alone", async () => {
+    const folder = await copyOfGolden("tiny-llama3-tied");
+    await rename(join(folder, "model.safetensors"), join(folder, "adapter_model.safetensors"));
+    const { message, hint } = await refusal(() => openCheckpoint(folder));
+    expect([message, hint]).toEqual([expect.stringMatching(/LoRA adapter/), expect.stringMatching(/merge_and_unload/)]);
+  });
+
+  test.each(["config.json", "model.safetensors"])("a Git LFS pointer as %s", async (name) => {
+    const folder = await copyOfGolden("tiny-llama3-tied");
+    const pointer = `version https://git-lfs.github.com/spec/v1\noid sha256:${"ab".repeat(32)}\nsize 19572\n`;
+    await writeFile(join(folder, name), pointer);
+    const { where, found } = await refusal(() => openCheckpoint(folder));
+    expect([where, found]).toEqual([join(folder, name), expect.stringMatching(/^a Git LFS pointer/)]);
+  });
+
+  test("the root of a Hugging Face cache, by the snapshot that refs/main names", async () => {
+    const root = join(await temporaryFolder(), "models--meta--tiny");
+    for (const name of ["blobs", "refs", "snapshots/aaa", "snapshots/bbb"])
+      await mkdir(join(root, name), { recursive: true });
+    await writeFile(join(root, "refs", "main"), "bbb");
+    expect((await refusal(() => openCheckpoint(root))).hint).toBe(join(root, "snapshots", "bbb"));
+    await rm(join(root, "refs", "main"));
+    expect((await refusal(() => openCheckpoint(root))).hint).toBe(join(root, "snapshots", "aaa"));
+  });
+
+  test("a name on the hub: nothing is downloaded", async () => {
+    const { hint } = await refusal(() => openCheckpoint("meta-llama/Llama-3-8B"));
+    expect(hint).toMatch(/hf download meta-llama\/Llama-3-8B --local-dir Llama-3-8B/);
+    const none = join(await temporaryFolder(), "none");
+    expect((await refusal(() => openCheckpoint(none))).hint).toBeUndefined();
+  });
 });
 
 test("a NaN among the weights is refused when its tensor is read, with its place", async () => {

@@ -104,7 +104,7 @@ test("tokens that end a text: of generation_config.json, else of the model's con
   expect((await loadTokenizer(folder)).eosIds).toEqual([1]);
 });
 
-test("ids without a token have no text; spaces are cleaned up only where tokenizer_config.json asks for it", async () => {
+test("ids without a token have no text; spaces are left where they are, whatever tokenizer_config.json asks for", async () => {
   const folder = await copyOfGolden("tiny-llama3");
   const tokenizer = await loadTokenizer(folder);
   const ids = tokenizer.encode("is it so ? no .", { addBos: false });
@@ -112,7 +112,29 @@ test("ids without a token have no text; spaces are cleaned up only where tokeniz
   expect(tokenizer.decode([5000, ...ids, 1024])).toBe("is it so ? no .");
   expect(tokenizer.decode([1, ...ids, 1], { skipSpecial: true })).toBe("is it so ? no .");
   await changeJson(join(folder, "tokenizer_config.json"), () => ({ clean_up_tokenization_spaces: true }));
-  expect((await loadTokenizer(folder)).decode(ids)).toBe("is it so? no.");
+  expect((await loadTokenizer(folder)).decode(ids)).toBe("is it so ? no ."); // as Transformers 5 does for BPE
+});
+
+test("a token that was added beyond the embedding may be there, and not in a text", async () => {
+  const folder = await copyOfGolden("tiny-llama3");
+  const pad = { content: "<pad>", single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
+  await changeJson(join(folder, "tokenizer.json"), ({ added_tokens }) => ({
+    added_tokens: [...(added_tokens as object[]), { id: 1024, ...pad }],
+  }));
+  const tokenizer = await loadTokenizer(folder, configWith({}));
+  expect(tokenizer.vocabSize).toBe(1024);
+  expect(tokenizer.encode("Oslo")).toEqual((await loadTokenizer(join(golden, "tiny-llama3"))).encode("Oslo"));
+  const refused = await refusal(() => tokenizer.encode("Oslo <pad>"));
+  expect(refused).toMatchObject({ found: "Oslo <pad>", expected: expect.stringContaining("1024") });
+});
+
+test("a tokenizer.json that is a Git LFS pointer is refused as one", async () => {
+  const folder = await copyOfGolden("tiny-llama3");
+  await writeFile(
+    join(folder, "tokenizer.json"),
+    "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
+  );
+  expect((await refusal(() => loadTokenizer(folder))).hint).toMatch(/git lfs pull/);
 });
 
 describe("chat templates", () => {
