@@ -274,6 +274,9 @@ function proveTensors(
       where: folder,
       found: `${located.size} tensors; ${missing.length} missing: ${missing.join(", ")}`,
       expected: `${shapes.size} tensors for ${config.layers} layers`,
+      ...(missing.join() === HEAD && {
+        hint: "set tie_word_embeddings of config.json to true if the embedding is the head",
+      }),
     });
   }
   const allowed = (name: string) => name === HEAD || IGNORED_TENSOR.test(name);

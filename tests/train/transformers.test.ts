@@ -6,13 +6,15 @@ import { describe, expect, test } from "vitest";
 import { sha256File } from "../../src/core/hash.js";
 import { untouched } from "../../src/edit/overlay.js";
 import { ask } from "../../src/eval/ask.js";
+import { EMBEDDING } from "../../src/model/checkpoint.js";
 import { createCutStore } from "../../src/model/cut-store.js";
 import { type LlamaModel, loadModel } from "../../src/model/model.js";
 import { encodeQuestion, PLAIN } from "../../src/model/prompt.js";
+import { openSafetensors, type TensorToWrite, writeSafetensors } from "../../src/model/safetensors.js";
 import { selectBackend } from "../../src/tensor/backend.js";
 import { tf } from "../../src/tensor/tf.js";
 import { trainLab } from "../../src/train/lab.js";
-import { temporaryFolder } from "../model/support.js";
+import { changeJson, copyOfGolden, temporaryFolder } from "../model/support.js";
 import { atValue } from "../support/points.js";
 import { python, requires } from "../support/requires.js";
 import { repository } from "../support/shared.js";
@@ -92,6 +94,27 @@ describe.runIf(requires("transformers"))(
   () => {
     test("of the shipped model", async () => {
       await expectAgreement(shipped, await referenceOf(shipped, PROMPTS));
+    });
+
+    test("of a folder with an output head beside tied embeddings, stored frequencies, a pad token without embedding, an old class name", async () => {
+      const folder = await copyOfGolden("tiny-llama3-tied");
+      const path = join(folder, "model.safetensors");
+      const file = await openSafetensors(path);
+      const tensors: Record<string, TensorToWrite> = {};
+      for (const [name, { shape }] of file.tensors)
+        tensors[name] = { dtype: "F32", shape, data: await file.read(name) };
+      await file.close();
+      const rotary = { dtype: "F32", shape: [8], data: new Float32Array(8) } as const;
+      const head = tensors[EMBEDDING] as TensorToWrite;
+      await writeSafetensors(path, { ...tensors, "lm_head.weight": head, "model.rotary_emb.inv_freq": rotary });
+      const pad = { id: 1024, content: "<pad>", single_word: false, lstrip: false, rstrip: false, normalized: false };
+      await changeJson(join(folder, "tokenizer.json"), ({ added_tokens }) => ({
+        added_tokens: [...(added_tokens as object[]), { ...pad, special: true }],
+      }));
+      await changeJson(join(folder, "config.json"), () => ({ architectures: ["LLaMAForCausalLM"] }));
+      const prompts = join(folder, "prompts.json");
+      await writeFile(prompts, JSON.stringify(["The capital of Norway is", "is it so ? no .", "Oslo"]));
+      await expectAgreement(folder, await referenceOf(folder, prompts));
     });
 
     test("of a model that was trained just now", async () => {
