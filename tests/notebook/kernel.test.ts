@@ -40,6 +40,55 @@ async function execute(
   return { content: reply.content, messages, waited: performance.now() - interruptedAt };
 }
 
+describe("a cell that waits outside functions", () => {
+  beforeAll(async () => {
+    await execute('async function f() { console.log("ran"); return 1; }');
+  });
+
+  it.each([
+    "await f();",
+    "await (f());",
+    "await (f)();",
+    'await (async () => { console.log("ran"); })();',
+    "const one = 1; await (f());",
+    "const a = await (f());",
+    "const [b] = [await (f())];",
+    "let d; d = await (f());",
+    "if (true) { await (f()); }",
+    "for (const x of [1]) { await (f()); }",
+    "for await (const x of [f()]) {}",
+    "while (await (f()) > 1) {}",
+    "switch (await (f())) { default: }",
+    "try { await (f()); } finally {}",
+    "label: { await (f()); }",
+    "await [f()][0];",
+    `await \`\${await f()}\`;`,
+    "await +1; await -1; await f();",
+    "await /x/; await f();",
+    "f(); await\n(f());",
+    "void await (f());",
+    "!(await (f()));",
+    "await (f()), await (f());",
+    "await (await f(), f());",
+    "await (f() as Promise<number>);",
+    "await (f() satisfies Promise<number>);",
+    "await <Promise<number>>f();",
+    "const g = async () => { await (f()); }; await g();",
+  ])("%s", async (code) => {
+    const { content, messages } = await execute(code, { stopOnError: false });
+    expect(content, String(content.evalue)).toMatchObject({ status: "ok" });
+    const printed = messages
+      .filter(({ header }) => header.msg_type === "stream")
+      .map((message) => message.content.text);
+    expect(printed.join("")).toMatch(/^(ran\n)+$/);
+  });
+
+  it("and one that waits only within them has its value at once", async () => {
+    const { messages } = await execute("const late = async () => { await (f()); };\n7");
+    expect(messages.at(-1)?.content.data).toEqual({ "text/plain": "7" });
+  });
+});
+
 describe("an interrupt", () => {
   it("stops a loop that takes the cell's signal within a second, awaited in whatever way", async () => {
     await execute('import { interruptSignal } from "wise-lab";');

@@ -130,7 +130,7 @@ export class Interpreter {
           const { name, label } = this.#current;
           this.#scripts.set(name, { label, source, lineMap: this.#tslab.lastLineMap() });
           converted.output = `${withoutMapComment(converted.output)}\n//# sourceURL=${name}`;
-          converted.hasToplevelAwait ||= hasTopLevelForAwait(this.#tslab.typescript, source);
+          converted.hasToplevelAwait ||= hasTopLevelAwait(this.#tslab.typescript, source);
         }
         return converted;
       },
@@ -162,12 +162,16 @@ function withoutMapComment(javascript: string): string {
   return javascript.replace(/^\/\/# sourceMappingURL=.*$/gm, "");
 }
 
-/** tslab sees `await` outside functions, but not `for await`. */
-function hasTopLevelForAwait(ts: typeof TypeScript, source: string): boolean {
+/**
+ * True for code that waits outside functions. tslab sees only an `await` that the compiler complains of: not `for await`, and none where
+ * the compiler reads the code a second time, as it does for `await (` and `await [`.
+ */
+function hasTopLevelAwait(ts: typeof TypeScript, source: string): boolean {
   const visit = (node: TypeScript.Node): boolean => {
     if (ts.isFunctionLike(node) || ts.isClassLike(node)) return false;
-    if (ts.isForOfStatement(node) && node.awaitModifier) return true;
+    if (ts.isAwaitExpression(node) || (ts.isForOfStatement(node) && node.awaitModifier)) return true;
     return ts.forEachChild(node, visit) ?? false;
   };
-  return visit(ts.createSourceFile("cell.ts", source, ts.ScriptTarget.Latest));
+  // A module, as every cell is: in a script, `await (1)` is a call.
+  return visit(ts.createSourceFile("cell.ts", `export {};\n${source}`, ts.ScriptTarget.Latest));
 }
