@@ -83,16 +83,17 @@ export async function readBytes(path: string): Promise<Uint8Array> {
  */
 export async function readText(path: string): Promise<string> {
   const text = decodeUtf8(await readBytes(path), path);
-  if (!text.startsWith(LFS_POINTER)) return text;
+  if (!text.startsWith(`${LFS_POINTER.starts}https://git-lfs`)) return text;
   throw new RefusedInput("a Git LFS pointer stands in a file's place", {
     where: path,
-    found: "a Git LFS pointer: the file itself was not downloaded",
+    found: LFS_POINTER.is,
     expected: "the file itself",
     hint: "git lfs pull, or download the file",
   });
 }
 
-const LFS_POINTER = "version https://git-lfs.github.com/spec/";
+/** First bytes of what Git LFS leaves in a file's place, and the words for it. */
+export const LFS_POINTER = { starts: "version ", is: "a Git LFS pointer: the file itself was not downloaded" } as const;
 
 /**
  * Reads a JSON file.

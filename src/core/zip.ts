@@ -2,7 +2,7 @@ import { type FileHandle, open, stat } from "node:fs/promises";
 import { Readable } from "node:stream";
 import { crc32, createInflateRaw } from "node:zlib";
 import { RefusedInput } from "./errors.js";
-import { errorText } from "./files.js";
+import { errorText, LFS_POINTER } from "./files.js";
 
 /*
  * Zip archives (PKWARE APPNOTE 6.3) as far as NumPy's and PyTorch's files need them: entries stored or deflated, zip64, one disk,
@@ -78,7 +78,7 @@ const FOREIGN_FILES = [
   { starts: "PK\x03\x04", is: "a zip archive without its end: it was cut short" },
   { starts: "\x80", is: "a Python pickle" },
   { starts: "<", is: "an HTML or XML page" },
-  { starts: "version ", is: "a Git LFS pointer: the file itself was not downloaded" },
+  LFS_POINTER,
   { starts: "\x89HDF", is: "an HDF5 file" },
 ] as const;
 

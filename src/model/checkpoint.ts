@@ -5,6 +5,7 @@ import { readJsonFile } from "../core/files.js";
 import { sha256Json } from "../core/hash.js";
 import { type LlamaConfig, parseLlamaConfig } from "./config.js";
 import { listModelFolder, MODEL_FOLDER } from "./folder.js";
+import { NOT_QUANTISED, refuseAdapter, refuseForeignTensors } from "./foreign.js";
 import { sha256Kept } from "./kept-hash.js";
 import { requireAsTrained } from "./origin.js";
 import { FLOAT_DTYPES, openSafetensors, type RowRange, type SafetensorsFile } from "./safetensors.js";
@@ -88,6 +89,7 @@ export function layerTensorNames(index: number): Record<LayerTensor, string> {
  */
 export async function openCheckpoint(folder: string): Promise<Checkpoint> {
   const names = await listModelFolder(folder);
+  refuseAdapter(names, folder);
   await requireAsTrained(folder);
   const config = await readConfig(folder, names);
   const files = await openWeights(folder, names);
@@ -201,14 +203,6 @@ async function weightFiles(folder: string, names: string[]): Promise<string[]> {
     const { weight_map } = checked(indexSchema, await readJsonFile(path), path);
     return [...new Set(Object.values(weight_map))].sort();
   }
-  if (names.some((name) => /^adapter_(model|config)\./.test(name))) {
-    throw new RefusedInput("this is a LoRA adapter without its model", {
-      where: folder,
-      found: names.filter((name) => name.startsWith("adapter_")).join(", "),
-      expected: `${WEIGHTS}, or ${INDEX} and its shards`,
-      hint: "merge it first, with PEFT: model.merge_and_unload().save_pretrained(FOLDER)",
-    });
-  }
   const other = names.filter((name) => /\.(bin|pth|pt|gguf|safetensors)$/.test(name));
   throw new RefusedInput("the model has no weights", {
     where: folder,
@@ -308,31 +302,6 @@ function proveTensor(file: SafetensorsFile, name: string, shape: number[]): void
     expected: FLOAT_DTYPES.join(", "),
     hint: NOT_QUANTISED,
   });
-}
-
-const NOT_QUANTISED = "take the model's float weights: quantised ones cannot be edited here";
-
-/** Tensor names that tell what else a folder is. */
-const FOREIGN_TENSORS = [
-  { name: /\.(qweight|qzeros|scales)$/, is: "quantised weights, as GPTQ and AWQ write them", hint: NOT_QUANTISED },
-  {
-    name: /^base_model\.|\.lora_[AB]\./,
-    is: "weights inside a PEFT wrapper",
-    hint: "merge them first, with PEFT: model.merge_and_unload().save_pretrained(FOLDER)",
-  },
-];
-
-function refuseForeignTensors(names: readonly string[], folder: string): void {
-  for (const { name, is, hint } of FOREIGN_TENSORS) {
-    const found = names.find((other) => name.test(other));
-    if (found === undefined) continue;
-    throw new RefusedInput("the checkpoint holds no plain weights", {
-      where: folder,
-      found: `${found}: ${is}`,
-      expected: `tensors such as ${EMBEDDING}`,
-      hint,
-    });
-  }
 }
 
 /** Rows of embedding and head that are compared at a time. */

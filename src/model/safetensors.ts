@@ -1,6 +1,6 @@
 import { type FileHandle, open, stat } from "node:fs/promises";
 import { nearest, RefusedInput } from "../core/errors.js";
-import { errorText } from "../core/files.js";
+import { errorText, LFS_POINTER } from "../core/files.js";
 import { firstNotFinite, firstNotFiniteBf16, narrowToBf16, widenBf16, widenF16 } from "../core/float-bits.js";
 import { DTYPE_BYTES, LENGTH_BYTES, MAX_HEADER_BYTES, parseHeader, type TensorInfo } from "./safetensors-header.js";
 
@@ -49,7 +49,7 @@ const FOREIGN_FILES = [
   { starts: "PK\x03\x04", is: "a zip archive, as PyTorch saves (.bin, .pt)" },
   { starts: "\x80", is: "a Python pickle" },
   { starts: "<", is: "an HTML or XML page" },
-  { starts: "version ", is: "a Git LFS pointer: the file itself was not downloaded" },
+  LFS_POINTER,
   { starts: "GGUF", is: "a GGUF file" },
   { starts: "\x89HDF", is: "an HDF5 file" },
 ] as const;

@@ -35,7 +35,7 @@ export interface WebgpuBackend extends tf.KernelBackend {
   uniformPendingDisposal: GpuBuffer[];
   makeUniforms(uniforms: readonly Uniform[]): { buffer: GpuBuffer };
   tensorMap: { get(dataId: tf.DataId): TensorData };
-  /** Gives a tensor its buffer, with its values where it has any. */
+  /** Buffer of a tensor, made where there is none, and filled where the tensor's values are in memory. */
   uploadToGPU(dataId: tf.DataId): void;
   runWebGPUProgram(program: object, inputs: tf.TensorInfo[], dtype: tf.DataType, uniforms?: Uniform[]): tf.TensorInfo;
 }
@@ -83,7 +83,7 @@ const RAISED_LIMITS = [
 export interface WebgpuAdapter {
   /** Its vendor, architecture and description. */
   name: string;
-  /** Whether a program of the processor plays the card. */
+  /** True for a program of the processor that plays a card. */
   software: boolean;
 }
 

@@ -274,9 +274,12 @@ describe("what is something else gets the word that helps", () => {
     expect((await refusal(() => openCheckpoint(folder))).hint).toMatch(/float weights/);
   });
 
-  test("a LoRA adapter alone", async () => {
+  test("a LoRA adapter alone; beside a model it is left aside", async () => {
     const folder = await copyOfGolden("tiny-llama3-tied");
+    await writeFile(join(folder, "adapter_config.json"), "{}");
+    await (await openCheckpoint(folder)).close();
     await rename(join(folder, "model.safetensors"), join(folder, "adapter_model.safetensors"));
+    await rm(join(folder, "config.json")); // as PEFT saves
     const { message, hint } = await refusal(() => openCheckpoint(folder));
     expect([message, hint]).toEqual([expect.stringMatching(/LoRA adapter/), expect.stringMatching(/merge_and_unload/)]);
   });
