@@ -91,7 +91,7 @@ export async function loadTokenizer(folder: string, config?: LlamaConfig): Promi
         where: folder,
         found: "no chat_template.jinja and no chat_template in tokenizer_config.json",
         expected: "an instruction-tuned model with its template",
-        hint: "--set use_chat_template=false, for a base model",
+        hint: "for a base model, --set the method's option for the chat template to false (wise-lab methods NAME lists it)",
       });
     },
   };
