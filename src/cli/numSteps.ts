@@ -29,11 +29,13 @@ export async function numStepsCommand(options: NumStepsArguments, signal: AbortS
   for (const folder of [figures, csv && dirname(csv)]) if (folder) await requireWritableFolder(folder);
   const runs = await showSweep((shown) => exploreSteps(request, { out, workers, signal, ...shown }));
   const frame = stepsFrame(runs);
-  console.log(toText(stepsView(frame)));
+  console.log(toText(stepsView(frame), { width: process.stdout.columns }));
   for (const line of stepsFindings(frame)) console.log(line);
   const grid = gridAcross(runs, values);
   if (grid !== null) {
-    console.log(`\nAvg over ${grid.x.title}, by arithmetic from the same edits:\n\n${toText(gridView(grid))}`);
+    console.log(
+      `\nAvg over ${grid.x.title}, by arithmetic from the same edits:\n\n${toText(gridView(grid), { width: process.stdout.columns })}`,
+    );
     console.log(`best: ${bestText(grid)}`);
   }
   console.log(`\n${caption(runs)}\nrun folders: ${out}`);

@@ -1,6 +1,7 @@
 import { basename, dirname, resolve } from "node:path";
 import { requireWritableFolder, writeFileAtomic } from "../core/files.js";
 import { reportHtml } from "../report/cases/report.js";
+import { checkRun } from "../run/check.js";
 import { readRun } from "../run/folder.js";
 
 /** `wise-lab report`: a run as one HTML file. @returns the exit status */
@@ -15,5 +16,12 @@ export async function reportCommand(folder: string, options: { out?: string }): 
   console.log(
     `${out}: ${length < records ? `${length} of ${records} records; the run is not finished` : `${records} records`}`,
   );
+  return 0;
+}
+
+/** `wise-lab check`: runs against their seals. @returns the exit status */
+export async function checkCommand(folders: readonly string[]): Promise<number> {
+  for (const folder of folders)
+    console.log(`${folder}: ${await checkRun(folder)} finished blocks, as they were written`);
   return 0;
 }

@@ -67,7 +67,7 @@ export async function runCommand(options: RunArguments, signal: AbortSignal): Pr
       onNotice: (notice) => console.error(notice),
     });
     line.end();
-    console.log(renderSummary([result], "text"));
+    console.log(renderSummary([result], "text", { width: process.stdout.columns }));
     console.log(`run folder: ${out}`);
     return 0;
   } finally {

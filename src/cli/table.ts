@@ -40,7 +40,7 @@ function methodsTable(runs: readonly ShownRun[], { format, allow: more = [], mar
   const allow = [...new Set([...rowFields, ...more])];
   if (format === "csv") return toCsv(summaryFrame(runs, { allow, mark }));
   if (format === "latex") return summaryLatex(runs, { allow, mark, label: "tab:methods" });
-  return renderSummary(runs, format, { allow, mark });
+  return renderSummary(runs, format, { allow, mark, width: process.stdout.columns });
 }
 
 function requireField(field: string, runs: readonly ShownRun[]): void {
@@ -85,7 +85,7 @@ function tableOfOne(
     return toLatex(frame, { caption: caption([run]), label: `tab:${kind}`, columns: unranked });
   }
   const shown = pick(frame, columns);
-  return `${format === "text" ? toText(shown) : toMarkdown(shown)}\n${caption([run])}\n`;
+  return `${format === "text" ? toText(shown, { width: process.stdout.columns }) : toMarkdown(shown)}\n${caption([run])}\n`;
 }
 
 function onlyRun(runs: readonly ShownRun[], kind: string): ShownRun {

@@ -61,11 +61,31 @@ export async function takeTurn(signal: AbortSignal | undefined, during: string):
 
 const SHOWN_CHARACTERS = 200; // enough to recognise a value, short enough for a terminal line
 
-/** A value as one short line, for error messages. */
+/** A value as one short line, for error messages, whatever the value is. */
 export function show(value: unknown): string {
   if (value === undefined) return "nothing";
-  const text = typeof value === "string" ? value : (JSON.stringify(value) ?? String(value));
+  const text = visible(typeof value === "string" ? value : textOf(value));
   return text.length > SHOWN_CHARACTERS ? `${text.slice(0, SHOWN_CHARACTERS)} ... (${text.length} characters)` : text;
+}
+
+/**
+ * A text in which what would act on a terminal or a page, and not be read, is written out as \\u001b: control characters but
+ * tab and newline, line and paragraph separators, and marks that turn the direction of writing.
+ */
+export function visible(text: string): string {
+  return text.replaceAll(ACTING, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
+}
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+const ACTING = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/g;
+
+function textOf(value: unknown): string {
+  try {
+    return JSON.stringify(value) ?? String(value);
+  } catch {
+    // A value that holds itself, lies too deep, is a bigint, or has a toJSON that throws.
+    return `a value that cannot be shown: ${Object.prototype.toString.call(value)}`;
+  }
 }
 
 /** The candidate closest to `name` by edit distance, for "did you mean"; undefined when nothing is near. */

@@ -34,6 +34,7 @@ export function parseJson(text: string, where: string): unknown {
       cause,
     });
   }
+  requireFinite(text, value, where);
   const twice = findDuplicateKey(text);
   if (twice) {
     throw new RefusedInput("a JSON object has one key twice", {
@@ -43,6 +44,24 @@ export function parseJson(text: string, where: string): unknown {
     });
   }
   return value;
+}
+
+/**
+ * JSON has no infinity, but `JSON.parse` makes one of a number that a double cannot hold, such as 1e999.
+ * @throws {RefusedInput} naming `where`
+ */
+export function requireFinite(text: string, value: unknown, where: string): void {
+  if (!/\d[eE]\+?\d{3}|\d{309}/.test(text)) return; // nothing in it can be so large
+  for (const open: unknown[] = [value]; open.length > 0; ) {
+    const next = open.pop();
+    if (typeof next === "object" && next !== null) for (const inner of Object.values(next)) open.push(inner);
+    if (typeof next !== "number" || Number.isFinite(next)) continue;
+    throw new RefusedInput("a number is larger than a double can hold", {
+      where,
+      found: /-?\d[\d.]*[eE]\+?\d{3,}|-?\d{309,}/.exec(text)?.[0],
+      expected: "numbers up to 1.8e308",
+    });
+  }
 }
 
 /** Walks the strings and brackets of valid JSON; a string in front of a colon is a key of the innermost object. */

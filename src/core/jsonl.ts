@@ -1,7 +1,7 @@
 import { closeSync, fstatSync, fsyncSync, ftruncateSync, openSync, readSync, writeSync } from "node:fs";
 import { LabFailure, RefusedInput } from "./errors.js";
 import { errorText, readBytes } from "./files.js";
-import { decodeUtf8 } from "./json.js";
+import { decodeUtf8, requireFinite } from "./json.js";
 
 /** A file of one JSON value per line that only grows. Calls are synchronous: when `append` returns, the line is the system's to keep. */
 export interface JsonlWriter {
@@ -10,8 +10,9 @@ export interface JsonlWriter {
    * Appends one value as one line, in one write call.
    * @throws {LabFailure} when the line could not be written whole (disk full, no permission), or a number in it is not
    * finite, which JSON would turn into null; the file is then as it was before.
+   * @returns the bytes of the line
    */
-  append(value: unknown): void;
+  append(value: unknown): Uint8Array;
   /** Bytes in the file now. */
   size(): number;
   /** Waits until all lines are on the disk. */
@@ -57,6 +58,7 @@ export function openJsonl(path: string, options: JsonlOptions = {}): JsonlWriter
         cutBack(fd, before);
         throw new LabFailure(`cannot append to ${path}: ${errorText(cause)}; the lines before it are whole`, { cause });
       }
+      return line;
     },
     size: () => fstatSync(fd).size,
     sync: () => fsyncSync(fd),
@@ -66,13 +68,17 @@ export function openJsonl(path: string, options: JsonlOptions = {}): JsonlWriter
 
 /**
  * Reads a line file. A last line without its newline was cut short while it was written and is left out.
+ * @param options `most`: read its first lines only
  * @throws {RefusedInput} when the file cannot be read, or any whole line is not JSON (named as file:line).
  */
-export async function readJsonl(path: string): Promise<JsonlContent> {
+export async function readJsonl(
+  path: string,
+  { most = Number.POSITIVE_INFINITY }: { most?: number | undefined } = {},
+): Promise<JsonlContent> {
   const bytes = await readBytes(path);
   const values: unknown[] = [];
   let start = 0;
-  for (let end = bytes.indexOf(10); end >= 0; end = bytes.indexOf(10, start)) {
+  for (let end = bytes.indexOf(10); end >= 0 && values.length < most; end = bytes.indexOf(10, start)) {
     values.push(parseLine(bytes.subarray(start, end), `${path}:${values.length + 1}`));
     start = end + 1;
   }
@@ -89,8 +95,11 @@ function refuseNonFinite(key: string, value: unknown): unknown {
 function parseLine(bytes: Uint8Array, where: string): unknown {
   const text = decodeUtf8(bytes, where);
   try {
-    return JSON.parse(text);
+    const value: unknown = JSON.parse(text);
+    requireFinite(text, value, where);
+    return value;
   } catch (cause) {
+    if (cause instanceof RefusedInput) throw cause;
     throw new RefusedInput("a broken line in a file that is only appended to", {
       where,
       found: text,

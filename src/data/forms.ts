@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { MAX_CHARACTERS } from "../core/text.js";
 import type { DatasetKind, EditRecord, Probe } from "./records.js";
 
 /** One way in which files write a record: its schema, and how it becomes ours. */
@@ -11,11 +12,14 @@ export interface RecordForm {
   kind(fields: Record<string, unknown>): DatasetKind;
 }
 
-const text = z.string("a text").min(1, "a text that is not empty");
+const text = z
+  .string("a text")
+  .regex(/\S/, "a text that is not blank")
+  .max(MAX_CHARACTERS, `a text of at most ${MAX_CHARACTERS} characters`);
 const orNull = <S extends z.ZodType>(schema: S) => schema.nullish().transform((value) => value ?? null);
 
 /** The answer to a locality question. Some of the authors' records leave it empty: then the space in front of it is scored. */
-const localityAnswer = z.string("a text");
+const localityAnswer = z.string("a text").max(MAX_CHARACTERS, `a text of at most ${MAX_CHARACTERS} characters`);
 
 /** A field that holds one answer, several that mean the same, or (KnowEdit) lists of those: the first one is scored. */
 const answer = z

@@ -42,24 +42,71 @@ export interface EditOwner {
   assets: ReadonlyMap<string, Asset>;
 }
 
-/** Writes the edits of a session to one safetensors file. Equal edits give equal bytes. */
-export async function saveEdits(path: string, session: EditSession, owner: EditOwner): Promise<void> {
+/**
+ * Writes the edits of a session to one safetensors file. Equal edits give equal bytes.
+ * @returns `hashEdits` of them, which stands in the file too
+ */
+export async function saveEdits(path: string, session: EditSession, owner: EditOwner): Promise<string> {
   const { tensors, ...state } = await session.state();
-  const stored = Object.entries(tensors).map(
-    ([name, { shape, data }]) => [name, { dtype: "F32", shape: [...shape], data }] as const,
-  );
-  await writeSafetensors(path, Object.fromEntries(stored), { "wise-lab": JSON.stringify(metadataOf(state, owner)) });
+  const metadata = metadataOf(state, owner);
+  const sha256 = hashOf(metadata, tensors);
+  await writeState(path, { metadata, tensors, sha256 });
+  return sha256;
 }
 
 /** sha256 of everything that `saveEdits` would write: equal for equal edits, wherever they were made. */
 export async function hashEdits(session: EditSession, owner: EditOwner): Promise<string> {
   const { tensors, ...state } = await session.state();
-  const hashes = Object.entries(tensors).map(([name, { shape, data }]) => ({
+  return hashOf(metadataOf(state, owner), tensors);
+}
+
+interface StoredState {
+  metadata: z.infer<typeof metadataSchema>;
+  tensors: EditState["tensors"];
+  /** `hashEdits`; null in a file of the form before, which had none. */
+  sha256: string | null;
+}
+
+function hashOf(metadata: StoredState["metadata"], tensors: EditState["tensors"]): string {
+  const hashes = Object.entries(tensors).map(([name, { shape, data }]) => [
     name,
-    shape,
-    sha256: sha256Bytes(new Uint8Array(data.buffer, data.byteOffset, data.byteLength)),
-  }));
-  return sha256Json({ metadata: metadataOf(state, owner), tensors: hashes });
+    { shape, sha256: sha256Bytes(new Uint8Array(data.buffer, data.byteOffset, data.byteLength)) },
+  ]);
+  return sha256Json({ metadata, tensors: Object.fromEntries(hashes) });
+}
+
+async function writeState(
+  path: string,
+  { metadata, tensors, sha256 }: StoredState & { sha256: string },
+): Promise<void> {
+  const stored = Object.entries(tensors).map(
+    ([name, { shape, data }]) => [name, { dtype: "F32", shape: [...shape], data }] as const,
+  );
+  await writeSafetensors(path, Object.fromEntries(stored), { "wise-lab": JSON.stringify(metadata), sha256 });
+}
+
+async function readState(path: string): Promise<StoredState> {
+  const file = await openSafetensors(path);
+  try {
+    const metadata = parseMetadata(file);
+    const tensors: Record<string, StateTensor> = {};
+    for (const [name, { shape }] of file.tensors) {
+      tensors[name] = { shape, data: await file.read(name, { finite: true }) };
+    }
+    return { metadata, tensors, sha256: file.metadata.sha256 ?? null };
+  } finally {
+    await file.close();
+  }
+}
+
+/** Gives saved edits of the form before their sha256. @returns it */
+export async function sealEdits(from: string, to: string): Promise<string> {
+  const { metadata, tensors, sha256: given } = await readState(from);
+  if (given !== null)
+    throw new RefusedInput("these edits have their sha256", { where: from, found: given, expected: "none yet" });
+  const sha256 = hashOf(metadata, tensors);
+  await writeState(to, { metadata, tensors, sha256 });
+  return sha256;
 }
 
 function metadataOf({ edits, json }: Omit<EditState, "tensors">, owner: EditOwner): z.infer<typeof metadataSchema> {
@@ -77,26 +124,43 @@ function metadataOf({ edits, json }: Omit<EditState, "tensors">, owner: EditOwne
 
 /**
  * Goes on from a file that `saveEdits` wrote.
- * @throws {RefusedInput} when the file is none, is damaged, or belongs to another method, model, options or side data
+ * @throws {RefusedInput} when the file is none, is not as it was written, or belongs to another method, model, options or
+ * side data
  */
 export async function restoreEdits(
   path: string,
   setting: EditSetting,
   owner: EditOwner,
-): Promise<{ session: EditSession; edits: number }> {
-  const file = await openSafetensors(path);
-  try {
-    const metadata = parseMetadata(file);
-    requireOwner(path, metadata, owner);
-    const tensors: Record<string, StateTensor> = {};
-    for (const [name, { shape }] of file.tensors) {
-      tensors[name] = { shape, data: await file.read(name, { finite: true }) };
-    }
-    const { edits, state: json } = metadata;
-    return { session: owner.method.start(setting, { edits, tensors, json }), edits };
-  } finally {
-    await file.close();
+): Promise<{ session: EditSession; edits: number; sha256: string }> {
+  const { metadata, tensors, sha256 } = await readWhole(path);
+  requireOwner(path, metadata, owner);
+  const { edits, state: json } = metadata;
+  return { session: owner.method.start(setting, { edits, tensors, json }), edits, sha256 };
+}
+
+/** sha256 of the edits in a file, as `hashEdits` takes it. @throws {RefusedInput} when they are not as they were written */
+export async function hashSavedEdits(path: string): Promise<string> {
+  return (await readWhole(path)).sha256;
+}
+
+async function readWhole(path: string): Promise<StoredState & { sha256: string }> {
+  const { metadata, tensors, sha256 } = await readState(path);
+  const found = hashOf(metadata, tensors);
+  if (found === sha256) return { metadata, tensors, sha256 };
+  if (sha256 === null) {
+    throw new RefusedInput("saved edits in an older form", {
+      where: path,
+      found: "no sha256 of the edits",
+      expected: "edits as wise-lab saves them today",
+      hint: `wise-lab convert ${path} NEWFILE`,
+    });
   }
+  throw new RefusedInput("saved edits are not as they were written", {
+    where: path,
+    found: `sha256 ${found}`,
+    expected: `sha256 ${sha256}, as the file says`,
+    hint: "a copy of it, or make the edits again",
+  });
 }
 
 function parseMetadata(file: SafetensorsFile): z.infer<typeof metadataSchema> {

@@ -3,6 +3,7 @@ import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
 import { z } from "zod";
 import { RefusedInput } from "../core/errors.js";
 import { errorText, readJsonFile } from "../core/files.js";
+import { requireShort } from "../core/text.js";
 import { findChatTemplate, renderChatTemplate } from "./chat-template.js";
 import type { LlamaConfig } from "./config.js";
 import { listModelFolder } from "./folder.js";
@@ -20,7 +21,7 @@ export interface Tokenizer {
    * Token ids of a text. Special tokens written out in the text become those tokens, so a text that already starts
    * with the BOS string starts with two of them unless `addBos` is false.
    * @param options `addBos`: default as the post-processor of tokenizer.json does
-   * @throws {RefusedInput} for a text with characters that the vocabulary cannot express
+   * @throws {RefusedInput} for a text with characters that the vocabulary cannot express, or one that is too long
    */
   encode(text: string, options?: { addBos?: boolean }): number[];
   /** The text of token ids; ids that no token has, such as padding rows of the embedding, have no text. */
@@ -76,6 +77,7 @@ export async function loadTokenizer(folder: string, config?: LlamaConfig): Promi
     eosIds,
     hasChatTemplate: template !== null,
     encode: (text, { addBos } = {}) => {
+      requireShort(text, "a text to tokenize");
       const ids = allKnown(library.encode(text, { add_special_tokens: addBos ?? true }).ids, text, folder);
       refuseWithoutEmbedding(ids, { beyond, text, folder });
       return addBos && !addsBos ? [requiredBos(bosId, folder), ...ids] : ids;

@@ -55,7 +55,7 @@ function printCell({ phase, cell, cells, error, seconds }: CellEvent): void {
 
 /** @throws {RefusedInput} for a text without `=` or a name given twice. */
 function readParameters(texts: readonly string[]): Record<string, string> {
-  const values: Record<string, string> = {};
+  const values = Object.create(null) as Record<string, string>; // every name is its own, __proto__ too
   for (const text of texts) {
     const [, name, value] = /^([\p{ID_Start}$_][\p{ID_Continue}$]*)=(.*)$/su.exec(text) ?? [];
     if (name === undefined || value === undefined) {

@@ -129,7 +129,11 @@ function checkOutput(value: unknown, where: string): Output {
   if (!isObject(value)) throw malformed(where, "output", value, "an object");
   switch (value.output_type) {
     case "stream":
-      return { output_type: "stream", name: String(value.name), text: joinLines(value.text, where, "text") };
+      return {
+        output_type: "stream",
+        name: requireText(value.name, where, "name"),
+        text: joinLines(value.text, where, "text"),
+      };
     case "display_data":
     case "execute_result": {
       if (!isObject(value.data)) throw malformed(where, "data", value.data, "an object");
@@ -144,7 +148,8 @@ function checkOutput(value: unknown, where: string): Output {
     case "error": {
       const { ename, evalue, traceback } = value;
       if (!isStrings(traceback)) throw malformed(where, "traceback", traceback, "a list of texts");
-      return { output_type: "error", ename: String(ename), evalue: String(evalue), traceback };
+      const text = { ename: requireText(ename, where, "ename"), evalue: requireText(evalue, where, "evalue") };
+      return { output_type: "error", ...text, traceback };
     }
     default:
       throw malformed(where, "output_type", value.output_type, "stream, display_data, execute_result or error");
@@ -174,6 +179,11 @@ function joinLines(value: unknown, where: string, field: string): string {
   if (typeof value === "string") return value;
   if (isStrings(value)) return value.join("");
   throw malformed(where, field, value, "a text or a list of texts");
+}
+
+function requireText(value: unknown, where: string, field: string): string {
+  if (typeof value === "string") return value;
+  throw malformed(where, field, value, "a text");
 }
 
 function sortKeys(value: unknown): unknown {

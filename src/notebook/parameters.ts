@@ -35,7 +35,7 @@ export function injectParameters(notebook: Notebook, values: ParameterValues, wh
   const declared = declaredParameters(notebook);
   const lines = names.map((name) => {
     const parameter = findParameter(declared, name, where);
-    return `const ${name}: ${parameter.type} = ${JSON.stringify(readValue(parameter, values[name], where))};`;
+    return `const ${name}: ${parameter.type} = ${literalOf(readValue(parameter, values[name], where))};`;
   });
   const injected: CodeCell = {
     cell_type: "code",
@@ -67,6 +67,13 @@ function findParameter(declared: DeclaredParameter[], name: string, where: strin
 function readValue(parameter: DeclaredParameter, value: unknown, where: string): unknown {
   const readings = typeof value === "string" ? [...parseOrNothing(value), value] : [value];
   const accepted = readings.find((reading) => parameter.accepts(reading));
+  if (accepted !== undefined && !isExact(accepted)) {
+    throw new RefusedInput("a parameter has a number that cannot be held exactly", {
+      where: `${where}, parameter ${parameter.name}`,
+      found: value,
+      expected: "whole numbers up to 9007199254740991, others up to 1.8e308",
+    });
+  }
   if (accepted !== undefined) return accepted;
   throw new RefusedInput("a parameter has a value of the wrong type", {
     where: `${where}, parameter ${parameter.name}`,
@@ -81,6 +88,21 @@ function parseOrNothing(text: string): unknown[] {
   } catch {
     return []; // no JSON: the text itself is the value
   }
+}
+
+/** Source text of exactly this value. */
+function literalOf(value: unknown): string {
+  if (Object.is(value, -0)) return "-0";
+  // Line separators end a line for the compiler; an object literal would take "__proto__" for its prototype.
+  const json = JSON.stringify(value).replaceAll(/[\u2028\u2029]/g, (end) => `\\u${end.charCodeAt(0).toString(16)}`);
+  return json.includes('"__proto__"') ? `JSON.parse(${JSON.stringify(json)})` : json;
+}
+
+/** True for a value without a number that this language cannot hold as it was written. */
+function isExact(value: unknown): boolean {
+  if (typeof value === "number")
+    return Number.isFinite(value) && (!Number.isInteger(value) || Number.isSafeInteger(value));
+  return typeof value !== "object" || value === null || Object.values(value).every(isExact);
 }
 
 function hasTag(tags: string[] | undefined, tag: string): boolean {

@@ -1,5 +1,5 @@
 import type { DataFrame } from "danfojs-node";
-import { show } from "../core/errors.js";
+import { show, visible } from "../core/errors.js";
 import type { EditMethod, OptionSpec } from "../edit/contract.js";
 import { methods } from "../edit/registry.js";
 import type { ScoredRun } from "../run/types.js";
@@ -10,9 +10,14 @@ import type { MeasureName } from "./values.js";
 export interface FormatOptions {
   /** Decimals of numbers that are not whole. Default 3. */
   digits?: number;
+  /** Columns of the terminal that a text table may take; longer texts end in "…". Default: no limit. */
+  width?: number | undefined;
 }
 
-/** A table as CSV (RFC 4180, "\n" after each line): numbers in full, NaN as NaN, null as nothing. */
+/**
+ * A table as CSV (RFC 4180, "\n" after each line): numbers in full, NaN as NaN, null as nothing. A text that a spreadsheet
+ * would take for a formula has a "'" in front.
+ */
 export function toCsv(frame: DataFrame): string {
   const lines = [frame.columns as string[], ...(frame.values as Cell[][])];
   return lines.map((cells) => `${cells.map(csvCell).join(",")}\n`).join("");
@@ -29,19 +34,58 @@ export function toMarkdown(frame: DataFrame, options: FormatOptions = {}): strin
 /** A table as aligned plain text for a terminal, numbers to the right. */
 export function toText(frame: DataFrame, options: FormatOptions = {}): string {
   const { header, body, right } = gridOf(frame, options);
-  const cells = [header, ...body].map((row) => row.map((cell) => cell.replaceAll(/\s+/g, " ")));
-  const widths = header.map((_, i) => Math.max(...cells.map((row) => lengthOf(row[i] as string))));
+  const cells = [header, ...body].map((row) => row.map((cell) => visible(cell.replaceAll(/\s+/g, " "))));
+  const full = header.map((_, i) => Math.max(...cells.map((row) => columnsOf(row[i] as string))));
+  const widths = fitted(full, right, options.width ?? Number.POSITIVE_INFINITY);
   const lines = cells.map((row) =>
     row
       .map((cell, i) => {
-        const blank = " ".repeat((widths[i] as number) - lengthOf(cell));
-        return right[i] ? blank + cell : cell + blank;
+        const width = widths[i] as number;
+        const text = shortened(cell, width);
+        const blank = " ".repeat(width - columnsOf(text));
+        return right[i] ? blank + text : text + blank;
       })
-      .join("  ")
+      .join(GAP)
       .trimEnd(),
   );
-  lines.splice(1, 0, widths.map((width) => "-".repeat(width)).join("  "));
+  lines.splice(1, 0, widths.map((width) => "-".repeat(width)).join(GAP));
   return `${lines.join("\n")}\n`;
+}
+
+const GAP = "  ";
+const SHORTEST = 12; // columns that a shortened text keeps
+
+/** Widths of columns within a width in all: the widest texts give way first, numbers never. */
+function fitted(full: readonly number[], right: readonly boolean[], width: number): number[] {
+  const widths = [...full];
+  const total = () => widths.reduce((sum, own) => sum + own, (widths.length - 1) * GAP.length);
+  while (total() > width) {
+    const texts = widths.map((own, i) => (right[i] || own <= SHORTEST ? 0 : own));
+    const widest = Math.max(...texts);
+    if (widest === 0) break;
+    widths[texts.indexOf(widest)] = widest - 1;
+  }
+  return widths;
+}
+
+function shortened(text: string, width: number): string {
+  if (columnsOf(text) <= width) return text;
+  let short = "";
+  for (const { segment } of graphemes.segment(text)) {
+    if (columnsOf(short + segment) >= width) break;
+    short += segment;
+  }
+  return `${short}…`;
+}
+
+const graphemes = new Intl.Segmenter("en", { granularity: "grapheme" });
+const WIDE =
+  /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Hangul}\p{Emoji_Presentation}\u3000-\u303f\uff01-\uff60]/u;
+
+/** Columns of a terminal that a text takes: two for Chinese, Japanese and Korean characters and for emoji. */
+function columnsOf(text: string): number {
+  if (/^[\x20-\x7e]*$/.test(text)) return text.length;
+  return [...graphemes.segment(text)].reduce((sum, { segment }) => sum + (WIDE.test(segment) ? 2 : 1), 0);
 }
 
 /** Headings of a summary's scores where people read it, in the order of the columns. */
@@ -123,7 +167,7 @@ export function renderSummary(
   options: SummaryOptions & FormatOptions = {},
 ): string {
   const view = summaryView(summaryFrame(runs, options), options);
-  const table = format === "text" ? toText(view) : toMarkdown(view);
+  const table = format === "text" ? toText(view, { width: options.width }) : toMarkdown(view);
   const { notes } = footnotes(runs, options.allow ?? rowFields);
   return `${table}\n${[caption(runs), ...notes].join("\n")}\n`;
 }
@@ -176,17 +220,19 @@ export function intervalText(row: Row, name: string, digits: number): string {
 }
 
 function csvCell(cell: Cell): string {
-  const text = cell === null ? "" : String(cell);
+  const text = typeof cell === "string" && FORMULA.test(cell) ? `'${cell}` : String(cell ?? "");
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
-function markdownCell(text: string): string {
-  return text
-    .replaceAll("\\", "\\\\")
-    .replaceAll("|", "\\|")
-    .replaceAll(/\s*\n\s*/g, "<br>");
-}
+const FORMULA = /^[=+\-@\t\r]/;
 
-function lengthOf(text: string): number {
-  return [...text].length;
+/** A text in which nothing is markup for Markdown, HTML or GitHub. */
+function markdownCell(text: string): string {
+  return visible(text)
+    .replaceAll(/[\\`*|]|~(?=~)|\](?=[([:])/g, "\\$&")
+    .replaceAll(/(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])/g, "\\_") // within a word it is no markup
+    .replaceAll(/[&<>@]/g, (character) => `&#${character.charCodeAt(0)};`)
+    .replaceAll("://", "&#58;//")
+    .replaceAll(/\bwww\./gi, "www&#46;")
+    .replaceAll(/\s*\n\s*/g, "<br>");
 }

@@ -1,30 +1,44 @@
+import type { Hash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { makeFolder, requireWritableFolder, writeFileAtomic } from "../core/files.js";
 import { type JsonlWriter, openJsonl } from "../core/jsonl.js";
+import { openSealedLines, withSeal } from "../core/seal.js";
 import type { RecordScore } from "../eval/types.js";
+import { blocksOf } from "./blocks.js";
 import { type Environment, type EnvironmentChange, environmentChanges } from "./environment.js";
 import {
   configFile,
+  damaged,
+  endOf,
   FORMAT,
   fileOf,
-  keptBytes,
-  type LineFile,
-  RERUN_FILES,
-  readBlocks,
-  readEnvironments,
-  readLines,
+  type RunFolder,
+  readEnvironmentLines,
+  readFolder,
+  readKept,
   readRun,
-  readRunConfig,
-  readTokens,
+  readSealed,
+  readTimings,
   refuseOther,
+  requireRunPlace,
   savedEditsFile,
+  tokensIn,
+  tornTail,
 } from "./folder.js";
 import { lockFolder } from "./lock.js";
-import { readOpenBlock, removeOpenBlock, stateFile, writeOpenBlock } from "./open-block.js";
-import { newTokens, type RunConfig, type RunOutput, type RunStart, type SaveEdits } from "./output.js";
-import { BEGINNING, type Position } from "./position.js";
+import {
+  openBlockFolder,
+  readOpenBlock,
+  removeAllBut,
+  removeOpenBlock,
+  stateFile,
+  writeOpenBlock,
+} from "./open-block.js";
+import { newTokens, type RunConfig, type RunOutput, type SaveEdits } from "./output.js";
+import { requireOwnFiles } from "./own-files.js";
+import { type Position, RERUN_FILES, type RerunFile } from "./position.js";
 
 export interface RunFolderOptions {
   /** Environment of this process. */
@@ -36,102 +50,164 @@ export interface RunFolderOptions {
 
 /**
  * Opens a run folder, new or interrupted, and locks it against other processes.
- * @throws {RefusedInput} when it is not writable, used by another process, or holds a run of another configuration
- * (with the first field that differs)
+ * @throws {RefusedInput} when it is not writable, used by another process, holds a run of another configuration (with the
+ * first field that differs), or is not as it was written; it is then left as it stands
  */
 export async function openRunFolder(path: string, config: RunConfig, options: RunFolderOptions): Promise<RunOutput> {
+  await requireRunPlace(path);
   await requireWritableFolder(path);
+  await requireOwnFiles(path, { alone: true });
   const unlock = lockFolder(path);
   try {
+    const folder = await openSame(path, config);
+    const open = await readOpenBlock(folder);
+    const kept = mapFiles((name) => readKept(folder, name, open));
+    const timings = await readTimings(folder, open);
+    requireOneBlockBehind(folder, kept);
+    const environment = await openEnvironment(folder, endOf(folder, open).edits, options);
     await removeDrafts(path);
-    await requireSameRun(path, config);
-    const finished = await readBlocks(path);
-    const open = await readOpenBlock(path, finished.length);
-    const end = open ?? finished.at(-1) ?? BEGINNING;
-    const kept = keptBytes(path, end);
-    const lines = (name: LineFile) => openJsonl(fileOf(path, name), { keepBytes: kept[name] });
-    const files = Object.fromEntries([...RERUN_FILES, "timings" as const].map((name) => [name, lines(name)])) as Record<
-      LineFile,
-      JsonlWriter
-    >;
-    const tokens = readTokens(path, kept.tokens);
-    const { goodBytes } = await readLines(path, "blocks");
-    const blocks = openJsonl(fileOf(path, "blocks"), { keepBytes: goodBytes, fsync: true });
-    const environment = await openEnvironment(path, end.edits, options);
-    const { edits, scores } = end;
-    const start = { block: finished.length, edits, scores, state: open && stateFile(path, open) };
-    return writer(path, { config, files, blocks, tokens, environment, start, unlock, textOf: options.textOf });
+    await (open === null ? removeOpenBlock(path) : removeAllBut(path, open));
+
+    const blocks = openSealedLines(fileOf(path, "blocks"), await readSealed(folder, "blocks"), { fsync: true });
+    const files = mapFiles((name): HashedFile => {
+      const { bytes, hash } = kept[name];
+      return { lines: openJsonl(fileOf(path, name), { keepBytes: bytes.length }), hash };
+    });
+    const seconds = openSealedLines(fileOf(path, "timings"), timings);
+    return writer(folder, {
+      files,
+      seconds,
+      blocks,
+      tokens: tokensIn(kept.tokens.bytes),
+      environment,
+      open,
+      unlock,
+      textOf: options.textOf,
+    });
   } catch (error) {
     unlock();
     throw error;
   }
 }
 
+/** A line file, and the state of its sha256. */
+interface HashedFile {
+  lines: JsonlWriter;
+  hash: Hash;
+}
+
+function mapFiles<T>(of: (name: RerunFile) => T): Record<RerunFile, T> {
+  return Object.fromEntries(RERUN_FILES.map((name) => [name, of(name)])) as Record<RerunFile, T>;
+}
+
 interface Open {
-  config: RunConfig;
-  files: Record<LineFile, JsonlWriter>;
+  files: Record<RerunFile, HashedFile>;
+  seconds: JsonlWriter;
   blocks: JsonlWriter;
   tokens: Map<number, string>;
   /** Called before the first line of this process. */
   environment: () => void;
-  start: RunStart;
+  open: Position | null;
   unlock: () => void;
   textOf: (token: number) => string;
 }
 
-function writer(path: string, { config, files, blocks, tokens, environment, start, unlock, textOf }: Open): RunOutput {
-  let { edits, scores } = start;
+function writer(
+  folder: RunFolder,
+  { files, seconds, blocks, tokens, environment, open, unlock, textOf }: Open,
+): RunOutput {
+  const { path, seal, config } = folder;
+  let { edits, scores } = endOf(folder, open);
+  let kept = open;
+
+  function append(name: RerunFile, value: unknown): void {
+    const { lines, hash } = files[name];
+    hash.update(lines.append(value));
+  }
 
   function learn(score: RecordScore): void {
     environment();
     for (const id of newTokens(score, tokens)) {
       const text = textOf(id);
       tokens.set(id, text);
-      files.tokens.append({ id, text });
+      append("tokens", { id, text });
     }
   }
 
   /** Position of the line files, once all of them are on the disk. */
-  function settle(): Position {
-    for (const file of Object.values(files)) file.sync();
-    const bytes = Object.fromEntries(RERUN_FILES.map((name) => [name, files[name].size()])) as Position["bytes"];
-    return { edits, scores, bytes };
+  function settle(block: number, saved: string | null): Position {
+    for (const file of [seconds, ...Object.values(files).map(({ lines }) => lines)]) file.sync();
+    const parts = mapFiles((name) => {
+      const { lines, hash } = files[name];
+      return { bytes: lines.size(), sha256: hash.copy().digest("hex") };
+    });
+    return { block, edits, scores, files: parts, saved };
   }
 
   return {
-    start,
-    edit({ seconds, ...trace }) {
+    start: {
+      block: folder.blocks.length,
+      edits,
+      scores,
+      state: open && { file: stateFile(path, open), sha256: open.saved as string },
+    },
+    edit({ seconds: spent, ...trace }) {
       environment();
-      files.edits.append(trace);
-      files.timings.append({ record: trace.record, ...seconds });
+      append("edits", trace);
+      seconds.append({ record: trace.record, ...spent });
       edits += 1;
     },
     score(score) {
       learn(score);
-      files.scores.append(score);
+      append("scores", score);
       scores += 1;
     },
     stepScore(score) {
       learn(score);
-      files.steps.append(score);
+      append("steps", score);
     },
-    keep: (block, save) => writeOpenBlock(path, { block, ...settle() }, save),
+    async keep(block, save) {
+      await makeFolder(openBlockFolder(path));
+      // While records are scored, the edits stay the same.
+      const saved = kept?.edits === edits ? kept.saved : await save(stateFile(path, { edits }));
+      kept = settle(block, saved);
+      await writeOpenBlock(path, seal, kept);
+    },
     async finishBlock(block, save) {
-      if (config.saveEdits) await saveBlock(path, block, save);
-      blocks.append({ block, ...settle() });
+      const saved = config.saveEdits ? await saveBlock(path, block, save) : null;
+      blocks.append(settle(block, saved));
       await removeOpenBlock(path);
+      kept = null;
     },
     close() {
-      for (const file of [...Object.values(files), blocks]) file.close();
+      for (const file of [...Object.values(files).map(({ lines }) => lines), seconds, blocks]) file.close();
       unlock();
     },
     result: () => readRun(path),
   };
 }
 
-async function saveBlock(path: string, block: number, save: SaveEdits): Promise<void> {
+async function saveBlock(path: string, block: number, save: SaveEdits): Promise<string> {
   await makeFolder(join(path, "saved-edits"));
-  await save(savedEditsFile(path, block));
+  return save(savedEditsFile(path, block));
+}
+
+/**
+ * Requires that what stands behind the kept part is of the block that is being made: of others nothing may be cut off.
+ * @throws {RefusedInput} when blocks.jsonl lacks ends of blocks that were finished
+ */
+function requireOneBlockBehind({ path, config, blocks }: RunFolder, kept: Record<RerunFile, { bytes: Buffer }>): void {
+  const { records, T } = config.protocol;
+  const { start, end } = blocksOf(records, T)[blocks.length] ?? { start: records, end: records };
+  for (const name of ["edits", "scores"] as const) {
+    const tail = tornTail(path, name, kept[name].bytes.length) as { record?: unknown }[];
+    const beyond = tail.find(({ record }) => !(Number(record) >= start && Number(record) < end));
+    if (beyond === undefined) continue;
+    throw damaged(fileOf(path, "blocks"), {
+      found: `${blocks.length} blocks, and record ${String(beyond.record)} in ${name}.jsonl behind them`,
+      expected: `the end of every block but the one that was being made, records ${start} to ${end - 1}`,
+    });
+  }
 }
 
 /** Removes the drafts of a process that was killed in the middle of writing a file whole. */
@@ -144,12 +220,12 @@ async function removeDrafts(path: string): Promise<void> {
 
 /** @returns function to call before a line is written: the first call writes this environment, if it is a new one */
 async function openEnvironment(
-  path: string,
+  folder: RunFolder,
   fromEdit: number,
   { environment, onNotice }: RunFolderOptions,
 ): Promise<() => void> {
-  const { goodBytes } = await readLines(path, "environment");
-  const before = (await readEnvironments(path)).at(-1);
+  const standing = await readEnvironmentLines(folder, fromEdit);
+  const before = standing.values.at(-1) as unknown as EnvironmentChange | undefined;
   const changes = before === undefined ? [] : environmentChanges(before, environment);
   let written = before !== undefined && changes.length === 0;
   return () => {
@@ -158,18 +234,19 @@ async function openEnvironment(
     if (changes.length > 0) {
       onNotice?.(`the run goes on in another environment, and may differ in the last bits: ${changes.join("; ")}`);
     }
-    const lines = openJsonl(fileOf(path, "environment"), { keepBytes: goodBytes, fsync: true });
+    const lines = openSealedLines(fileOf(folder.path, "environment"), standing, { fsync: true });
     lines.append({ fromEdit, ...environment } satisfies EnvironmentChange);
     lines.close();
   };
 }
 
-async function requireSameRun(path: string, config: RunConfig): Promise<void> {
+/** The folder of this run: begun now, or standing. */
+async function openSame(path: string, config: RunConfig): Promise<RunFolder> {
   const file = configFile(path);
-  if (!existsSync(file)) {
-    await writeFileAtomic(file, `${JSON.stringify({ format: FORMAT, ...config }, null, 2)}\n`);
-    return;
-  }
+  if (!existsSync(file))
+    await writeFileAtomic(file, `${JSON.stringify(withSeal({ format: FORMAT, ...config }, FORMAT), null, 2)}\n`);
+  const folder = await readFolder(path);
   const fields = ({ protocol, ...rest }: RunConfig) => ({ ...protocol, ...rest });
-  refuseOther(path, fields(await readRunConfig(path)), fields(config));
+  refuseOther(path, fields(folder.config), fields(config));
+  return folder;
 }

@@ -25,8 +25,8 @@ function sendingOutput(folder: string | undefined): RunOutput {
     stepScore: (value) => void lines.push({ call: "stepScore", value }),
     keep: async () => {},
     async finishBlock(block, save) {
-      const saved = folder === undefined ? null : `${savedEditsFile(folder, block)}.${process.pid}.part`;
-      if (saved !== null) await save(saved);
+      const file = folder === undefined ? null : `${savedEditsFile(folder, block)}.${process.pid}.part`;
+      const saved = file === null ? null : { file, sha256: await save(file) };
       say({ made: { block, lines, saved } });
       lines = [];
     },

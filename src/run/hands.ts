@@ -49,8 +49,8 @@ export interface MadeBlock {
   block: number;
   /** In the order in which they came. */
   lines: HandLine[];
-  /** File of its edits, where they are saved. */
-  saved: string | null;
+  /** File of its edits and their sha256, where they are saved. */
+  saved: { file: string; sha256: string } | null;
 }
 
 /** A message from a process: a block of which it has just made an edit or a score, or all of it. */
@@ -127,7 +127,11 @@ export async function makeByHands(
 
 async function write({ block, lines, saved }: MadeBlock, output: RunOutput): Promise<void> {
   for (const line of lines) output[line.call](line.value as never);
-  await output.finishBlock(block, (path) => rename(saved as string, path));
+  await output.finishBlock(block, async (path) => {
+    const { file, sha256 } = saved as NonNullable<typeof saved>;
+    await rename(file, path);
+    return sha256;
+  });
 }
 
 /** Consecutive blocks, cut where a group of the frozen part ends, so that no two hands compute one group. */

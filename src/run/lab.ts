@@ -1,4 +1,5 @@
 import { createRng } from "../core/rng.js";
+import { requireNotBlank } from "../core/text.js";
 import { type IrrelevantList, irrelevantPrompt, loadRecords } from "../data/load.js";
 import { worldOf } from "../data/world/store.js";
 import { openAssets } from "../edit/assets.js";
@@ -20,6 +21,7 @@ import { cutName } from "../model/patch.js";
 import { loadTokenizer } from "../model/tokenizer.js";
 import type { BackendName, BackendReport } from "../tensor/backend.js";
 import { RECORDS_TOGETHER } from "./blocks.js";
+import { requireRunPlace } from "./folder.js";
 import { type FrozenPart, type FrozenPartOptions, openFrozenPart } from "./frozen-part.js";
 import { handsFor } from "./hands.js";
 import {
@@ -112,8 +114,8 @@ export interface Lab {
   edit(fact: Fact, control?: EditControl): Promise<EditTrace>;
   /** Drops every edit: the model answers as before the first. */
   rollback(): void;
-  /** Writes the edits that stand to one safetensors file. */
-  save(path: string): Promise<void>;
+  /** Writes the edits that stand to one safetensors file. @returns `hash` of them, which stands in the file too */
+  save(path: string): Promise<string>;
   /** sha256 of the edits that stand, with model and options. */
   hash(): Promise<string>;
   /** Rolls back and puts the edits of a saved file in place. */
@@ -245,6 +247,7 @@ async function workOf(
     return { dataset: await loadRecords(DEFAULT_RECORDS, { limit: RECORDS_TOGETHER }), irrelevant, T: 1 };
   }
   checkWhen({ method, when: planFor.when ?? "after-all" });
+  if (planFor.out !== undefined) await requireRunPlace(planFor.out);
   return loadRunInputs({ ...planFor, model }, method.needs);
 }
 
@@ -293,6 +296,8 @@ function createLab(
       underEdits((overlay) => ask(question, overlay, { ...reading, maxNewTokens, signal })),
     score: (probes, signal) => underEdits((overlay) => scoreProbes(probes, overlay, { ...reading, signal })),
     async edit({ prompt, target, subject = null, irrelevant }, control) {
+      requireNotBlank(prompt, "prompt");
+      requireNotBlank(target, "target");
       const own = parts.irrelevant === null ? null : irrelevantPrompt(parts.irrelevant, edits);
       const request = { record: -1, prompt, target, subject, irrelevant: irrelevant ?? own };
       const [trace] = (await current().edit([request], control)) as [EditTrace];

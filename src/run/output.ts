@@ -19,14 +19,14 @@ export interface RunStart {
   /** Edits made and records scored so far, of finished blocks and of that one. */
   edits: number;
   scores: number;
-  /** The file that holds the edits of that block so far; null when it begins anew. */
-  state: string | null;
+  /** The file that holds the edits of that block so far, and their sha256; null when it begins anew. */
+  state: { file: string; sha256: string } | null;
 }
 
 export const FROM_THE_BEGINNING: RunStart = { block: 0, edits: 0, scores: 0, state: null };
 
-/** Writes the edits that stand to a file. */
-export type SaveEdits = (path: string) => Promise<void>;
+/** Writes the edits that stand to a file. @returns their sha256, as `hashEdits` takes it */
+export type SaveEdits = (path: string) => Promise<string>;
 
 /** Destination of a run's results: a folder, or memory. */
 export interface RunOutput {

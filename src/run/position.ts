@@ -1,14 +1,30 @@
 import { z } from "zod";
+import { sha256Bytes } from "../core/hash.js";
+
+/** The line files that are the same bytes in every rerun; beside them are timings and environment. */
+export const RERUN_FILES = ["edits", "scores", "steps", "tokens"] as const;
+export type RerunFile = (typeof RERUN_FILES)[number];
 
 const count = z.number().int().nonnegative();
+const beginning = z.object({ bytes: count, sha256: z.string() });
 
-/** Position in a run's line files: edits, scored records, and bytes of the files that are the same in every rerun. */
+/** Position in a run: its edits and scored records, and of each file that is the same in every rerun what stands up to there. */
 export const positionSchema = z.object({
+  block: count,
   edits: count,
   scores: count,
-  bytes: z.object({ edits: count, scores: count, steps: count, tokens: count }),
+  files: z.object({ edits: beginning, scores: beginning, steps: beginning, tokens: beginning }),
+  /** sha256 of the block's edits where they are in a file, as `hashEdits` takes it. */
+  saved: z.string().nullable(),
 });
 
+/** Where a block ended, or was kept while it was being made. */
 export type Position = z.infer<typeof positionSchema>;
 
-export const BEGINNING: Position = { edits: 0, scores: 0, bytes: { edits: 0, scores: 0, steps: 0, tokens: 0 } };
+const EMPTY = { bytes: 0, sha256: sha256Bytes("") };
+
+export const BEGINNING: Omit<Position, "block" | "saved"> = {
+  edits: 0,
+  scores: 0,
+  files: { edits: EMPTY, scores: EMPTY, steps: EMPTY, tokens: EMPTY },
+};

@@ -1,4 +1,4 @@
-import { LabFailure, RefusedInput, takeTurn } from "../core/errors.js";
+import { RefusedInput, takeTurn } from "../core/errors.js";
 import { createRng } from "../core/rng.js";
 import type { EditRecord } from "../data/records.js";
 import type { EditSession, EditSetting } from "../edit/contract.js";
@@ -10,6 +10,7 @@ import type { ProbeScore, RecordScore } from "../eval/types.js";
 import { createCutStore } from "../model/cut-store.js";
 import { type Block, blocksOf, RECORDS_TOGETHER } from "./blocks.js";
 import { environmentOf } from "./environment.js";
+import { damaged } from "./folder.js";
 import { openRunFolder } from "./folder-writer.js";
 import { type Hands, makeByHands } from "./hands.js";
 import { memoryOutput, type RunConfig, type RunOutput, type RunStart, type SaveEdits } from "./output.js";
@@ -176,7 +177,7 @@ export async function runBlock(block: Block, work: Work): Promise<void> {
   const { plan, output } = work;
   const { start } = output;
   const first = block.index === start.block;
-  const session = first && start.state !== null ? await restore(start, block, work) : plan.method.start(work.setting);
+  const session = first && start.state !== null ? await restore(start.state, work) : plan.method.start(work.setting);
   const save: SaveEdits = (path) => saveEdits(path, session, ownerOf(plan));
   const open: OpenBlock = { block, session, save, keep: createKeeper(block, save, work) };
   try {
@@ -200,12 +201,18 @@ export function ownerOf({ method, model, assets }: Pick<RunPlan, "method" | "mod
   return { method, model, assets };
 }
 
-/** @throws {LabFailure} when the file does not hold the edits that the run says were made */
-async function restore(start: RunStart, block: Block, { plan, setting }: Work): Promise<EditSession> {
-  const { session, edits } = await restoreEdits(start.state as string, setting, ownerOf(plan));
-  if (edits === start.edits - block.start) return session;
-  session.dispose();
-  throw new LabFailure(`${start.state} holds ${edits} edits, not ${start.edits - block.start}: the run is damaged`);
+/** @throws {RefusedInput} when the file does not hold the edits that the run says were made */
+async function restore(
+  { file, sha256 }: NonNullable<RunStart["state"]>,
+  { plan, setting }: Work,
+): Promise<EditSession> {
+  const restored = await restoreEdits(file, setting, ownerOf(plan));
+  if (restored.sha256 === sha256) return restored.session;
+  restored.session.dispose();
+  throw damaged(file, {
+    found: `edits with sha256 ${restored.sha256}`,
+    expected: `sha256 ${sha256}, as block.json says`,
+  });
 }
 
 /** Keeps a block once its share of work has been done since it was kept last; one of a single edit is soon finished. */

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { LabFailure, RefusedInput } from "../core/errors.js";
 import { readJsonFile, writeFileAtomic } from "../core/files.js";
+import { unsealed, withSeal } from "../core/seal.js";
 import { mean } from "../core/stats.js";
 import { MAIN, UNROUTED } from "../edit/overlay.js";
 import { methodNamed } from "../edit/registry.js";
@@ -11,10 +12,11 @@ import type { Protocol, ScoredProbe, ScoredRecord, ScoredRun } from "./types.js"
 /*
  * A finished run in one small file: what tables, figures and the explorers read of it, one line per record. Scores are
  * fractions of tokens and kept exactly, so that tables are the same. Of the numbers of readings, those that a variant has for
- * all probes of a record are kept exactly, and stand with the variant; the others are kept to a few digits.
+ * all probes of a record are kept exactly, and stand with the variant; the others are kept to a few digits. Its last field
+ * is its seal; see seal.ts.
  */
 
-const FORMAT = "wise-lab run summary, version 3";
+export const SUMMARY_FORMAT = "wise-lab run summary, version 4";
 /**
  * Columns of the lines of a variant, of a record, of a probe in it, and of a variant that its router looked at. Such a
  * variant is given by its place in `variants`, from 0. The route of a probe is the place of its reading, from 1; 0 is
@@ -133,12 +135,23 @@ export async function writeRunSummary(summary: RunSummary, path: string): Promis
   const all = scores.flatMap((record) => probeKinds.flatMap((kind) => probesOf(record, kind)));
   const names = new Set(all.flatMap(({ readings }) => readings.flatMap(({ numbers }) => Object.keys(numbers))));
   const numbers = { variant, reading: [...names].filter((name) => !variant.includes(name)) };
-  const head = { format: FORMAT, command, protocol, templates, sha256, machineDependent, columns: COLUMNS, numbers };
+  const head = { command, protocol, templates, sha256, machineDependent, columns: COLUMNS, numbers };
   const places = new Map<string, number>(); // of variants as JSON, in order of first use
-  const records = scores.map((score) => JSON.stringify(lineOf(score, numbers, places)));
-  const list = (name: string, lines: Iterable<string>) => ` "${name}": [\n${[...lines].join(",\n")}\n ]`;
-  const lists = [list("variants", places.keys()), list("records", records)];
-  await writeFileAtomic(path, `${JSON.stringify(head, null, 1).slice(0, -2)},\n${lists.join(",\n")}\n}\n`);
+  const records = scores.map((score) => lineOf(score, numbers, places));
+  const variants = [...places.keys()].map((key) => JSON.parse(key) as VariantCells);
+  await writeFileAtomic(path, summaryText({ ...head, variants, records }));
+}
+
+/** A sealed summary as text: a line for each variant and record. */
+export function summaryText(content: Record<string, unknown>): string {
+  const { variants, records, seal, ...head } = withSeal(
+    { format: SUMMARY_FORMAT, ...content },
+    SUMMARY_FORMAT,
+  ) as Record<string, unknown>;
+  const list = (name: string, values: unknown) =>
+    ` "${name}": [\n${(values as unknown[]).map((value) => JSON.stringify(value)).join(",\n")}\n ]`;
+  const lists = [list("variants", variants), list("records", records)];
+  return `${JSON.stringify(head, null, 1).slice(0, -2)},\n${lists.join(",\n")},\n "seal": "${seal}"\n}\n`;
 }
 
 /** Names of the numbers that stand with a variant, and of those that stand with a reading. */
@@ -208,7 +221,7 @@ const recordSchema = z.tuple([
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/, "a sha256");
 
 const summarySchema = z.object({
-  format: z.literal(FORMAT),
+  format: z.literal(SUMMARY_FORMAT),
   command: z.string(),
   protocol: protocolSchema,
   templates: z.array(z.string()),
@@ -221,14 +234,17 @@ const summarySchema = z.object({
 
 /** Reads a summary. @throws {RefusedInput} naming what is wrong with the file */
 export async function readRunSummary(path: string): Promise<RunSummary> {
-  const parsed = summarySchema.safeParse(await readJsonFile(path));
+  const value = (await readJsonFile(path)) as { format?: unknown } | null;
+  const parsed = summarySchema.safeParse(value);
   if (!parsed.success) {
     throw new RefusedInput("not the summary of a run", {
       where: path,
       found: z.prettifyError(parsed.error).split("\n→")[0],
-      expected: `a file of the form "${FORMAT}"`,
+      expected: `a file of the form "${SUMMARY_FORMAT}"`,
+      ...(/^wise-lab run summary, /.test(String(value?.format)) ? { hint: `wise-lab convert ${path} NEWFILE` } : {}),
     });
   }
+  unsealed(value, SUMMARY_FORMAT, path);
   const { protocol, command, templates, sha256, machineDependent, numbers, variants, records } = parsed.data;
   if (records.length !== protocol.records) {
     throw new RefusedInput("a summary lacks records", {

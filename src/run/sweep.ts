@@ -12,7 +12,7 @@ import { openCheckpoint } from "../model/checkpoint.js";
 import type { WeightPrecision } from "../model/weights.js";
 import type { BackendName } from "../tensor/backend.js";
 import { parseT } from "./blocks.js";
-import { countLines, isFinished, readRun, readRunConfig } from "./folder.js";
+import { countLines, isFinished, readRun, readRunConfig, requireRunPlace } from "./folder.js";
 import { DEFAULT_METHOD, DEFAULT_MODEL, loadRunInputs, projectFile, withDefaultPreset } from "./inputs.js";
 import { checkScoreSteps, checkWhen, protocolOf } from "./plan.js";
 import type { WeightOptions } from "./settle.js";
@@ -160,6 +160,7 @@ async function checkPoints(
     return { name: point.name, folder, protocol, args, finished: false };
   });
   refuseTwins(jobs, ({ protocol }) => canonicalJson(protocol));
+  for (const { folder } of jobs) await requireRunPlace(folder);
   for (const job of jobs) job.finished = (await isFinished(job.folder, job.protocol)) && (await holds(job, scoreSteps));
   for (const line of [backend.detail, ...notices, ...ignored]) onNotice(line);
   return jobs;

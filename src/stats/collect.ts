@@ -3,6 +3,7 @@ import { fileURLToPath } from "node:url";
 import { Interrupted, LabFailure, RefusedInput, takeTurn } from "../core/errors.js";
 import { exists, readJsonFile, requireWritableFolder, writeFileAtomic } from "../core/files.js";
 import { canonicalJson, sha256Chunks, sha256File } from "../core/hash.js";
+import { MAX_CHARACTERS } from "../core/text.js";
 import type { Cut, Sequences } from "../model/cut.js";
 import { type FrozenProgress, frozenBatches, frozenPass } from "../model/frozen.js";
 import type { LlamaModel } from "../model/model.js";
@@ -151,7 +152,7 @@ async function tokenBatches(
   const sequences: number[][] = [];
   for (const text of texts) {
     if (sequences.length % TEXTS_A_TURN === 0) await takeTurn(signal, "the tokenisation of texts");
-    sequences.push(tokenizer.encode(text).slice(0, cutAfter));
+    sequences.push(tokenizer.encode(text.slice(0, MAX_CHARACTERS)).slice(0, cutAfter));
   }
   return frozenBatches(sequences.sort((a, b) => a.length - b.length));
 }

@@ -1,5 +1,6 @@
 import { fileURLToPath } from "node:url";
 import { RefusedInput } from "../core/errors.js";
+import { MAX_CHARACTERS } from "../core/text.js";
 import { loadIrrelevant } from "../data/load.js";
 import { runFrozen } from "../model/frozen.js";
 import { type LlamaModel, loadModel } from "../model/model.js";
@@ -42,7 +43,9 @@ export async function meanSquaredNorm(
   texts: readonly string[],
   { layer, tokensPerText }: { layer: number; tokensPerText: number },
 ): Promise<number> {
-  const sequences = texts.map((text) => model.tokenizer.encode(text).slice(0, model.config.maxPositions));
+  const sequences = texts.map((text) =>
+    model.tokenizer.encode(text.slice(0, MAX_CHARACTERS)).slice(0, model.config.maxPositions),
+  );
   const cuts = await runFrozen(model, sequences, { point: { layer, at: "mlpIn" } });
   const m = model.config.intermediateSize;
   const squares = (values: Float32Array) => values.reduce((sum, value) => sum + value * value, 0);

@@ -152,7 +152,9 @@ describe("a record that cannot be used is named", () => {
   it.each([
     ["zsRE without alt", [zsre, withoutAlt], "record 2 (index 1), field alt\n  found: nothing\n  expected: a text"],
     ["zsRE whose first record is without alt", [withoutAlt], "record 1 (index 0), field alt"],
-    ["an empty target", [{ ...zsre, alt: "" }], "field alt\n  found: \n  expected: a text that is not empty"],
+    ["an empty target", [{ ...zsre, alt: "" }], "field alt\n  found: \n  expected: a text that is not blank"],
+    ["a blank target", [{ ...zsre, alt: " \n" }], "expected: a text that is not blank"],
+    ["a text of 20 MB", [{ ...zsre, src: "x".repeat(20e6) }], "expected: a text of at most 100000 characters"],
     ["a number for a text", [{ ...zsre, src: 7 }], "field src\n  found: 7\n  expected: a text"],
     ["a broken portability", [{ ...zsre, portability: { "New Question": "?" } }], "field portability.New Answer"],
     ["a record that is a text", [zsre, "x"], "record 2 (index 1)\n  found: x"],

@@ -193,6 +193,36 @@ describe("chat templates", () => {
   });
 });
 
+test.each([
+  ["memory", "{% for i in range(10**9) %}{% endfor %}{{ messages[0].content }}"],
+  [
+    "time",
+    "{% for i in range(9999) %}{% for j in range(9999) %}{% for k in range(9999) %}{% endfor %}{% endfor %}{% endfor %}",
+  ],
+])(
+  "a chat template that would take all %s is refused, and others render after it",
+  { timeout: 60_000 },
+  async (_, endless) => {
+    const folder = await copyOfGolden("tiny-llama3");
+    await writeFile(join(folder, "chat_template.jinja"), endless);
+    const tokenizer = await loadTokenizer(folder);
+    const error = await refusal(() => tokenizer.renderChat("hi"));
+    expect(error).toMatchObject({
+      where: join(folder, "chat_template.jinja"),
+      expected: expect.stringContaining("10 seconds"),
+    });
+    await writeFile(join(folder, "chat_template.jinja"), "[{{ messages[0].content }}]");
+    expect((await loadTokenizer(folder)).renderChat("hi")).toBe("[hi]");
+  },
+);
+
+test("a text of 20 MB is refused before it is tokenized", async () => {
+  const tokenizer = await loadTokenizer(join(golden, "tiny-llama3"));
+  const error = await refusal(() => tokenizer.encode("x".repeat(20e6)));
+  expect(error.expected).toBe("at most 100000 characters");
+  expect(error.message.length).toBeLessThan(500);
+});
+
 describe("a tokenizer that is not the model's is refused", () => {
   const load = (vocab_size: number) => loadTokenizer(join(golden, "tiny-llama3"), configWith({ vocab_size }));
 

@@ -41,10 +41,22 @@ describe("declared parameters", () => {
     ["string[]", '["x"]', '["x"]'],
     ["Array<number>", [1], "[1]"],
     ["Record<string, number>", '{"x": 1}', '{"x":1}'],
+    ["string", "a\u2028b\u2029", '"a\\u2028b\\u2029"'],
+    ["number", "-0", "-0"],
+    ["Record<string, number>", '{"__proto__": 1}', 'JSON.parse("{\\"__proto__\\":1}")'],
   ])("of type %s take %j", (type, given, written) => {
     expect(injectedSource(`let p: ${type} = 0 as never;`, { p: given })).toBe(
       `// Parameters of this run\nconst p: ${type} = ${written};`,
     );
+  });
+
+  it.each([
+    ["number", "1e999"],
+    ["number", "9007199254740993"],
+    ["number[]", "[1e999]"],
+    ["Record<string, number>", '{"x": -1e999}'],
+  ])("of type %s refuse %j, which no number is", (type, given) => {
+    expect(() => injectedSource(`let p: ${type} = 0 as never;`, { p: given })).toThrow(/cannot be held exactly/);
   });
 
   it.each([

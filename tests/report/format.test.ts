@@ -62,6 +62,68 @@ describe("toMarkdown", () => {
   });
 });
 
+describe("hostile texts are inert", () => {
+  const cells = (text: string) => frameOf([{ text }], "rows");
+
+  it.each(["=1+1", "+1", "-2+3", "@SUM(A1)", "\tx", "\rx", '=HYPERLINK("http://x")'])(
+    "in CSV: %j is no formula",
+    (text) => {
+      const cell = toCsv(cells(text)).slice("text\n".length);
+      expect(cell).toMatch(/^"?'/);
+    },
+  );
+
+  it("in CSV: numbers below zero stay numbers", () => {
+    expect(toCsv(frameOf([{ x: -1.5 }], "rows"))).toBe("x\n-1.5\n");
+  });
+
+  it.each([
+    ["<script>alert(1)</script>", "&#60;script&#62;alert(1)&#60;/script&#62;"],
+    ["![x](http://a.b/c.png)", "![x\\](http&#58;//a.b/c.png)"],
+    ["[x][y]", "[x\\][y]"],
+    ["`code` *bold* ~~gone~~ ~one~", "\\`code\\` \\*bold\\* \\~~gone\\~~ ~one~"],
+    ["_a_ act_ratio", "\\_a\\_ act_ratio"],
+    ["&lt; & @user www.x.org", "&#38;lt; &#38; &#64;user www&#46;x.org"],
+    ["a | b \\| c", "a \\| b \\\\\\| c"],
+    ["\u202eevil\u202c \u2028", "\\\\u202eevil\\\\u202c \\\\u2028"],
+  ])("in Markdown: %s", (text, written) => {
+    expect(toMarkdown(cells(text)).split("\n")[2]).toBe(`| ${written} |`);
+  });
+
+  it("on a terminal: no escape sequence, no turned direction", () => {
+    const text = toText(cells("\u001b[31mred\u001b[0m \u202eevil \u009b2J"));
+    expect(text).toContain("\\u001b[31mred\\u001b[0m \\u202eevil \\u009b2J");
+  });
+});
+
+describe("a table within a width", () => {
+  const wide = frameOf(
+    [
+      { prompt: "What is the capital of the country that lies east of here?", answer: "Oslo", score: 0.5 },
+      { prompt: "日本語の質問はどのくらい長くなるのでしょうか、とても長い", answer: "👩‍👩‍👧‍👦 family", score: 1 },
+    ],
+    "rows",
+  );
+
+  it("shortens the longest texts with an ellipsis, and no number", () => {
+    const lines = toText(wide, { width: 50 }).trimEnd().split("\n");
+    expect(lines[2]).toMatch(/^What is the capital of.*… {2}Oslo +0\.500$/);
+    expect(lines[3]).toMatch(/^日本語の.*… {2,3}👩‍👩‍👧‍👦 family +1\.000$/u);
+    expect(
+      Math.max(
+        ...lines.map(
+          (line) =>
+            [...line.replace(/[日本語の質問どくらい長なるでしょうか、と]/gu, "xx").replace("👩‍👩‍👧‍👦", "xx")].length,
+        ),
+      ),
+    ).toBeLessThanOrEqual(50);
+  });
+
+  it("stays as it is where it fits", () => {
+    expect(toText(wide, { width: 200 })).toBe(toText(wide));
+  });
+});
+
 describe("a summary for reading", () => {
   const runs = [sampleRun({ T: 1, records: 12 }), sampleRun({ T: "all", records: 12 })];
 

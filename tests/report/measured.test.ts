@@ -1,4 +1,4 @@
-import { cp, rm } from "node:fs/promises";
+import { cp, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it, vi } from "vitest";
 import { RefusedInput } from "../../src/core/errors.js";
@@ -17,7 +17,7 @@ describe("readRuns", () => {
     lab.close();
     const begun = join(folder, "begun");
     await cp(join(folder, "one"), begun, { recursive: true });
-    await rm(join(begun, "blocks.jsonl"));
+    await truncate(join(begun, "blocks.jsonl"));
 
     const runs = await readRuns(folder);
     expect(runs.map((run) => [run.protocol.T, run.folder])).toEqual([

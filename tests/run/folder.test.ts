@@ -14,7 +14,7 @@ import { errorOf } from "../edit/support.js";
 import { refusal, temporaryFolder } from "../model/support.js";
 import { asOrdinaryUser } from "../support/ordinary-user.js";
 import { canMountSmallDisk, mountSmallDisk } from "../support/small-disk.js";
-import { bytesOfRun, openFolderOf, openQuickLab, recordsFile } from "./support.js";
+import { bytesOfRun, openFolderOf, openQuickLab, recordsFile, rewriteSealed } from "./support.js";
 
 const REQUEST = { T: 2, limit: 5 }; // three blocks, the last of one record
 
@@ -45,43 +45,30 @@ async function cutTo(path: string, whole: number, more = 0): Promise<void> {
   await truncate(path, Buffer.byteLength(kept.join("")) + more);
 }
 
+/** Lines that a kill left in each file; in a list, and bytes of the next one. */
+type Left = Record<"blocks" | "edits" | "timings" | "scores", number | [number, number]>;
+
+async function leave(out: string, left: Left): Promise<void> {
+  for (const [name, lines] of Object.entries(left)) {
+    const [whole, more] = typeof lines === "number" ? [lines, 0] : lines;
+    await cutTo(join(out, `${name}.jsonl`), whole, more);
+  }
+}
+
+const ALL: Left = { blocks: 3, edits: 5, timings: 5, scores: 5 };
+
 describe("taken up again, wherever it was cut off, a run gives the same bytes", () => {
-  test.each<[string, (file: (name: string) => string) => Promise<void>, number]>([
-    ["before the first line", async (file) => rm(file("edits")).then(() => rm(file("blocks"))), 0],
-    ["before the first block ended", (file) => rm(file("blocks")), 0],
-    ["in the middle of the line that ends a block", (file) => cutTo(file("blocks"), 1, 7), 1],
-    [
-      "in the middle of an edit",
-      async (file) => {
-        await cutTo(file("blocks"), 2);
-        await cutTo(file("edits"), 4, 20);
-        await cutTo(file("timings"), 4);
-        await cutTo(file("scores"), 4);
-      },
-      2,
-    ],
-    [
-      "between an edit and its seconds",
-      async (file) => {
-        await cutTo(file("blocks"), 1);
-        await cutTo(file("edits"), 3);
-        await cutTo(file("timings"), 2);
-        await cutTo(file("scores"), 2);
-      },
-      1,
-    ],
-    [
-      "in the middle of a score",
-      async (file) => {
-        await cutTo(file("blocks"), 1);
-        await cutTo(file("scores"), 3, 100);
-      },
-      1,
-    ],
-    ["after everything was done", async () => {}, 3],
-  ])("%s", async (_, cut, blocks) => {
+  test.each<[string, Left, number]>([
+    ["before the first line", { blocks: 0, edits: 0, timings: 0, scores: 0 }, 0],
+    ["before the first block ended", { blocks: 0, edits: 2, timings: 2, scores: 2 }, 0],
+    ["in the middle of the line that ends a block", { blocks: [1, 7], edits: 4, timings: 4, scores: 4 }, 1],
+    ["in the middle of an edit", { blocks: 2, edits: [4, 20], timings: 4, scores: 4 }, 2],
+    ["between an edit and its seconds", { blocks: 1, edits: 3, timings: 2, scores: 2 }, 1],
+    ["in the middle of a score", { blocks: 1, edits: 4, timings: 4, scores: [3, 100] }, 1],
+    ["after everything was done", ALL, 3],
+  ])("%s", async (_, left, blocks) => {
     const out = await copyOfRun();
-    await cut((name) => join(out, `${name}.jsonl`));
+    await leave(out, left);
     expect((await readRun(out)).scores).toHaveLength(Math.min(2 * blocks, 5));
     const told: RunProgress[] = [];
     await lab.run({ ...REQUEST, out, onProgress: (progress) => told.push(progress) });
@@ -184,7 +171,7 @@ describe("killed within a block, a run goes on from its last safe point", () => 
 describe("what a run was computed with", () => {
   test("stands in its folder, once however often it is taken up", async () => {
     const out = await copyOfRun();
-    await cutTo(join(out, "blocks.jsonl"), 1);
+    await leave(out, { ...ALL, blocks: 1, edits: 4, scores: 4 });
     await lab.run({ ...REQUEST, out });
     const environments = await readEnvironments(out);
     expect(environments).toEqual([expect.objectContaining({ fromEdit: 0, node: process.version })]);
@@ -193,9 +180,9 @@ describe("what a run was computed with", () => {
 
   test("another environment is told of and written down, from where it took over; a finished run has none to add", async () => {
     const out = await copyOfRun();
-    await cutTo(join(out, "blocks.jsonl"), 1);
-    const file = join(out, "environment.jsonl");
-    await writeFile(file, (await readFile(file, "utf8")).replace(process.version, "v18.0.0"));
+    await leave(out, { ...ALL, blocks: 1, edits: 4, scores: 4 });
+    const inVersion18 = (line: object) => ({ ...line, node: "v18.0.0" });
+    await rewriteSealed(out, "environment", inVersion18);
     const told: string[] = [];
     await lab.run({ ...REQUEST, out, onNotice: (line) => told.push(line) });
     expect(told.join("\n")).toContain(`node: ${process.version}, before v18.0.0`);
@@ -203,10 +190,10 @@ describe("what a run was computed with", () => {
       { fromEdit: 0, node: "v18.0.0" },
       { fromEdit: 2, node: process.version },
     ]);
-    await writeFile(file, (await readFile(file, "utf8")).replaceAll(process.version, "v18.0.0"));
-    const before = await readFile(file, "utf8");
+    await rewriteSealed(out, "environment", inVersion18);
+    const before = await bytesOfRun(out);
     await lab.run({ ...REQUEST, out });
-    expect(await readFile(file, "utf8")).toBe(before);
+    expect(await bytesOfRun(out)).toEqual(before);
   });
 });
 
@@ -237,17 +224,18 @@ describe("another configuration is refused, with the fields that differ", () => 
   });
 
   test("one option of the method", async () => {
-    const out = await copyOfRun();
-    const text = await readFile(join(out, "run.json"), "utf8");
-    await writeFile(join(out, "run.json"), text.replace('"mask_ratio": 0.2', '"mask_ratio": 0.3'));
+    const other = await openQuickLab("n_iter=1", "mask_ratio=0.3");
+    const out = join(await temporaryFolder(), "run");
+    await other.run({ ...REQUEST, out });
+    other.close();
     const error = await refusal(() => lab.run({ ...REQUEST, out }));
     expect(error).toMatchObject({ found: "options.mask_ratio: 0.2", expected: "options.mask_ratio: 0.3" });
   });
 
   test("templates that the model did not write", async () => {
-    const out = await copyOfRun();
-    const text = await readFile(join(out, "run.json"), "utf8");
-    await writeFile(join(out, "run.json"), text.replace('"{}"', '"So {}"'));
+    const out = join(await temporaryFolder(), "run");
+    const { protocol } = await readRun(finished);
+    (await openFolderOf(out, { protocol, templates: ["So {}"] })).close();
     expect((await refusal(() => lab.run({ ...REQUEST, out }))).expected).toContain("templates");
   });
 });

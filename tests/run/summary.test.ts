@@ -7,7 +7,7 @@ import { tRollback } from "../../src/report/figures/tRollback.js";
 import { renderSummary } from "../../src/report/format.js";
 import { blocksFrame, rowsOf, summaryFrame } from "../../src/report/tables.js";
 import { readRun } from "../../src/run/folder.js";
-import { readRunSummary, summarizeRun, writeRunSummary } from "../../src/run/summary.js";
+import { readRunSummary, SUMMARY_FORMAT, summarizeRun, summaryText, writeRunSummary } from "../../src/run/summary.js";
 import type { RunResult, ScoredProbe, ScoredRecord } from "../../src/run/types.js";
 import { refusal, temporaryFolder } from "../model/support.js";
 import { sampleRun } from "../report/sample.js";
@@ -34,7 +34,17 @@ function manifold(): RunResult {
   if (!first || !second || !third) throw new Error("the sample is too short");
   first.rephrase = null;
   second.locality = [];
-  third.locality = [...third.locality, { ...first.rewrite, score: 2 / 3, preScore: null, exact: false, route: "main" }];
+  const tokens = (right: number, of: number, wanted = 5) =>
+    Array.from({ length: of }, (_, i) => (i < right ? wanted : 9));
+  const unchanged = {
+    target: tokens(3, 3),
+    pre: tokens(3, 3),
+    post: tokens(2, 3),
+    score: 2 / 3,
+    preScore: null,
+    exact: false,
+  };
+  third.locality = [...third.locality, { ...first.rewrite, ...unchanged, readings: [], route: "main" }];
   const [side] = first.rewrite.readings;
   if (!side) throw new Error("the sample was read against no memory");
   const saved: ProbeReading = {
@@ -42,12 +52,21 @@ function manifold(): RunResult {
     variant: "memory-3",
     margin: 3,
     numbers: { delta: 10.5, min_act: 7 },
+    predicted: tokens(5, 7),
     score: 5 / 7,
   };
+  const asked = (right: number) => ({
+    target: tokens(7, 7),
+    pre: tokens(0, 7),
+    post: tokens(right, 7),
+    score: right / 7,
+    preScore: 0,
+    exact: false,
+  });
   const under = { ...side, margin: 0.25, numbers: { delta: 3.5, min_act: 28 }, predicted: null, score: null };
   third.portability = [
-    { ...first.rewrite, score: 5 / 7, exact: false, route: "memory-3", readings: [under, saved] },
-    { ...first.rewrite, score: 3 / 7, exact: false, route: "edited", readings: [] },
+    { ...first.rewrite, ...asked(5), route: "memory-3", readings: [under, saved] },
+    { ...first.rewrite, ...asked(3), route: "edited", readings: [] },
   ];
   return run;
 }
@@ -144,25 +163,49 @@ describe("a summary", () => {
   });
 });
 
+/** The seal of what a summary says now, so that what it says is what is refused. */
+function resealed(text: string): string {
+  try {
+    const { format, seal, ...content } = JSON.parse(text) as Record<string, unknown>;
+    return format === SUMMARY_FORMAT ? summaryText(content) : text;
+  } catch {
+    return text; // no JSON
+  }
+}
+
 describe("a summary file is refused", () => {
   test.each<[string, (text: string) => string, found: string, expected: string]>([
-    ["of another form", (text) => text.replace("version 3", "version 2"), "format", "wise-lab run summary, version 3"],
-    ["with a score that is none", (text) => text.replace('"2/3"', '"two"'), "0, 1 or a fraction", "version 3"],
+    ["of another form", (text) => text.replace("version 4", "version 2"), "format", "wise-lab run summary, version 4"],
+    ["with a score that is none", (text) => text.replace('"2/3"', '"two"'), "0, 1 or a fraction", "version 4"],
     ["with a record too few", (text) => text.replace(/^\[0,.*\n/m, ""), "15 records", "16, as its protocol says"],
-    ["with a variant without a name", (text) => text.replace('"memory-3"', "3"), "string", "version 3"],
+    ["with a variant without a name", (text) => text.replace('"memory-3"', "3"), "string", "version 4"],
     ["with a variant that is not listed", (text) => text.replace(/,\n\["memory-3".*\]/, ""), "1", "less than 1"],
     ["with a number that is not listed", (text) => text.replace(/,\s*"min_act"\s*\]/, "]"), "1", "less than 1"],
-    ["with a route that is none", (text) => text.replace('"5/7","1/4",2', '"5/7","1/4",3'), "2", "less than 2"],
-    ["with a route below none", (text) => text.replace('"5/7","1/4",2', '"5/7","1/4",-2'), ">=-1", "version 3"],
+    ["with a route that is none", (text) => text.replace('"5/7",0,2', '"5/7",0,3'), "2", "less than 2"],
+    ["with a route below none", (text) => text.replace('"5/7",0,2', '"5/7",0,-2'), ">=-1", "version 4"],
     ["that is cut short", (text) => text.slice(0, -10), "JSON", "JSON"],
   ])("%s", async (_, damage, found, expected) => {
     const { path } = await summaryOf(manifold());
     const text = await readFile(path, "utf8");
     expect(damage(text)).not.toBe(text);
-    await writeFile(path, damage(text));
+    await writeFile(path, resealed(damage(text)));
     const error = await refusal(() => readRunSummary(path));
     expect(error.where).toContain(path);
     expect(String(error.found)).toContain(found);
     expect(error.expected).toContain(expected);
+  });
+
+  test.each<[string, (text: string) => string, found: string]>([
+    ["with another score", (text) => text.replace('"5/7",0,2', '"4/7",0,2'), "a seal of other content"],
+    ["with other seconds", (text) => text.replace(/"secondsPerEdit": /, "$&1"), "a seal of other content"],
+    ["without its seal", (text) => text.replace(/,\n "seal": "\w+"/, ""), "no seal"],
+  ])("%s, and not sealed anew", async (_, damage, found) => {
+    const { path } = await summaryOf(manifold());
+    const text = await readFile(path, "utf8");
+    expect(damage(text)).not.toBe(text);
+    await writeFile(path, damage(text));
+    const error = await refusal(() => readRunSummary(path));
+    expect(error.where).toBe(path);
+    expect(error.found).toContain(found);
   });
 });

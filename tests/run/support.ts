@@ -1,9 +1,11 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join, relative } from "node:path";
+import { openSealedLines } from "../../src/core/seal.js";
 import { blocksOf } from "../../src/run/blocks.js";
 import type { Environment } from "../../src/run/environment.js";
+import { fileOf, readFolder, readSealed, type SealedFile, sealOf } from "../../src/run/folder.js";
 import { openRunFolder } from "../../src/run/folder-writer.js";
 import { type Lab, openLab } from "../../src/run/lab.js";
 import type { RunConfig } from "../../src/run/output.js";
@@ -52,6 +54,16 @@ export async function bytesOfRun(folder: string): Promise<Record<string, string>
   return bytes;
 }
 
+/** Changes the lines of a sealed file of a run, and seals them anew. */
+export async function rewriteSealed(out: string, name: SealedFile, change: (line: object) => object): Promise<void> {
+  const folder = await readFolder(out);
+  const { values } = await readSealed(folder, name);
+  await rm(fileOf(out, name));
+  const file = openSealedLines(fileOf(out, name), { goodBytes: 0, seal: sealOf(folder.seal, name) });
+  for (const value of values) file.append(change(value));
+  file.close();
+}
+
 export const sampleEnvironment: Environment = {
   wiseLab: "0.1.0",
   node: "v20.19.0",
@@ -78,7 +90,7 @@ export async function writeRun(
     if (index >= stopBefore) break;
     for (const edit of edits.slice(start, end)) folder.edit(edit);
     for (const score of scores.slice(start, end)) folder.score(score);
-    await folder.finishBlock(index, async () => {});
+    await folder.finishBlock(index, async () => "");
   }
   folder.close();
   return path;

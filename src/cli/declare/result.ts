@@ -37,6 +37,27 @@ export function resultCommands(program: Command): void {
     );
 
   program
+    .command("check")
+    .description("see that runs are as they were written, saved edits included")
+    .argument("<run...>", "run folders")
+    .action((runs: string[]) => run(async () => (await import("../report.js")).checkCommand(runs)));
+
+  program
+    .command("convert")
+    .description(
+      "write a run folder, a summary or saved edits of an older form in the form of today; nothing is computed",
+    )
+    .argument("<from>")
+    .argument("<to>", "where nothing stands yet")
+    .action((from: string, to: string) =>
+      run(async () => {
+        const { convert } = await import("../../run/convert.js");
+        console.log(`${to}: ${await convert(from, to)}`);
+        return 0;
+      }),
+    );
+
+  program
     .command("figures")
     .description("figures that were saved")
     .command("redraw")

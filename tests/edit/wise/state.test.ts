@@ -5,7 +5,7 @@ import type { RefusedInput } from "../../../src/core/errors.js";
 import type { EditSession } from "../../../src/edit/contract.js";
 import type { Decision, Reading } from "../../../src/edit/overlay.js";
 import { prepareNamed } from "../../../src/edit/registry.js";
-import { type EditOwner, hashEdits, restoreEdits, saveEdits } from "../../../src/edit/state.js";
+import { type EditOwner, hashEdits, restoreEdits, saveEdits, sealEdits } from "../../../src/edit/state.js";
 import { batchCuts } from "../../../src/model/cut.js";
 import type { LlamaModel } from "../../../src/model/model.js";
 import { openSafetensors, type TensorToWrite, writeSafetensors } from "../../../src/model/safetensors.js";
@@ -199,10 +199,12 @@ describe("refused", () => {
     await file.close();
     change.tensors?.(tensors);
     const metadata = change.metadata ? change.metadata(saved) : saved;
-    await writeSafetensors(path, tensors, {
-      "wise-lab": typeof metadata === "string" ? metadata : JSON.stringify(metadata),
-    });
-    return refusedFile(path);
+    const text = typeof metadata === "string" ? metadata : JSON.stringify(metadata);
+    await writeSafetensors(path, tensors, { "wise-lab": text });
+    return sealEdits(path, path).then(
+      () => refusedFile(path),
+      (error: RefusedInput) => error,
+    );
   }
 
   /** Metadata with something changed in what WISE keeps of its edits. */
