@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { Command } from "commander";
+import { addExamples } from "./cli/declare/examples.js";
 import { resultCommands } from "./cli/declare/result.js";
 import { runCommands } from "./cli/declare/run.js";
 import { endWithParent, run } from "./cli/declare/shared.js";
@@ -14,6 +15,7 @@ const program = new Command("wise-lab")
 runCommands(program);
 resultCommands(program);
 toolCommands(program);
+addExamples(program);
 
 endWithParent();
 program.hook("preAction", async (_, command) => {

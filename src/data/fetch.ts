@@ -1,4 +1,4 @@
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { nearest, RefusedInput } from "../core/errors.js";
 import { errorText, exists, readBytes, requireWritableFolder, writeFileAtomic } from "../core/files.js";
@@ -28,19 +28,40 @@ export function dataFolder(): string {
 }
 
 /**
- * The entry of a known data file, by its name with or without ".json".
- * @throws {RefusedInput} for an unknown name, with the nearest known one.
+ * The entry of a known data file, by its name with or without ".json", or by how no other begins.
+ * @throws {RefusedInput} for an unknown name, with those that begin so, or the nearest known one.
  */
 export function catalogueEntry(name: string): CatalogueEntry {
   const stem = name.replace(/\.json$/, "");
   if (Object.hasOwn(catalogue, stem)) return catalogue[stem as DataName];
   const names = Object.keys(catalogue);
-  const near = nearest(stem, names);
+  const begun = names.filter((known) => known.toLowerCase().startsWith(stem.toLowerCase()));
+  const [only] = begun;
+  if (begun.length === 1) return catalogue[only as DataName];
+  const near = begun.length > 1 ? begun.join(" or ") : nearest(stem, names);
   throw new RefusedInput("an unknown data set", {
     where: "the name of a data set",
     found: name,
     expected: `one of ${names.join(", ")}`,
     ...(near ? { hint: near } : {}),
+  });
+}
+
+/**
+ * Path of a records file: the one that is named; else, where there is none, the known data file of that name.
+ * @throws {RefusedInput} for a known one that has not been fetched, with the command
+ */
+export async function recordsAt(path: string): Promise<string> {
+  if ((await exists(path)) || basename(path) !== path) return path;
+  const stem = path.replace(/\.json$/, "");
+  if (!Object.hasOwn(catalogue, stem)) return path;
+  const found = await locateData(stem);
+  if (found !== null) return found;
+  throw new RefusedInput("a known data file has not been fetched", {
+    where: path,
+    found: `no such file here or in ${dataFolder()}`,
+    expected: "the file itself",
+    hint: `wise-lab data fetch ${stem}`,
   });
 }
 

@@ -55,13 +55,29 @@ export async function createRenderer(options: { rungs?: readonly Rung[] } = {}):
       // There is one page: a figure waits until the one before it is drawn, however that went.
       const drawn = last.then(async () => {
         const drawing = drawingOf(figure, renderOptions);
-        return { ...(engine === null ? {} : await engine.draw(drawing)), steppedDown };
+        return { ...(engine === null ? {} : await drawnBy(engine, drawing)), steppedDown };
       });
       last = drawn.catch(() => undefined);
       return drawn;
     },
     close: async () => engine?.close(),
   };
+}
+
+/** @throws {LabFailure} naming the figure, where it was not drawn */
+async function drawnBy(engine: Engine, drawing: Drawing): Promise<Pictures> {
+  try {
+    return await engine.draw(drawing);
+  } catch (cause) {
+    if (cause instanceof LabFailure) throw cause;
+    const { title } = drawing.figure.layout as { title?: { text?: string } };
+    const name = title?.text === undefined ? "a figure" : `the figure "${title.text}"`;
+    const reason = errorText(cause).split("\n")[0];
+    throw new LabFailure(
+      `${name} was not drawn: ${engine.name} failed (${reason}); pictures drawn before are as they were, run the same again`,
+      { cause },
+    );
+  }
 }
 
 /** Draws one figure with a renderer of its own. */
@@ -100,11 +116,11 @@ export async function exportFigure(
 ): Promise<ExportedFigure> {
   const { renderer, source, ...size } = options;
   await requireWritableFolder(dirname(basePath));
+  const render = renderer ? renderer.render : renderFigure;
+  const { steppedDown, ...pictures } = await render(figure, { formats, ...size }); // first: a figure is there whole or not
   const json = `${basePath}.json`;
   await writeFileAtomic(json, `${JSON.stringify(figure, null, 1)}\n`);
   const sidecar = source === undefined ? [] : [await writeSource(basePath, source)];
-  const render = renderer ? renderer.render : renderFigure;
-  const { steppedDown, ...pictures } = await render(figure, { formats, ...size });
   return { files: [json, ...sidecar, ...(await writePictures(pictures, basePath))], steppedDown };
 }
 

@@ -2,7 +2,7 @@ import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { RefusedInput } from "../core/errors.js";
 import { exists, requireWritableFolder } from "../core/files.js";
-import { catalogueEntry, locateData } from "../data/fetch.js";
+import { catalogueEntry, locateData, recordsAt } from "../data/fetch.js";
 import { type IrrelevantList, loadIrrelevant, loadRecords, wrapsAround } from "../data/load.js";
 import type { Dataset } from "../data/records.js";
 import type { EditMethod, Needs, OptionSource } from "../edit/contract.js";
@@ -118,9 +118,14 @@ export async function loadRunInputs(
   needs: Pick<Needs, "irrelevant">,
 ): Promise<RunInputs> {
   const T = parseT(request.T);
-  const data = request.data ?? DEFAULT_RECORDS;
+  const data = request.data === undefined ? DEFAULT_RECORDS : await recordsAt(request.data);
   const dataset = await loadRecords(data, { limit: request.limit });
   const { list, notices } = await irrelevantFor(dataset, request.irrelevant, needs);
+  const { length } = dataset.records;
+  if (request.limit !== undefined && request.limit > length)
+    notices.push(`limit ${request.limit}: there are ${length} records, all are used`);
+  if (T !== "all" && T > length)
+    notices.push(`T = ${T}: there are ${length} records, so they are one block, as with T = all`);
   await requireOneWorld(request.model ?? DEFAULT_MODEL, list === null ? [dataset] : [dataset, list]);
   if (request.out !== undefined) await requireWritableFolder(request.out);
   return { dataset, irrelevant: list, T, notices };

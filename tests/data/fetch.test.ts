@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vites
 import { RefusedInput } from "../../src/core/errors.js";
 import { sha256Bytes } from "../../src/core/hash.js";
 import { type CatalogueEntry, catalogue } from "../../src/data/catalogue.js";
-import { catalogueEntry, dataFolder, fetchData, fetchEntry, locateData } from "../../src/data/fetch.js";
+import { catalogueEntry, dataFolder, fetchData, fetchEntry, locateData, recordsAt } from "../../src/data/fetch.js";
 import { loadIrrelevant, loadRecords, wrapsAround } from "../../src/data/load.js";
 import { requires } from "../support/requires.js";
 import { repository, sharedFolder } from "../support/shared.js";
@@ -109,8 +109,27 @@ describe("the catalogue", () => {
 
   it("knows a name with or without its ending, and suggests the nearest", async () => {
     expect(catalogueEntry("zsre_mend_edit.json")).toBe(catalogueEntry("zsre_mend_edit"));
-    await expect(fetchData("zsre_mend_edi")).rejects.toThrow("try: zsre_mend_edit");
+    await expect(fetchData("zsre_mend_edlt")).rejects.toThrow("try: zsre_mend_edit");
+    expect(catalogueEntry("temporal-e")).toBe(catalogueEntry("temporal-edit"));
+    await expect(fetchData("zsre")).rejects.toThrow("try: zsre_mend_edit or zsre_mend_train_loc_prompts_first1000");
     await expect(fetchData("constructor")).rejects.toThrow("an unknown data set");
+  });
+
+  it("finds a records file by its bare name where it was fetched to, and names the command where it was not", async () => {
+    const before = process.env.WISE_LAB_DATA;
+    onTestFinished(() => {
+      if (before === undefined) delete process.env.WISE_LAB_DATA;
+      else process.env.WISE_LAB_DATA = before;
+    });
+    const fetched = mkdtempSync(join(tmpdir(), "wise-lab-data-"));
+    process.env.WISE_LAB_DATA = fetched;
+    await expect(recordsAt("zsre_mend_edit.json")).rejects.toThrow("try: wise-lab data fetch zsre_mend_edit");
+    writeFileSync(join(fetched, "zsre_mend_edit.json"), "[]");
+    for (const name of ["zsre_mend_edit.json", "zsre_mend_edit"]) {
+      expect(await recordsAt(name)).toBe(join(fetched, "zsre_mend_edit.json"));
+    }
+    for (const other of ["elsewhere/zsre_mend_edit.json", "own.json"]) expect(await recordsAt(other)).toBe(other);
+    rmSync(fetched, { recursive: true });
   });
 
   it("locates a file in the folder that WISE_LAB_DATA names, else in the project", async () => {

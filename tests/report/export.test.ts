@@ -179,6 +179,22 @@ describe("exportFigure", () => {
     );
   });
 
+  it("leaves what was there whole where the drawing fails", async () => {
+    const base = join(folder, "kept", "routing");
+    await exportFigure(figure, base, ["svg"]);
+    const files = ["json", "svg"].map((ending) => `${base}.${ending}`);
+    const before = await Promise.all(files.map((file) => readFile(file)));
+    const dead: Renderer = {
+      engine: "none",
+      steppedDown: null,
+      render: () => Promise.reject(new LabFailure("dead")),
+      close: async () => {},
+    };
+    const other = { ...figure, layout: { ...figure.layout, width: 100 } };
+    await expect(exportFigure(other, base, ["svg"], { renderer: dead })).rejects.toThrow("dead");
+    expect(await Promise.all(files.map((file) => readFile(file)))).toEqual(before);
+  });
+
   it("refuses a folder that is a file", async () => {
     await writeFile(join(folder, "file"), "");
     await expect(exportFigure(figure, join(folder, "file", "figure"))).rejects.toThrow(RefusedInput);
@@ -190,6 +206,20 @@ describe("exportFigure", () => {
     ["a format of its own", { formats: ["gif" as "png"] }],
   ])("refuses %s", async (_name, options) => {
     await expect(renderFigure(figure, { formats: ["svg"], ...options })).rejects.toThrow(RefusedInput);
+  });
+});
+
+describe.runIf(requires("chromium") && process.platform === "linux")("a browser that dies", () => {
+  it("is named with the figure that was not drawn", async () => {
+    const renderer = await createRenderer({ rungs: ["system"] });
+    const { stdout } = spawnSync("pgrep", ["-P", String(process.pid), "-f", "headless"], { encoding: "utf8" });
+    expect(stdout).not.toBe("");
+    for (const pid of stdout.trim().split("\n")) process.kill(Number(pid), "SIGKILL");
+    const titled = { ...figure, layout: { ...figure.layout, title: { text: "Routing" } } };
+    const drawing = renderer.render(titled, { formats: ["svg"] });
+    await expect(drawing).rejects.toThrow(LabFailure);
+    await expect(drawing).rejects.toThrow(/^the figure "Routing" was not drawn: Chromium .* failed \(/);
+    await renderer.close();
   });
 });
 

@@ -4,7 +4,7 @@ import type { RunArguments } from "../run.js";
 import type { StatsArguments } from "../stats.js";
 import type { StudyArguments } from "../study.js";
 import type { SweepArguments } from "../sweep.js";
-import { backendOption, run, withRunOptions, workersOption } from "./shared.js";
+import { backendOption, GOES_ON, run, withRunOptions, workersOption } from "./shared.js";
 
 /** Commands that edit: run, sweep, study; and the statistics that some methods need. */
 export function runCommands(program: Command): void {
@@ -19,7 +19,9 @@ export function runCommands(program: Command): void {
     .option("--save-edits", "keep the edits of every block in the folder, as files to restore")
     .option("--keep-every <seconds>", "of work between two safe points within a long block; 60 by default", seconds)
     .option("--processes <number>", "that make the blocks where those are many; one per core by default", wholeNumber)
-    .action((options: RunArguments) => run(async (signal) => (await import("../run.js")).runCommand(options, signal)));
+    .action((options: RunArguments) =>
+      run(async (signal) => (await import("../run.js")).runCommand(options, signal), GOES_ON),
+    );
 
   withRunOptions(
     program
@@ -31,7 +33,7 @@ export function runCommands(program: Command): void {
     .addOption(workersOption())
     .requiredOption("--out <folder>", "folder of the run folders; they are continued from there")
     .action((options: SweepArguments) =>
-      run(async (signal) => (await import("../sweep.js")).sweepCommand(options, signal)),
+      run(async (signal) => (await import("../sweep.js")).sweepCommand(options, signal), GOES_ON),
     );
 
   program
@@ -43,7 +45,7 @@ export function runCommands(program: Command): void {
     .option("--save", "write the summaries that come with the project (data/lab/study)")
     .addOption(backendOption())
     .action((options: StudyArguments) =>
-      run(async (signal) => (await import("../study.js")).studyCommand(options, signal)),
+      run(async (signal) => (await import("../study.js")).studyCommand(options, signal), GOES_ON),
     );
 
   program
@@ -68,6 +70,6 @@ export function runCommands(program: Command): void {
     .option("--keep-every <seconds>", "of work between two safe points; 60 by default", seconds)
     .addOption(backendOption())
     .action((options: StatsArguments) =>
-      run(async (signal) => (await import("../stats.js")).statsCommand(options, signal)),
+      run(async (signal) => (await import("../stats.js")).statsCommand(options, signal), GOES_ON),
     );
 }

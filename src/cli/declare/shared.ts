@@ -6,8 +6,11 @@ import { collect, positive, wholeNumber } from "../parse.js";
 /** The exit status of a process that SIGINT ended, by the shell's convention. */
 const INTERRUPTED = 130;
 
-/** Ends the process with the status of a command; one Ctrl-C stops the work, with what was finished kept. */
-export function run(work: (signal: AbortSignal) => Promise<number>): Promise<void> {
+/**
+ * Ends the process with the status of a command; one Ctrl-C stops the work, with what was finished kept.
+ * @param options `goesOn`: the same command goes on from there
+ */
+export function run(work: (signal: AbortSignal) => Promise<number>, { goesOn = false } = {}): Promise<void> {
   const controller = new AbortController();
   process.once("SIGINT", () => controller.abort());
   return work(controller.signal).then(
@@ -18,9 +21,13 @@ export function run(work: (signal: AbortSignal) => Promise<number>): Promise<voi
       process.exitCode = error instanceof Interrupted ? INTERRUPTED : 1;
       const expected = [RefusedInput, LabFailure, Interrupted].some((kind) => error instanceof kind);
       console.error(expected ? `wise-lab: ${(error as Error).message}` : error);
+      if (error instanceof Interrupted && goesOn) console.error("the same command goes on from what was kept");
     },
   );
 }
+
+/** For commands that begin where an earlier one of them was stopped. */
+export const GOES_ON = { goesOn: true } as const;
 
 /** A command that another one started ends with that one, also when that was killed: the channel to it is then gone. */
 export function endWithParent(): void {

@@ -8,7 +8,7 @@ import type { TrainArguments } from "../lab.js";
 import { collect, oneOf, seed, wholeNumber } from "../parse.js";
 import type { StartArguments } from "../start.js";
 import type { TrainEditorArguments } from "../trainEditor.js";
-import { backendOption, run } from "./shared.js";
+import { backendOption, GOES_ON, run } from "./shared.js";
 
 /** Commands about the project itself: its methods, machine, data, kernel, notebooks, model and measurements. */
 export function toolCommands(program: Command): void {
@@ -123,7 +123,7 @@ export function toolCommands(program: Command): void {
     .option("--steps <number>", "steps in all, other than the recipe's", wholeNumber)
     .addOption(backendOption())
     .action((options: TrainArguments) =>
-      run(async (signal) => (await import("../lab.js")).trainCommand(options, signal)),
+      run(async (signal) => (await import("../lab.js")).trainCommand(options, signal), GOES_ON),
     );
 
   program
@@ -142,7 +142,7 @@ export function toolCommands(program: Command): void {
     .addOption(new Option("--precision <precision>", "of the weights in memory").choices(["float32", "bf16"]))
     .addOption(backendOption())
     .action((options: TrainEditorArguments) =>
-      run(async (signal) => (await import("../trainEditor.js")).trainEditorCommand("mend", options, signal)),
+      run(async (signal) => (await import("../trainEditor.js")).trainEditorCommand("mend", options, signal), GOES_ON),
     );
 
   program
@@ -157,7 +157,7 @@ export function toolCommands(program: Command): void {
     .option("--layers <number>", "its first layers only, for a quick trial", wholeNumber)
     .option("--seed <number>", "of the weights", seed, 0)
     .action((options: CheckpointArguments) =>
-      run(async (signal) => (await import("../checkpoint.js")).checkpointCommand(options, signal)),
+      run(async (signal) => (await import("../checkpoint.js")).checkpointCommand(options, signal), GOES_ON),
     );
 
   program
