@@ -52,6 +52,8 @@ export interface LoadOptions {
   cut?: CutPoint | undefined;
   /** Matrices that stay in memory as float32, whatever the precision. A whole float32 model has all of them. */
   sites?: readonly Site[] | undefined;
+  /** The folder's tokenizer, where it is loaded already: that of LLaMA-3 takes seconds. */
+  tokenizer?: Tokenizer | undefined;
 }
 
 /**
@@ -63,7 +65,7 @@ export async function loadModel(folder: string, options: LoadOptions = {}): Prom
   const checkpoint = await openCheckpoint(folder);
   const held: Held = [];
   try {
-    const tokenizer = await loadTokenizer(folder, checkpoint.config);
+    const tokenizer = options.tokenizer ?? (await loadTokenizer(folder, checkpoint.config));
     const sha256 = await checkpoint.sha256();
     const { name, config } = checkpoint;
     return {

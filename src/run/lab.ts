@@ -158,9 +158,9 @@ async function load(options: LabOptions): Promise<{ loaded: Loaded; prepared: Me
   const checkpoint = await openCheckpoint(folder);
   if (options.verify) await checkpoint.sha256({ verify: true });
   const prepared = await prepareLab(checkpoint, options).finally(checkpoint.close);
-  const { backend, method, residence, precision } = prepared;
+  const { backend, method, residence, precision, tokenizer } = prepared;
   const { cut, sites } = method;
-  const model = await loadModel(folder, { residence, precision, cut, sites }); // gigabytes, for some
+  const model = await loadModel(folder, { residence, precision, cut, sites, tokenizer }); // gigabytes, for some
   return { loaded: { model, backend, stores: new Map() }, prepared };
 }
 
@@ -223,7 +223,7 @@ async function prepareLab(checkpoint: Checkpoint, options: LabOptions) {
     method.needs.assets.length === 0
       ? new Map<string, Asset>()
       : await openAssets(method, { ...identity, sha256: await checkpoint.sha256() }, options);
-  return { backend, method, assets, irrelevant, precision, residence };
+  return { backend, method, assets, irrelevant, precision, residence, tokenizer };
 }
 
 /** A method with its options, and irrelevant prompts for edits by hand. */

@@ -4,9 +4,10 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { temporaryFolder } from "../model/support.js";
 import { wiseLab } from "../run/support.js";
-import { canMountSmallDisk, mountSmallDisk } from "../support/small-disk.js";
+import { requires } from "../support/requires.js";
+import { mountSmallDisk } from "../support/small-disk.js";
 
-test.runIf(canMountSmallDisk())(
+test.runIf(requires("small-disk"))(
   "wise-lab make-checkpoint refuses a disk that is too small, with the numbers",
   async () => {
     const disk = mountSmallDisk();

@@ -9,7 +9,8 @@ import { type CutCache, type CutKey, defaultCacheFolder, openCutCache } from "..
 import { openSafetensors } from "../../src/model/safetensors.js";
 import { asOrdinaryUser } from "../support/ordinary-user.js";
 import { atInput, atValue } from "../support/points.js";
-import { canMountSmallDisk, mountSmallDisk } from "../support/small-disk.js";
+import { requires } from "../support/requires.js";
+import { mountSmallDisk } from "../support/small-disk.js";
 import { temporaryFolder } from "./support.js";
 
 const D = 2;
@@ -388,7 +389,7 @@ describe("the limit", () => {
 describe("where nothing can be written", () => {
   const large = [Array.from({ length: 6000 }, (_, i) => i)]; // 120 kB
 
-  describe.runIf(canMountSmallDisk())("because the disk is full", () => {
+  describe.runIf(requires("small-disk"))("because the disk is full", () => {
     test("the failure has the numbers and the ways out, no draft stays, and older entries do", async () => {
       const disk = mountSmallDisk();
       try {

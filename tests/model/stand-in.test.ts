@@ -13,7 +13,8 @@ import { STAND_INS, type StandInModel, type StandInName, standInFor } from "../.
 import { planShards, shardIndex } from "../../src/model/stand-in/shards.js";
 import { normalTable, type StoredDtype, tensorBytes } from "../../src/model/stand-in/values.js";
 import { type StandInProgress, writeStandIn } from "../../src/model/stand-in/write.js";
-import { canMountSmallDisk, mountSmallDisk } from "../support/small-disk.js";
+import { requires } from "../support/requires.js";
+import { mountSmallDisk } from "../support/small-disk.js";
 import { expectTidy } from "../support/tensor-matcher.js";
 import { wholeLogits } from "../support/whole-model.js";
 import { changeJson, refusal, temporaryFolder } from "./support.js";
@@ -249,7 +250,7 @@ describe("writing", () => {
   });
 });
 
-describe.runIf(canMountSmallDisk())("on a small disk", () => {
+describe.runIf(requires("small-disk"))("on a small disk", () => {
   test("the full model is refused before anything is written, with the bytes needed and free", async () => {
     const disk = mountSmallDisk();
     try {

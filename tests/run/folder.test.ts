@@ -13,7 +13,8 @@ import type { RunProgress } from "../../src/run/runner.js";
 import { errorOf } from "../edit/support.js";
 import { refusal, temporaryFolder } from "../model/support.js";
 import { asOrdinaryUser } from "../support/ordinary-user.js";
-import { canMountSmallDisk, mountSmallDisk } from "../support/small-disk.js";
+import { requires } from "../support/requires.js";
+import { mountSmallDisk } from "../support/small-disk.js";
 import { bytesOfRun, openFolderOf, openQuickLab, recordsFile, rewriteSealed } from "./support.js";
 
 const REQUEST = { T: 2, limit: 5 }; // three blocks, the last of one record
@@ -333,7 +334,7 @@ describe("an output folder that cannot take the run", () => {
     expect(await readdir(out)).toEqual([]);
   });
 
-  test.runIf(canMountSmallDisk())(
+  test.runIf(requires("small-disk"))(
     "full: refused when it is full at the start; stopped with everything before kept when it fills up",
     async () => {
       const disk = mountSmallDisk();

@@ -83,7 +83,10 @@ test("a second process on a folder is refused while the first one works; Ctrl-C 
 
   first.child.kill("SIGINT");
   first.child.kill("SIGCONT");
-  expect(await first.ended).toMatchObject({ status: 130, stderr: expect.stringMatching(/wise-lab: stopped during.*\nthe same command goes on from what was kept\n/) });
+  expect(await first.ended).toMatchObject({
+    status: 130,
+    stderr: expect.stringMatching(/wise-lab: stopped during.*\nthe same command goes on from what was kept\n/),
+  });
   expect(existsSync(join(out, "run.lock"))).toBe(false);
   const { edits, scores } = await readRun(out);
   expect(edits.length).toBe(scores.length);

@@ -1,6 +1,5 @@
 import { appendFileSync, existsSync, rmSync } from "node:fs";
 import { readdir, readFile, stat, writeFile } from "node:fs/promises";
-import { platform } from "node:os";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { readRun } from "../../src/run/folder.js";
@@ -8,7 +7,7 @@ import { type LabOptions, openLab } from "../../src/run/lab.js";
 import { refusal, temporaryFolder } from "../model/support.js";
 import { available, requires } from "../support/requires.js";
 import { repository } from "../support/shared.js";
-import { canMountSmallDisk, mountSmallDisk, type SmallDisk } from "../support/small-disk.js";
+import { mountSmallDisk, type SmallDisk } from "../support/small-disk.js";
 import { layersOfStreams, untilPassIsAt, writeDeepModel } from "./deep-model.js";
 import { writeSparseModel } from "./sparse-model.js";
 import {
@@ -45,7 +44,7 @@ async function runHere(options: LabOptions, request: { out: string; T: number; l
   lab.close();
 }
 
-describe.runIf(canMountSmallDisk())("a disk for the cache", () => {
+describe.runIf(requires("small-disk"))("a disk for the cache", () => {
   /** Leaves not a byte on a disk. */
   function fill({ path }: SmallDisk): () => void {
     const filler = join(path, "filler");
@@ -128,14 +127,7 @@ describe.runIf(canMountSmallDisk())("a disk for the cache", () => {
   });
 });
 
-/** True if `ulimit -v` binds here; else prints why not. */
-function hasUlimit(): boolean {
-  if (platform() === "linux") return true;
-  console.info("skipped here: ulimit -v binds on Linux only");
-  return false;
-}
-
-describe.runIf(hasUlimit())("under ulimit -v", () => {
+describe.runIf(requires("ulimit"))("under ulimit -v", () => {
   // Room for the sparse model streamed or as bf16, but not for all of it in float32. Programs reserve more than they use,
   // so the process itself takes the first two gigabytes or so.
   const LIMIT_KB = 7_800_000;

@@ -1,15 +1,16 @@
 import { existsSync, readFileSync, statSync } from "node:fs";
-import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { cp, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Interrupted, LabFailure } from "../../src/core/errors.js";
+import { readRun } from "../../src/run/folder.js";
 import { openLab } from "../../src/run/lab.js";
 import { runSweep, type SweepPoint, type SweepProgress } from "../../src/run/sweep.js";
 import { errorOf } from "../edit/support.js";
 import { refusal, temporaryFolder } from "../model/support.js";
-import { bytesOfRun, startWiseLab, TINY_MODEL, TINY_RECORDS } from "./support.js";
+import { bytesOfRun, openFolderOf, startWiseLab, TINY_MODEL, TINY_RECORDS } from "./support.js";
 
 const RECORDS = 4;
 const SHARED = { model: TINY_MODEL, data: TINY_RECORDS, limit: RECORDS, set: ["n_iter=2"], backend: "wasm" } as const;
@@ -98,9 +99,10 @@ describe("a sweep", () => {
 
   test("names a point that fails, with what its process said; the others are finished all the same", async () => {
     const out = await copyOfSweep();
-    await rm(join(out, ONE.name, "blocks.jsonl"));
-    const config = join(out, ONE.name, "run.json");
-    await writeFile(config, (await readFile(config, "utf8")).replace('"{}"', '"So {}"')); // only a loaded model knows
+    const one = join(out, ONE.name);
+    const { protocol } = await readRun(one);
+    await rm(one, { recursive: true });
+    (await openFolderOf(one, { protocol, templates: ["So {}"] })).close(); // only a loaded model knows its own
     await rm(join(out, ALL.name), { recursive: true });
     const error = await errorOf(runSweep([ONE, ALL], SHARED, { out, workers: 1 }));
     expect(error).toBeInstanceOf(LabFailure);

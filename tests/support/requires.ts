@@ -1,11 +1,22 @@
 import { spawnSync } from "node:child_process";
 import { accessSync, constants, existsSync } from "node:fs";
+import { platform } from "node:os";
 import { delimiter, join } from "node:path";
 import { BACKENDS, type BackendName } from "../../src/tensor/names.js";
 import { repository, sharedFolder } from "./shared.js";
+import { canMountSmallDisk } from "./small-disk.js";
 
 /** Need of a test beyond Node and npm. */
-export type Need = "native" | "webgpu" | "jupyter" | "chromium" | "latex" | "shared" | "transformers";
+export type Need =
+  | "native"
+  | "webgpu"
+  | "jupyter"
+  | "chromium"
+  | "latex"
+  | "shared"
+  | "transformers"
+  | "small-disk"
+  | "ulimit";
 
 const probes = {
   native: {
@@ -36,6 +47,14 @@ const probes = {
   transformers: {
     found: () => spawnSync(python(), ["-c", FIND_TRANSFORMERS]).status === 0,
     missing: "no Python with torch and transformers (python3, or the one that WISE_LAB_PYTHON names)",
+  },
+  "small-disk": {
+    found: canMountSmallDisk,
+    missing: "a small disk cannot be mounted (needs Linux and root)",
+  },
+  ulimit: {
+    found: () => platform() === "linux",
+    missing: "ulimit -v binds on Linux only",
   },
 } satisfies Record<Need, { found: () => boolean; missing: string }>;
 
