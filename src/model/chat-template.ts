@@ -1,9 +1,10 @@
+import { spawnSync } from "node:child_process";
 import { createRequire } from "node:module";
 import { join } from "node:path";
-import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from "node:worker_threads";
+import { Template } from "@huggingface/jinja";
 import { z } from "zod";
 import { RefusedInput } from "../core/errors.js";
-import { readText } from "../core/files.js";
+import { errorText, readText } from "../core/files.js";
 import { checked } from "./schema.js";
 
 /** A Jinja template that turns a conversation into the text that the model was trained on. */
@@ -41,12 +42,12 @@ export async function findChatTemplate(
 }
 
 /** Bounds of a rendering, which takes milliseconds: a template is a program, and a faulty one may never end. */
-const RENDER_MS = 10_000;
-const RENDER_MB = 128;
+const TRIAL_MS = 10_000;
+const TRIAL_MB = 128;
 
 /**
  * Renders one user message and the start of the answer, as `apply_chat_template` of Transformers does
- * (trim_blocks, lstrip_blocks, add_generation_prompt). A thread of its own renders, within bounds of time and memory.
+ * (trim_blocks, lstrip_blocks, add_generation_prompt). A template is first tried in a process of its own.
  * @param variables special tokens by name (bos_token, ...) and further variables of the template
  * @throws {RefusedInput} when the template has a fault, refuses the message or goes beyond its bounds
  */
@@ -62,60 +63,37 @@ export function renderChatTemplate(
     add_generation_prompt: true,
     ...variables,
   };
-  const { text, fault } = renderApart({ source, context });
-  if (text !== undefined) return text;
-  throw new RefusedInput("the chat template cannot be rendered", {
-    where,
-    found: fault,
-    expected: `a Jinja template that takes one user message, within ${RENDER_MS / 1000} seconds and ${RENDER_MB} MB`,
-  });
+  try {
+    if (!tried.has(source)) requireEnd(source, context);
+    tried.add(source);
+    return new Template(source).render(context);
+  } catch (cause) {
+    throw new RefusedInput("the chat template cannot be rendered", {
+      where,
+      found: errorText(cause),
+      expected: `a Jinja template that takes one user message, within ${TRIAL_MS / 1000} seconds and ${TRIAL_MB} MB`,
+      cause,
+    });
+  }
 }
 
-/** A template rendered, or why it is not. */
-type Rendered = { text: string; fault?: undefined } | { text?: undefined; fault: string };
+/** Templates whose rendering has come to an end, well or not. */
+const tried = new Set<string>();
 
-/** The thread's program. It answers on the port, then counts up what the other side waits for. */
-const RENDERER = `
-const { workerData: { port, turn, jinja } } = require("node:worker_threads");
+const TRIAL = `
+const { jinja, source, context } = JSON.parse(require("node:fs").readFileSync(0, "utf8"));
 const { Template } = require(jinja);
-port.on("message", ({ source, context }) => {
-  let answer;
-  try { answer = { text: new Template(source).render(context) }; }
-  catch (error) { answer = { fault: error instanceof Error ? error.message : String(error) }; }
-  port.postMessage(answer);
-  Atomics.add(turn, 0, 1);
-  Atomics.notify(turn, 0);
-});
+try { new Template(source).render(context); } catch {}
 `;
 
-let renderer: { worker: Worker; port: MessagePort; turn: Int32Array } | null = null;
-
-function startRenderer(): NonNullable<typeof renderer> {
-  const { port1: port, port2 } = new MessageChannel();
-  const turn = new Int32Array(new SharedArrayBuffer(4));
+/** @throws {Error} when a rendering takes more time or memory than it may: no thread can be kept from that, a process can */
+function requireEnd(source: string, context: Record<string, unknown>): void {
   const jinja = createRequire(import.meta.url).resolve("@huggingface/jinja");
-  const worker = new Worker(RENDERER, {
-    eval: true,
-    workerData: { port: port2, turn, jinja },
-    transferList: [port2],
-    resourceLimits: { maxOldGenerationSizeMb: RENDER_MB },
+  const { status } = spawnSync(process.execPath, [`--max-old-space-size=${TRIAL_MB}`, "--eval", TRIAL], {
+    input: JSON.stringify({ jinja, source, context }),
+    timeout: TRIAL_MS,
+    killSignal: "SIGKILL",
+    stdio: ["pipe", "ignore", "ignore"],
   });
-  worker.on("error", () => undefined); // out of memory: whoever waits has been answered by then
-  worker.unref();
-  port.unref();
-  return { worker, port, turn };
-}
-
-/** Waits for the thread: a prompt is needed at once, wherever it is encoded. */
-function renderApart(job: { source: string; context: Record<string, unknown> }): Rendered {
-  renderer ??= startRenderer();
-  const { worker, port, turn } = renderer;
-  const before = Atomics.load(turn, 0);
-  port.postMessage(job);
-  Atomics.wait(turn, 0, before, RENDER_MS);
-  const received = receiveMessageOnPort(port) as { message: Rendered } | undefined;
-  if (received !== undefined) return received.message;
-  renderer = null;
-  void worker.terminate();
-  return { fault: "no end of the rendering, or no memory left for it" };
+  if (status !== 0) throw new Error("no end of the rendering, or no memory left for it");
 }

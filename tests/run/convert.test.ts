@@ -54,6 +54,15 @@ test("what was not finished is left out", async () => {
   expect((await readRun(to)).scores).toHaveLength(2);
 });
 
+test("a run from before there were precisions is of float32", async () => {
+  const from = await copyOfOld();
+  await replaceIn(join(from, "run.json"), /,\s*"precision":\s*"float32"/, "");
+  expect(await readFile(join(from, "run.json"), "utf8")).not.toContain("precision");
+  const to = join(await temporaryFolder(), "new");
+  await convert(from, to);
+  expect((await readRun(to)).protocol.precision).toBe("float32");
+});
+
 test("the summary of a run keeps every number, and the sha256 of the run", async () => {
   const run = join(await temporaryFolder(), "run");
   await convert(OLD, run);

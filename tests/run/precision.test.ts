@@ -1,8 +1,6 @@
-import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { caption } from "../../src/report/protocols.js";
-import { readRun } from "../../src/run/folder.js";
 import { openLab } from "../../src/run/lab.js";
 import { precisionOf } from "../../src/run/plan.js";
 import { readStudy } from "../../src/run/study.js";
@@ -29,22 +27,6 @@ test("a run records its precision, and does not go on in another", async () => {
   const error = await refusal(() => other.run(request));
   other.close();
   expect(error).toMatchObject({ found: 'precision: "float32"', expected: 'precision: "bf16 weights"' });
-});
-
-test("a run from before there were precisions is of float32, and goes on as such", async () => {
-  const out = join(await temporaryFolder(), "run");
-  const lab = await openQuickLab();
-  const made = await lab.run({ T: 1, limit: 2, out });
-  const file = join(out, "run.json");
-  const text = await readFile(file, "utf8");
-  const older = text.replace(/,\s*"precision":\s*"float32"/, "");
-  expect(older).not.toBe(text);
-  await writeFile(file, older);
-
-  expect((await readRun(out)).protocol).toEqual(made.protocol);
-  expect((await lab.run({ T: 1, limit: 2, out })).scores).toEqual(made.scores);
-  lab.close();
-  expect(await readFile(file, "utf8")).toBe(older);
 });
 
 test("the study that comes with the project is of float32", async () => {

@@ -83,7 +83,10 @@ export function openFolderOf(path: string, config: Pick<RunConfig, "protocol"> &
 export async function writeRun(
   path: string,
   { protocol, edits, scores }: RunResult,
-  { stopBefore = Number.POSITIVE_INFINITY, templates = ["{}"] } = {},
+  {
+    stopBefore = Number.POSITIVE_INFINITY,
+    templates = ["{}"],
+  }: { stopBefore?: number | undefined; templates?: readonly string[] } = {},
 ): Promise<string> {
   const folder = await openFolderOf(path, { protocol, templates });
   for (const { index, start, end } of blocksOf(protocol.records, protocol.T)) {

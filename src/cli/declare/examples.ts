@@ -2,11 +2,11 @@ import type { Command } from "commander";
 
 /** One command line that works, for each command. */
 const EXAMPLES: Readonly<Record<string, string>> = {
-  run: "wise-lab run --T 10 --limit 100 --set n_iter=5 --out runs/first",
-  sweep: "wise-lab sweep --T 1 --T 10 --grid act_ratio=0.8,1 --limit 50 --out runs/sweep",
+  run: "wise-lab run --T 10 --limit 100 --out runs/first",
+  sweep: "wise-lab sweep --T 1 --T 10 --limit 50 --out runs/sweep",
   study: "wise-lab study --limit 20",
   stats: "wise-lab stats --layers 1-2 --samples 500",
-  table: "wise-lab table runs/sweep --allow options.act_ratio --format markdown",
+  table: "wise-lab table runs/sweep --format markdown",
   report: "wise-lab report runs/first --out first.html",
   check: "wise-lab check runs/first",
   convert: "wise-lab convert runs/old runs/new",
