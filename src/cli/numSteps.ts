@@ -12,6 +12,7 @@ import { caption } from "../report/protocols.js";
 import { stepsFindings, stepsFrame, stepsOf, stepsView } from "../report/steps.js";
 import type { RunResult } from "../run/types.js";
 import { showSweep } from "./sweep.js";
+import { terminal } from "./terminal.js";
 
 /** Options of `wise-lab explore num-steps`, as the command line gives them. */
 export interface NumStepsArguments extends StepsRequest {
@@ -29,12 +30,12 @@ export async function numStepsCommand(options: NumStepsArguments, signal: AbortS
   for (const folder of [figures, csv && dirname(csv)]) if (folder) await requireWritableFolder(folder);
   const runs = await showSweep((shown) => exploreSteps(request, { out, workers, signal, ...shown }));
   const frame = stepsFrame(runs);
-  console.log(toText(stepsView(frame), { width: process.stdout.columns }));
+  console.log(toText(stepsView(frame), terminal()));
   for (const line of stepsFindings(frame)) console.log(line);
   const grid = gridAcross(runs, values);
   if (grid !== null) {
     console.log(
-      `\nAvg over ${grid.x.title}, by arithmetic from the same edits:\n\n${toText(gridView(grid), { width: process.stdout.columns })}`,
+      `\nAvg over ${grid.x.title}, by arithmetic from the same edits:\n\n${toText(gridView(grid), terminal())}`,
     );
     console.log(`best: ${bestText(grid)}`);
   }

@@ -14,6 +14,7 @@ import { caption } from "../report/protocols.js";
 import { bestValuesView, routerFrame, routerView, runNames } from "../report/router.js";
 import { frameOf, rowsOf } from "../report/tables.js";
 import type { ScoredRun } from "../run/types.js";
+import { terminal } from "./terminal.js";
 
 /** Options of `wise-lab explore router`, as the command line gives them. */
 export interface RouterArguments {
@@ -37,7 +38,7 @@ export async function routerCommand(paths: readonly string[], options: RouterArg
   const names = runNames(runs);
   for (const [i, exploration] of explorations.entries())
     console.log(textOf(exploration, names[i] as string, options.at));
-  if (runs.length > 1) console.log(toText(bestValuesView(explorations), { width: process.stdout.columns }));
+  if (runs.length > 1) console.log(toText(bestValuesView(explorations), terminal()));
   console.log(caption(runs));
   if (csv !== undefined) await writeFileAtomic(csv, toCsv(curvesFrame(explorations, names)));
   if (figures !== undefined) await saveFigures(explorations, figures);
@@ -47,7 +48,7 @@ export async function routerCommand(paths: readonly string[], options: RouterArg
 function textOf(exploration: RouterExploration, name: string, at: readonly number[]): string {
   const { run, own, best } = exploration;
   const points = routerPoints(run, [...at, own.value, best.value]);
-  return `${name}\n\n${toText(routerView(points), { width: process.stdout.columns })}\n${routerFindings(exploration).join("\n")}\n`;
+  return `${name}\n\n${toText(routerView(points), terminal())}\n${routerFindings(exploration).join("\n")}\n`;
 }
 
 function curvesFrame(explorations: readonly RouterExploration[], names: readonly string[]) {

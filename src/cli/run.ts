@@ -7,6 +7,7 @@ import { openLab } from "../run/lab.js";
 import type { RunProgress } from "../run/runner.js";
 import type { When } from "../run/types.js";
 import { type MachineArguments, machineOptions } from "./machine.js";
+import { terminal } from "./terminal.js";
 
 /** Options of `wise-lab run`, as the command line gives them. */
 export interface RunArguments extends MachineArguments {
@@ -67,7 +68,7 @@ export async function runCommand(options: RunArguments, signal: AbortSignal): Pr
       onNotice: (notice) => console.error(notice),
     });
     line.end();
-    console.log(renderSummary([result], "text", { width: process.stdout.columns }));
+    console.log(renderSummary([result], "text", terminal()));
     console.log(`run folder: ${out}`);
     return 0;
   } finally {

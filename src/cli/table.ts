@@ -9,6 +9,7 @@ import { caption, fieldNames, rowFields } from "../report/protocols.js";
 import { blocksFrame, casesFrame, frameOf, rowsOf, summaryFrame } from "../report/tables.js";
 import type { RunSummary } from "../run/summary.js";
 import type { RunResult } from "../run/types.js";
+import { terminal } from "./terminal.js";
 
 /** Options of `wise-lab table`, as the command line gives them. */
 export interface TableArguments {
@@ -40,7 +41,7 @@ function methodsTable(runs: readonly ShownRun[], { format, allow: more = [], mar
   const allow = [...new Set([...rowFields, ...more])];
   if (format === "csv") return toCsv(summaryFrame(runs, { allow, mark }));
   if (format === "latex") return summaryLatex(runs, { allow, mark, label: "tab:methods" });
-  return renderSummary(runs, format, { allow, mark, width: process.stdout.columns });
+  return renderSummary(runs, format, { allow, mark, ...terminal() });
 }
 
 function requireField(field: string, runs: readonly ShownRun[]): void {
@@ -85,7 +86,7 @@ function tableOfOne(
     return toLatex(frame, { caption: caption([run]), label: `tab:${kind}`, columns: unranked });
   }
   const shown = pick(frame, columns);
-  return `${format === "text" ? toText(shown, { width: process.stdout.columns }) : toMarkdown(shown)}\n${caption([run])}\n`;
+  return `${format === "text" ? toText(shown, terminal()) : toMarkdown(shown)}\n${caption([run])}\n`;
 }
 
 function onlyRun(runs: readonly ShownRun[], kind: string): ShownRun {

@@ -69,7 +69,7 @@ export function show(value: unknown): string {
 }
 
 /**
- * A text in which what would act on a terminal or a page, and not be read, is written out as \\u001b: control characters but
+ * A text in which what would act on a terminal or a page, and not be read, is written out as \u001b: control characters but
  * tab and newline, line and paragraph separators, and marks that turn the direction of writing.
  */
 export function visible(text: string): string {

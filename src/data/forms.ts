@@ -12,14 +12,12 @@ export interface RecordForm {
   kind(fields: Record<string, unknown>): DatasetKind;
 }
 
-const text = z
-  .string("a text")
-  .regex(/\S/, "a text that is not blank")
-  .max(MAX_CHARACTERS, `a text of at most ${MAX_CHARACTERS} characters`);
+const short = z.string("a text").max(MAX_CHARACTERS, `a text of at most ${MAX_CHARACTERS} characters`);
+const text = short.regex(/\S/, "a text that is not blank");
 const orNull = <S extends z.ZodType>(schema: S) => schema.nullish().transform((value) => value ?? null);
 
 /** The answer to a locality question. Some of the authors' records leave it empty: then the space in front of it is scored. */
-const localityAnswer = z.string("a text").max(MAX_CHARACTERS, `a text of at most ${MAX_CHARACTERS} characters`);
+const localityAnswer = short;
 
 /** A field that holds one answer, several that mean the same, or (KnowEdit) lists of those: the first one is scored. */
 const answer = z

@@ -1,4 +1,3 @@
-import type { z } from "zod";
 import type { Rng } from "../core/rng.js";
 import type { EditRecord } from "../data/records.js";
 import type { LlamaConfig } from "../model/config.js";
@@ -7,6 +6,7 @@ import type { LlamaModel } from "../model/model.js";
 import type { CutPoint, Site } from "../model/patch.js";
 import type { PromptStyle } from "../model/prompt.js";
 import type { Tokenizer } from "../model/tokenizer.js";
+import type { FixedKey, Options, OptionTable, Preset } from "./option-table.js";
 import type { Overlay, Reading } from "./overlay.js";
 import type { TokenRow } from "./rows.js";
 import type { EditState } from "./state.js";
@@ -189,50 +189,6 @@ export interface MethodPlan {
   bytes(edits: number, targets: number): EditBytes;
 }
 
-/** Resolved options by their released keys, plain JSON, as they are recorded with every number. */
-export type Options = Record<string, unknown>;
-
-/** One option of a method. */
-export interface OptionSpec<T = unknown> {
-  schema: z.ZodType<T>;
-  /** Allowed values, in words. */
-  expected: string;
-  /** Taken where neither file, preset nor variant gives a value; without one, one of them must. */
-  default?: T;
-  meaning: string;
-  /** Equation of the paper, file of the released code, or "this project". */
-  source: string;
-  /** "inference": editing never sees it, so that the same edits serve every value. */
-  read?: "inference";
-  /** False for the place of side data: the sha256 of what was read there is recorded instead. */
-  recorded?: false;
-  /** Key that released files use in its place, and how its value is read. */
-  released?: { key: string; read(value: unknown, where: string): T };
-  /** Words of tables for a value that says little by itself: the head of its column, and each value in a word. */
-  spoken?: { head: string; say: Readonly<Record<string, string>> };
-}
-
-/** The options of a method, one row each, in reading order. */
-export type OptionTable<O extends Options> = { [K in keyof O]-?: OptionSpec<O[K]> };
-
-/** A key of which a method knows one value only: it is checked, but it is no option and is not recorded. */
-export interface FixedKey {
-  /** Takes that value, for a model of this shape. */
-  schema(model: LlamaConfig): z.ZodType;
-  /** The value, in words. */
-  expected: string;
-  meaning: string;
-  source: string;
-}
-
-/** A hyperparameter file that comes with the project: data/hparams/METHOD/NAME.yaml. */
-export interface Preset {
-  /** Its purpose and the source of its values, in a line. */
-  meaning: string;
-  /** True where no released file has these values: they are a proposal of this project. */
-  ours?: boolean;
-}
-
 /** Decision of a method on which variant answers. Left out by methods whose edits always answer. */
 export interface Router {
   /** A variant in a sentence: "the side memory". */
@@ -359,12 +315,4 @@ export interface PreparedMethod extends MethodPlan {
 export interface PreparedTraining {
   options: Options;
   begin(setting: TrainingSetting, saved?: TrainingState): Training;
-}
-
-/** Sources of a method's options: a file or a preset, then single settings on top. */
-export interface OptionSource {
-  file?: string | undefined;
-  preset?: string | undefined;
-  /** "key=value" */
-  set?: readonly string[] | undefined;
 }

@@ -4,8 +4,9 @@ import { z } from "zod";
 import { nearest, RefusedInput } from "../core/errors.js";
 import { errorText, readText } from "../core/files.js";
 import type { LlamaConfig } from "../model/config.js";
-import type { EditMethod, OptionSource, Options, PreparedMethod } from "./contract.js";
+import type { EditMethod, PreparedMethod } from "./contract.js";
 import { isOwn, type Keys, keysOf, namesOf } from "./keys.js";
+import type { OptionSource, Options } from "./option-table.js";
 
 /** The model that options are for, and the methods beside their own, to name the one that has an option. */
 export interface OptionSetting {

@@ -1,5 +1,6 @@
 import { z } from "zod";
-import type { EditMethod, FixedKey, OptionSpec } from "./contract.js";
+import type { EditMethod } from "./contract.js";
+import type { FixedKey, OptionSpec } from "./option-table.js";
 import { index, numeric } from "./option-types.js";
 
 /** Options of every method, after its own. */

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { RefusedInput } from "../core/errors.js";
 import type { LlamaConfig } from "../model/config.js";
 import { moduleName, type Site, siteOfModule } from "../model/patch.js";
-import type { OptionSpec } from "./contract.js";
+import type { OptionSpec } from "./option-table.js";
 
 /** Values that an option may have, and the same in words. */
 export type Values<T> = Pick<OptionSpec<T>, "schema" | "expected">;

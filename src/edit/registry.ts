@@ -1,6 +1,6 @@
 import { nearest, RefusedInput } from "../core/errors.js";
 import type { LlamaConfig } from "../model/config.js";
-import type { EditMethod, OptionSource, PreparedMethod } from "./contract.js";
+import type { EditMethod, PreparedMethod } from "./contract.js";
 import { defer } from "./defer/defer.js";
 import { ftEwc } from "./ft/ewc.js";
 import { ftL, ftM } from "./ft/ft.js";
@@ -10,6 +10,7 @@ import { lora } from "./lora/lora.js";
 import { alphaedit } from "./memit/alphaedit.js";
 import { memit, memitMass } from "./memit/memit.js";
 import { mend } from "./mend/mend.js";
+import type { OptionSource } from "./option-table.js";
 import { rome } from "./rome/rome.js";
 import { ultraedit } from "./ultraedit/ultraedit.js";
 import { wise } from "./wise/wise.js";

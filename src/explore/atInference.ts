@@ -1,5 +1,6 @@
 import { LabFailure } from "../core/errors.js";
-import type { EditMethod, InferenceOption, Options } from "../edit/contract.js";
+import type { EditMethod, InferenceOption } from "../edit/contract.js";
+import type { Options } from "../edit/option-table.js";
 import { MAIN } from "../edit/overlay.js";
 import { methodNamed } from "../edit/registry.js";
 import type { ProbeReading, ProbeScore } from "../eval/types.js";

@@ -1,6 +1,7 @@
 import type { DataFrame } from "danfojs-node";
 import { show, visible } from "../core/errors.js";
-import type { EditMethod, OptionSpec } from "../edit/contract.js";
+import type { EditMethod } from "../edit/contract.js";
+import type { OptionSpec } from "../edit/option-table.js";
 import { methods } from "../edit/registry.js";
 import type { ScoredRun } from "../run/types.js";
 import { caption, footnotes, rowFields } from "./protocols.js";
@@ -41,7 +42,7 @@ export function toText(frame: DataFrame, options: FormatOptions = {}): string {
     row
       .map((cell, i) => {
         const width = widths[i] as number;
-        const text = shortened(cell, width);
+        const text = cutTo(cell, width);
         const blank = " ".repeat(width - columnsOf(text));
         return right[i] ? blank + text : text + blank;
       })
@@ -68,7 +69,8 @@ function fitted(full: readonly number[], right: readonly boolean[], width: numbe
   return widths;
 }
 
-function shortened(text: string, width: number): string {
+/** A text within a width, with "…" at its end where it is cut. */
+function cutTo(text: string, width: number): string {
   if (columnsOf(text) <= width) return text;
   let short = "";
   for (const { segment } of graphemes.segment(text)) {

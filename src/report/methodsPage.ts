@@ -1,6 +1,7 @@
 import type { DataFrame } from "danfojs-node";
-import type { EditMethod, FixedKey } from "../edit/contract.js";
+import type { EditMethod } from "../edit/contract.js";
 import { commonFixed, describeOptions, keysWithoutEffect } from "../edit/keys.js";
+import type { FixedKey } from "../edit/option-table.js";
 import { methods, prepareNamed } from "../edit/registry.js";
 import { parseLlamaConfig } from "../model/config.js";
 import { standInFor } from "../model/stand-in/known.js";

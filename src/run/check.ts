@@ -1,5 +1,6 @@
 import { hashSavedEdits } from "../edit/state.js";
-import { damaged, readEnvironments, readFolder, readRun, savedEditsFile } from "./folder.js";
+import { readEnvironments, readRun } from "./folder.js";
+import { damaged, readFolder, savedEditsFile } from "./folder-files.js";
 
 /**
  * Checks all that stands in a run folder, the saved edits too, which reading a run does not open.

@@ -21,7 +21,7 @@ import {
   readSealed,
   savedEditsFile,
   tokensIn,
-} from "./folder.js";
+} from "./folder-files.js";
 import { openRunFolder } from "./folder-writer.js";
 import { requireOwnFiles } from "./own-files.js";
 import type { RerunFile } from "./position.js";

@@ -1,6 +1,7 @@
 import { throwIfAborted } from "../core/errors.js";
 import type { EditRecord } from "../data/records.js";
-import type { OptionSource, PreparedMethod } from "../edit/contract.js";
+import type { PreparedMethod } from "../edit/contract.js";
+import type { OptionSource } from "../edit/option-table.js";
 import type { EditTrace } from "../edit/trace.js";
 import type { Answer } from "../eval/ask.js";
 import type { RecordScore } from "../eval/types.js";

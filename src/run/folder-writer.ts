@@ -8,6 +8,7 @@ import { openSealedLines, withSeal } from "../core/seal.js";
 import type { RecordScore } from "../eval/types.js";
 import { blocksOf } from "./blocks.js";
 import { type Environment, type EnvironmentChange, environmentChanges } from "./environment.js";
+import { readRun, refuseOther } from "./folder.js";
 import {
   configFile,
   damaged,
@@ -18,15 +19,13 @@ import {
   readEnvironmentLines,
   readFolder,
   readKept,
-  readRun,
   readSealed,
   readTimings,
-  refuseOther,
   requireRunPlace,
   savedEditsFile,
   tokensIn,
   tornTail,
-} from "./folder.js";
+} from "./folder-files.js";
 import { lockFolder } from "./lock.js";
 import {
   openBlockFolder,

@@ -2,7 +2,7 @@ import { on } from "node:events";
 import { LabFailure } from "../core/errors.js";
 import { canonicalJson } from "../core/hash.js";
 import { type Block, blocksOf } from "./blocks.js";
-import { savedEditsFile } from "./folder.js";
+import { savedEditsFile } from "./folder-files.js";
 import type { HandLine, HandMessage, HandShare, HandTask } from "./hands.js";
 import { openPlan } from "./lab.js";
 import { FROM_THE_BEGINNING, type RunOutput } from "./output.js";

@@ -3,7 +3,8 @@ import { requireNotBlank } from "../core/text.js";
 import { type IrrelevantList, irrelevantPrompt, loadRecords } from "../data/load.js";
 import { worldOf } from "../data/world/store.js";
 import { openAssets } from "../edit/assets.js";
-import type { Asset, EditControl, EditSession, EditSetting, OptionSource, PreparedMethod } from "../edit/contract.js";
+import type { Asset, EditControl, EditSession, EditSetting, PreparedMethod } from "../edit/contract.js";
+import type { OptionSource } from "../edit/option-table.js";
 import { type Overlay, untouched } from "../edit/overlay.js";
 import { methodNamed, methods, prepareNamed } from "../edit/registry.js";
 import { hashEdits, restoreEdits, saveEdits } from "../edit/state.js";
@@ -21,7 +22,7 @@ import { cutName } from "../model/patch.js";
 import { loadTokenizer } from "../model/tokenizer.js";
 import type { BackendName, BackendReport } from "../tensor/backend.js";
 import { RECORDS_TOGETHER } from "./blocks.js";
-import { requireRunPlace } from "./folder.js";
+import { requireRunPlace } from "./folder-files.js";
 import { type FrozenPart, type FrozenPartOptions, openFrozenPart } from "./frozen-part.js";
 import { handsFor } from "./hands.js";
 import {

@@ -3,7 +3,7 @@ import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { readJsonFile, writeFileAtomic } from "../core/files.js";
 import { unsealed, withSeal } from "../core/seal.js";
-import { damaged, type RunFolder, sealOf } from "./folder.js";
+import { anchorOf, damaged, type RunFolder } from "./folder-files.js";
 import { type Position, positionSchema } from "./position.js";
 
 /*
@@ -30,7 +30,7 @@ export function stateFile(run: string, { edits }: Pick<Position, "edits">): stri
 export async function readOpenBlock({ path, seal, blocks }: RunFolder): Promise<Position | null> {
   const file = positionFile(path);
   if (!existsSync(file)) return null;
-  const parsed = positionSchema.safeParse(unsealed(await readJsonFile(file), sealOf(seal, "open-block"), file));
+  const parsed = positionSchema.safeParse(unsealed(await readJsonFile(file), anchorOf(seal, "open-block"), file));
   if (!parsed.success)
     throw damaged(file, { found: parsed.error.message, expected: "where an unfinished block stood" });
   const open = parsed.data;
@@ -49,7 +49,7 @@ export async function readOpenBlock({ path, seal, blocks }: RunFolder): Promise<
 
 /** Writes a safe point. The one before stays until this one is whole. */
 export async function writeOpenBlock(run: string, seal: string, position: Position): Promise<void> {
-  await writeFileAtomic(positionFile(run), `${JSON.stringify(withSeal(position, sealOf(seal, "open-block")))}\n`);
+  await writeFileAtomic(positionFile(run), `${JSON.stringify(withSeal(position, anchorOf(seal, "open-block")))}\n`);
   await removeAllBut(run, position);
 }
 

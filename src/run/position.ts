@@ -18,12 +18,15 @@ export const positionSchema = z.object({
   saved: z.string().nullable(),
 });
 
-/** Where a block ended, or was kept while it was being made. */
+/** End of a block, or the safe point at which it was kept while it was being made. */
 export type Position = z.infer<typeof positionSchema>;
 
 const EMPTY = { bytes: 0, sha256: sha256Bytes("") };
 
-export const BEGINNING: Omit<Position, "block" | "saved"> = {
+/** A position without the block that it is of. */
+export type Reached = Omit<Position, "block" | "saved">;
+
+export const BEGINNING: Reached = {
   edits: 0,
   scores: 0,
   files: { edits: EMPTY, scores: EMPTY, steps: EMPTY, tokens: EMPTY },

@@ -10,7 +10,7 @@ import type { ProbeScore, RecordScore } from "../eval/types.js";
 import { createCutStore } from "../model/cut-store.js";
 import { type Block, blocksOf, RECORDS_TOGETHER } from "./blocks.js";
 import { environmentOf } from "./environment.js";
-import { damaged } from "./folder.js";
+import { damaged } from "./folder-files.js";
 import { openRunFolder } from "./folder-writer.js";
 import { type Hands, makeByHands } from "./hands.js";
 import { memoryOutput, type RunConfig, type RunOutput, type RunStart, type SaveEdits } from "./output.js";

@@ -5,7 +5,8 @@ import { unsealed, withSeal } from "../core/seal.js";
 import { mean } from "../core/stats.js";
 import { MAIN, UNROUTED } from "../edit/overlay.js";
 import { methodNamed } from "../edit/registry.js";
-import { hashRun, isFinished, protocolSchema, readRun, readRunConfig } from "./folder.js";
+import { hashRun, isFinished, readRun, readRunConfig } from "./folder.js";
+import { protocolSchema } from "./folder-files.js";
 import { probeKinds, probesOf } from "./measures.js";
 import type { Protocol, ScoredProbe, ScoredRecord, ScoredRun } from "./types.js";
 

@@ -1,8 +1,9 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import type { EditMethod, OptionSource } from "../../src/edit/contract.js";
+import type { EditMethod } from "../../src/edit/contract.js";
 import { loadOptions } from "../../src/edit/hparams.js";
+import type { OptionSource } from "../../src/edit/option-table.js";
 import { methods } from "../../src/edit/registry.js";
 import { refusal } from "../model/support.js";
 import { repository } from "../support/shared.js";

@@ -1,8 +1,9 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createRng } from "../../src/core/rng.js";
-import type { AssetOwner, EditRequest, EditSetting, Options } from "../../src/edit/contract.js";
+import type { AssetOwner, EditRequest, EditSetting } from "../../src/edit/contract.js";
 import { loadOptions } from "../../src/edit/hparams.js";
+import type { Options } from "../../src/edit/option-table.js";
 import { methodNamed } from "../../src/edit/registry.js";
 import type { WiseOptions } from "../../src/edit/wise/options.js";
 import { openCheckpoint } from "../../src/model/checkpoint.js";

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Interrupted } from "../../src/core/errors.js";
 import { loadRecords } from "../../src/data/load.js";
 import type { EditRecord } from "../../src/data/records.js";
-import type { OptionSource } from "../../src/edit/contract.js";
+import type { OptionSource } from "../../src/edit/option-table.js";
 import { methods } from "../../src/edit/registry.js";
 import type { RecordScore } from "../../src/eval/types.js";
 import { editedFrame } from "../../src/report/answers.js";

@@ -23,7 +23,8 @@ import { withSeal } from "../../src/core/seal.js";
 import { reportHtml } from "../../src/report/cases/report.js";
 import { renderSummary } from "../../src/report/format.js";
 import { checkRun } from "../../src/run/check.js";
-import { fileOf, isFinished, readRun, readRunConfig, savedEditsFile, sealOf } from "../../src/run/folder.js";
+import { isFinished, readRun, readRunConfig } from "../../src/run/folder.js";
+import { anchorOf, fileOf, savedEditsFile } from "../../src/run/folder-files.js";
 import type { Lab } from "../../src/run/lab.js";
 import { refusal, temporaryFolder } from "../model/support.js";
 import { bytesOfRun, openQuickLab } from "./support.js";
@@ -267,7 +268,7 @@ test("a score that does not follow from its tokens is refused even where the sea
 
   const { seal } = JSON.parse(await readFile(join(out, "run.json"), "utf8")) as { seal: string };
   const blocks = (await readFile(fileOf(out, "blocks"), "utf8")).split("\n").slice(0, -1);
-  let last = sealOf(seal, "blocks");
+  let last = anchorOf(seal, "blocks");
   let ends = 0;
   const resealed = blocks.map((line, i) => {
     const { seal: _, ...block } = JSON.parse(line) as {

@@ -5,7 +5,7 @@ import { join, relative } from "node:path";
 import { openSealedLines } from "../../src/core/seal.js";
 import { blocksOf } from "../../src/run/blocks.js";
 import type { Environment } from "../../src/run/environment.js";
-import { fileOf, readFolder, readSealed, type SealedFile, sealOf } from "../../src/run/folder.js";
+import { anchorOf, fileOf, readFolder, readSealed, type SealedFile } from "../../src/run/folder-files.js";
 import { openRunFolder } from "../../src/run/folder-writer.js";
 import { type Lab, openLab } from "../../src/run/lab.js";
 import type { RunConfig } from "../../src/run/output.js";
@@ -59,7 +59,7 @@ export async function rewriteSealed(out: string, name: SealedFile, change: (line
   const folder = await readFolder(out);
   const { values } = await readSealed(folder, name);
   await rm(fileOf(out, name));
-  const file = openSealedLines(fileOf(out, name), { goodBytes: 0, seal: sealOf(folder.seal, name) });
+  const file = openSealedLines(fileOf(out, name), { goodBytes: 0, seal: anchorOf(folder.seal, name) });
   for (const value of values) file.append(change(value));
   file.close();
 }

@@ -1,4 +1,5 @@
-import type { EditMethod, OptionTable, Preset } from "../contract.js";
+import type { EditMethod } from "../contract.js";
+import type { OptionTable, Preset } from "../option-table.js";
 import { above0, count, layerOption, layersOf, share } from "../option-types.js";
 
 /** Everything DEFER is told. `deferOptions` gives the meaning and source of each. */

@@ -1,7 +1,8 @@
 import { RefusedInput } from "../../core/errors.js";
 import { type CutBatch, valueInput } from "../../model/cut.js";
 import { tf } from "../../tensor/tf.js";
-import type { Options, Router } from "../contract.js";
+import type { Router } from "../contract.js";
+import type { Options } from "../option-table.js";
 import { type Decision, MAIN, marginOf, type Overlay, type Reading } from "../overlay.js";
 import { answeringChange, answerOf, gateOf, type Module } from "./module.js";
 import type { DeferOptions } from "./options.js";

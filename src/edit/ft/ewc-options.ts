@@ -1,4 +1,5 @@
-import type { EditMethod, OptionTable, Preset } from "../contract.js";
+import type { EditMethod } from "../contract.js";
+import type { OptionTable, Preset } from "../option-table.js";
 import { above0, atLeast0, count, layerOption, layersOf, oneOf } from "../option-types.js";
 
 /** Everything FT-EWC is told. `ewcOptions` gives the meaning and source of each. */

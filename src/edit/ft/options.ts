@@ -1,5 +1,6 @@
 import { z } from "zod";
-import type { EditMethod, FixedKey, OptionTable, Preset } from "../contract.js";
+import type { EditMethod } from "../contract.js";
+import type { FixedKey, OptionTable, Preset } from "../option-table.js";
 import { above0, above0OrNone, atLeast0, count, flag, layersOf, layersOption, numeric } from "../option-types.js";
 
 /** Options of every way of fine-tuning. */

@@ -1,5 +1,6 @@
 import { z } from "zod";
-import type { EditMethod, FixedKey, OptionTable, Preset } from "../contract.js";
+import type { EditMethod } from "../contract.js";
+import type { FixedKey, OptionTable, Preset } from "../option-table.js";
 import { above0, atLeast0, count, layerOption, layersOf, oneOf } from "../option-types.js";
 
 /** Everything GRACE is told. `graceOptions` gives the meaning and source of each. */

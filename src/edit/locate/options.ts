@@ -1,7 +1,8 @@
 import { z } from "zod";
 import type { Site } from "../../model/patch.js";
-import type { AssetNeed, FixedKey, OptionTable } from "../contract.js";
+import type { AssetNeed } from "../contract.js";
 import { covarianceNeed } from "../covariance.js";
+import type { FixedKey, OptionTable } from "../option-table.js";
 import { above0, atLeast0, count, numeric, oneOf, text } from "../option-types.js";
 import type { SearchOptions } from "./search.js";
 

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { MATRICES, type MatrixName } from "../../model/patch.js";
-import type { EditMethod, FixedKey, OptionTable, Preset } from "../contract.js";
+import type { EditMethod } from "../contract.js";
+import type { FixedKey, OptionTable, Preset } from "../option-table.js";
 import { above0, atLeast0, count, flag, index, layersOf, numeric, oneOf } from "../option-types.js";
 
 /** A matrix by the last part of its name in a checkpoint. */

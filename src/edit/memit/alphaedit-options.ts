@@ -1,7 +1,7 @@
 import { z } from "zod";
-import type { OptionTable, Preset } from "../contract.js";
 import { type StatsOptions, searchOptions, statsOptions } from "../locate/options.js";
 import type { SearchOptions } from "../locate/search.js";
+import type { OptionTable, Preset } from "../option-table.js";
 import { above0, count } from "../option-types.js";
 import type { NullSpaceOptions } from "./null-space.js";
 import { spreadOptions, spreadWithoutEffect } from "./options.js";

@@ -1,6 +1,7 @@
-import type { EditMethod, OptionTable, Preset } from "../contract.js";
+import type { EditMethod } from "../contract.js";
 import { type StatsOptions, searchOptions, statsOptions } from "../locate/options.js";
 import type { SearchOptions } from "../locate/search.js";
+import type { OptionTable, Preset } from "../option-table.js";
 import { above0, layersOf, layersOption, oneOf } from "../option-types.js";
 import type { SpreadOptions } from "./spread.js";
 

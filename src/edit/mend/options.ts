@@ -1,6 +1,7 @@
 import { z } from "zod";
 import type { Site } from "../../model/patch.js";
-import type { EditMethod, FixedKey, OptionTable, Preset } from "../contract.js";
+import type { EditMethod } from "../contract.js";
+import type { FixedKey, OptionTable, Preset } from "../option-table.js";
 import {
   above0,
   atLeast0,

@@ -1,7 +1,8 @@
 import { z } from "zod";
-import type { EditMethod, OptionTable, Preset } from "../contract.js";
+import type { EditMethod } from "../contract.js";
 import { type StatsOptions, searchOptions, statsOptions } from "../locate/options.js";
 import type { SearchOptions } from "../locate/search.js";
+import type { OptionTable, Preset } from "../option-table.js";
 import { count, flag, index, layersOf } from "../option-types.js";
 
 /** Everything ROME is told. `romeOptions` gives the meaning and source of each. */

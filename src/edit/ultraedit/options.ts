@@ -1,5 +1,6 @@
 import type { Site } from "../../model/patch.js";
-import type { EditMethod, OptionTable, Preset } from "../contract.js";
+import type { EditMethod } from "../contract.js";
+import type { OptionTable, Preset } from "../option-table.js";
 import { above0, count, layersOf, matrices, sitesOfMatrices } from "../option-types.js";
 
 /** Everything UltraEdit is told. `ultraeditOptions` gives the meaning and source of each. */

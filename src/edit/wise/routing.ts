@@ -4,7 +4,8 @@ import { linear, silu } from "../../model/llama.js";
 import type { LlamaModel } from "../../model/model.js";
 import { outputChange } from "../../model/patch.js";
 import { tf } from "../../tensor/tf.js";
-import type { Options, Router } from "../contract.js";
+import type { Router } from "../contract.js";
+import type { Options } from "../option-table.js";
 import { type Decision, MAIN, marginOf, type Overlay, type Reading } from "../overlay.js";
 import type { WiseOptions } from "./options.js";
 

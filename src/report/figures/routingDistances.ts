@@ -1,6 +1,7 @@
 import type { Annotation, Data } from "plotly.js-dist";
 import { RefusedInput } from "../../core/errors.js";
-import type { Guide, Options } from "../../edit/contract.js";
+import type { Guide } from "../../edit/contract.js";
+import type { Options } from "../../edit/option-table.js";
 import { methodNamed } from "../../edit/registry.js";
 import type { EditTrace } from "../../edit/trace.js";
 import type { Figure } from "../figure.js";

@@ -1,6 +1,7 @@
 import type { Annotation, Data, LayoutAxis, Shape, YAxisName } from "plotly.js-dist";
 import { RefusedInput } from "../../core/errors.js";
-import type { EditMethod, Options } from "../../edit/contract.js";
+import type { EditMethod } from "../../edit/contract.js";
+import type { Options } from "../../edit/option-table.js";
 import { MAIN } from "../../edit/overlay.js";
 import { methodNamed } from "../../edit/registry.js";
 import { inferenceOf, type RunInference, requireRouter } from "../../explore/router.js";
