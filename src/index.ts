@@ -57,7 +57,7 @@ export { routingHistogram } from "./report/figures/routingHistogram.js";
 export { stepsCurve } from "./report/figures/stepsCurve.js";
 export { tRollback } from "./report/figures/tRollback.js";
 export { trainingLoss } from "./report/figures/trainingLoss.js";
-export { renderSummary, summaryView, toCsv, toMarkdown, toText } from "./report/format.js";
+export { renderSummary, summaryView } from "./report/format.js";
 export { bestCells, type Grid, gridFrame, gridOf, gridView, sweepGrid } from "./report/grids.js";
 export { escapeLatex, type LatexColumn, type LatexOptions, summaryLatex, toLatex } from "./report/latex.js";
 export { readOwnStudy, readRuns } from "./report/measured.js";
@@ -73,6 +73,7 @@ export {
   readPublished,
   sourcesFrame,
 } from "./report/published.js";
+export { toCsv, toMarkdown, toText } from "./report/readable.js";
 export { bestValuesFrame, bestValuesView, rocFrame, routerFrame, routerView } from "./report/router.js";
 export type { FigureSource } from "./report/sources.js";
 export { recordOverSteps, stepsFindings, stepsFrame, stepsView } from "./report/steps.js";

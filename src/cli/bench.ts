@@ -13,7 +13,7 @@ import { loadRecords } from "../data/load.js";
 import type { EditRecord } from "../data/records.js";
 import { methodNamed, methods } from "../edit/registry.js";
 import type { Residence } from "../model/model.js";
-import { toMarkdown, toText } from "../report/format.js";
+import { toMarkdown, toText } from "../report/readable.js";
 import { frameOf } from "../report/tables.js";
 import { DEFAULT_MODEL, DEFAULT_RECORDS, findIrrelevant, projectFile } from "../run/inputs.js";
 import { probesOf, requestOf } from "../run/plan.js";

@@ -1,4 +1,5 @@
 import { inspect } from "node:util";
+import { type Cell, gridOf, type Table, toText } from "../report/readable.js";
 import type { MimeBundle } from "./wire.js";
 
 /** The part of a danfo DataFrame that a table shows. */
@@ -23,9 +24,9 @@ export interface TableOptions {
 const DEFAULT_DIGITS = 3;
 const DEFAULT_MAX_ROWS = 50;
 
-interface Cells {
-  columns: string[];
-  rows: { text: string; isNumber: boolean }[][];
+interface Cells extends Table {
+  values: Cell[][];
+  digits: number;
   /** Says how many rows are not shown; empty when all are. */
   note: string;
 }
@@ -53,9 +54,9 @@ function readCells(input: TableInput, options: TableOptions): Cells {
   const columns = [...(options.columns ?? (isFrame(input) ? input.columns : allKeys(records)))];
   const digits = options.digits ?? DEFAULT_DIGITS;
   const maxRows = options.maxRows ?? DEFAULT_MAX_ROWS;
-  const rows = records.slice(0, maxRows).map((record) => columns.map((column) => formatCell(record[column], digits)));
+  const values = records.slice(0, maxRows).map((record) => columns.map((column) => cellOf(record[column])));
   const note = records.length > maxRows ? `${maxRows} of ${records.length} rows` : "";
-  return { columns, rows, note };
+  return { columns, values, digits, note };
 }
 
 function frameRecords(frame: FrameLike): Record<string, unknown>[] {
@@ -69,43 +70,38 @@ function allKeys(records: readonly Record<string, unknown>[]): string[] {
   return [...new Set(records.flatMap((record) => Object.keys(record)))];
 }
 
-function formatCell(value: unknown, digits: number): { text: string; isNumber: boolean } {
-  if (value === null || value === undefined) return { text: "", isNumber: false };
-  if (typeof value !== "number") return { text: typeof value === "string" ? value : inspect(value), isNumber: false };
-  const text = Number.isFinite(value) && !Number.isInteger(value) ? value.toFixed(digits) : String(value);
-  return { text, isNumber: true };
+function cellOf(value: unknown): Cell {
+  if (value === null || value === undefined) return null;
+  return typeof value === "number" || typeof value === "string" ? value : inspect(value);
 }
 
-/** No styles and no scripts: GitHub and nbconvert show it the same. */
-function htmlTable({ columns, rows, note }: Cells, caption: string | undefined): string {
-  const cell = (text: string, isNumber: boolean) => `<td${isNumber ? ' align="right"' : ""}>${escapeHtml(text)}</td>`;
-  const body = rows.map((row) => `    <tr>${row.map(({ text, isNumber }) => cell(text, isNumber)).join("")}</tr>`);
+/**
+ * Text stands left and numbers right, on one line; a table that is too wide scrolls. Attributes say it where a viewer takes
+ * styles away, as GitHub does, and styles where its own go over attributes, as in Jupyter.
+ */
+function htmlTable(cells: Cells, caption: string | undefined): string {
+  const { header, body, right } = gridOf(cells, cells);
+  const place = (i: number) =>
+    right[i]
+      ? ' align="right" style="text-align: right; white-space: nowrap"'
+      : ' align="left" style="text-align: left"';
+  const row = (kind: "th" | "td", texts: readonly string[]) =>
+    `<tr>${texts.map((text, i) => `<${kind}${place(i)}>${escapeHtml(text)}</${kind}>`).join("")}</tr>`;
   return [
-    '<table class="dataframe">',
+    '<div style="overflow-x: auto"><table class="dataframe">',
     ...(caption ? [`  <caption>${escapeHtml(caption)}</caption>`] : []),
-    `  <thead><tr>${columns.map((column) => `<th>${escapeHtml(column)}</th>`).join("")}</tr></thead>`,
+    `  <thead>${row("th", header)}</thead>`,
     "  <tbody>",
-    ...body,
+    ...body.map((texts) => `    ${row("td", texts)}`),
     "  </tbody>",
-    "</table>",
-    ...(note ? [`<p>${note}</p>`] : []),
+    "</table></div>",
+    ...(cells.note ? [`<p>${cells.note}</p>`] : []),
   ].join("\n");
 }
 
-function textTable({ columns, rows, note }: Cells, caption: string | undefined): string {
-  const widths = columns.map((column, i) => Math.max(column.length, ...rows.map((row) => row[i]?.text.length ?? 0)));
-  const line = (texts: { text: string; isNumber: boolean }[]) =>
-    texts
-      .map(({ text, isNumber }, i) => (isNumber ? text.padStart(widths[i] ?? 0) : text.padEnd(widths[i] ?? 0)))
-      .join("  ")
-      .trimEnd();
-  return [
-    ...(caption ? [caption] : []),
-    line(columns.map((text, i) => ({ text, isNumber: rows.every((row) => row[i]?.isNumber) && rows.length > 0 }))),
-    widths.map((width) => "-".repeat(width)).join("  "),
-    ...rows.map(line),
-    ...(note ? [note] : []),
-  ].join("\n");
+function textTable(cells: Cells, caption: string | undefined): string {
+  const lines = [...(caption ? [caption] : []), toText(cells, cells).trimEnd(), ...(cells.note ? [cells.note] : [])];
+  return lines.join("\n");
 }
 
 function escapeHtml(text: string): string {

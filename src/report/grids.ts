@@ -6,8 +6,9 @@ import { inferenceOf } from "../explore/router.js";
 import type { RunResult, ScoredRun } from "../run/types.js";
 import { newFrame } from "./frame.js";
 import { fieldOf, requireAlike } from "./protocols.js";
+import type { Cell } from "./readable.js";
 import { stepsKey, stepsOf } from "./steps.js";
-import { type Cell, frameOf, intervalOf, type Row } from "./tables.js";
+import { frameOf, intervalOf, type Row } from "./tables.js";
 import type { MeasureName } from "./values.js";
 
 /** One side of a grid: what differs along it, and its values in order. */

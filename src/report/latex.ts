@@ -3,7 +3,8 @@ import { nearest, RefusedInput } from "../core/errors.js";
 import type { ScoredRun } from "../run/types.js";
 import { readableFields, scoreHeads } from "./format.js";
 import { caption, footnotes, rowFields } from "./protocols.js";
-import { type Cell, type Row, rowsOf, type SummaryOptions, summaryFrame } from "./tables.js";
+import type { Cell } from "./readable.js";
+import { type Row, rowsOf, type SummaryOptions, summaryFrame } from "./tables.js";
 
 /** One column of a LaTeX table. */
 export interface LatexColumn {

@@ -5,7 +5,7 @@ import type { FixedKey } from "../edit/option-table.js";
 import { methods, prepareNamed } from "../edit/registry.js";
 import { parseLlamaConfig } from "../model/config.js";
 import { standInFor } from "../model/stand-in/known.js";
-import { toMarkdown } from "./format.js";
+import { toMarkdown } from "./readable.js";
 import { frameOf, type Row } from "./tables.js";
 
 const all: readonly EditMethod[] = Object.values<EditMethod>(methods);

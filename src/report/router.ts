@@ -4,9 +4,10 @@ import type { RouterExploration } from "../explore/exploreRouter.js";
 import type { RouterRoc } from "../explore/routerRoc.js";
 import { curveKinds, curveMeasures, type RouterPoint } from "../explore/routerScores.js";
 import type { ScoredRun } from "../run/types.js";
-import { type FormatOptions, intervalText, scoreHeads, spoken, spokenOptions } from "./format.js";
+import { intervalText, scoreHeads, spoken, spokenOptions } from "./format.js";
 import { differences, fieldOf } from "./protocols.js";
-import { type Cell, frameOf, type Row, rowsOf } from "./tables.js";
+import type { Cell, FormatOptions } from "./readable.js";
+import { frameOf, type Row, rowsOf } from "./tables.js";
 
 /** Names that tell runs apart: T, options that their method has words for, and every other field in which one differs. */
 export function runNames(runs: readonly ScoredRun[]): string[] {

@@ -5,9 +5,10 @@ import { bootstrapInterval, mean } from "../core/stats.js";
 import { methodNamed } from "../edit/registry.js";
 import { stepLimitOf } from "../explore/numSteps.js";
 import type { RunResult } from "../run/types.js";
-import { type FormatOptions, intervalText, scoreHeads } from "./format.js";
+import { intervalText, scoreHeads } from "./format.js";
 import { requireAlike } from "./protocols.js";
-import { type Cell, frameOf, type Row, rowsOf, summaryFrame } from "./tables.js";
+import type { Cell, FormatOptions } from "./readable.js";
+import { frameOf, type Row, rowsOf, summaryFrame } from "./tables.js";
 import { measures, secondsPerEdit } from "./values.js";
 
 /** The option that limits the steps of a run's edits. @throws {RefusedInput} for a method that has none */

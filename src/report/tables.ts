@@ -6,6 +6,7 @@ import { MAIN } from "../edit/overlay.js";
 import type { RunResult, ScoredProbe, ScoredRecord, ScoredRun } from "../run/types.js";
 import { newFrame } from "./frame.js";
 import { fieldOf, footnotes, requireAlike, rowFields } from "./protocols.js";
+import type { Cell } from "./readable.js";
 import {
   anyHas,
   type MeasureName,
@@ -19,8 +20,6 @@ import {
   valuesOf,
 } from "./values.js";
 
-/** A cell of a frame: null only where a record has no such probe, or nothing was measured. */
-export type Cell = string | number | boolean | null;
 export type Row = Record<string, Cell>;
 
 /**

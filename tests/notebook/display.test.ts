@@ -17,9 +17,9 @@ describe("a table", () => {
 
   it("is static HTML and aligned text, from rows or a frame", () => {
     const bundle = tableBundle(frame, { caption: "Rollback & co" });
-    expect(bundle["text/plain"]).toBe("Rollback & co\nT    Avg\n---  -----\n  1  0.250\nall");
+    expect(bundle["text/plain"]).toBe("Rollback & co\nT      Avg\n---  -----\n1    0.250\nall      -");
     expect(bundle["text/html"]).toContain("<caption>Rollback &amp; co</caption>");
-    expect(bundle["text/html"]).toContain("<tr><td>all</td><td></td></tr>");
+    expect(bundle["text/html"]).toMatch(/<td align="left"[^>]*>all<\/td><td align="right"[^>]*>-<\/td><\/tr>/);
     expect(tableBundle([{ T: 1, Avg: 0.25 }, { T: "all" }])).toEqual(tableBundle(frame));
   });
 
@@ -27,6 +27,19 @@ describe("a table", () => {
     const rows = Array.from({ length: 60 }, (_, i) => ({ i, square: i * i }));
     const text = tableBundle(rows, { columns: ["square"], maxRows: 2 })["text/plain"];
     expect(text).toBe("square\n------\n     0\n     1\n2 of 60 rows");
+  });
+
+  it("has one number format per column, text to the left, and numbers and intervals to the right on one line", () => {
+    const rows = [
+      { who: "Anna", score: 1, mean: "0.5 [0.4, 0.6]", n: 3 },
+      { who: "Bo", score: 0.5, mean: "0.75 [0.7, 0.8]", n: 12 },
+    ];
+    const { "text/html": html = "", "text/plain": text = "" } = tableBundle(rows);
+    expect(String(text).split("\n").slice(2)).toEqual(["Anna  1.000   0.5 [0.4, 0.6]   3", "Bo    0.500  0.75 [0.7, 0.8]  12"]);
+    const [first = ""] = String(html).match(/<tr><td.*<\/tr>/) ?? [];
+    const placed = [...first.matchAll(/<td align="(\w+)" style="([^"]*)">/g)];
+    expect(placed.map(([, side]) => side)).toEqual(["left", "right", "right", "right"]);
+    expect(placed.map(([, , style]) => style?.includes("nowrap"))).toEqual([false, true, true, true]);
   });
 
   it("keeps script out", () => {

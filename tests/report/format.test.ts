@@ -3,7 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { readCSV } from "danfojs-node";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { renderSummary, summaryView, toCsv, toMarkdown, toText } from "../../src/report/format.js";
+import { renderSummary, summaryView } from "../../src/report/format.js";
+import { toCsv, toMarkdown, toText } from "../../src/report/readable.js";
 import { frameOf, rowsOf, summaryFrame } from "../../src/report/tables.js";
 import { sampleRun, sampleUnroutedRun } from "./sample.js";
 
