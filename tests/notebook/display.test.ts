@@ -35,7 +35,10 @@ describe("a table", () => {
       { who: "Bo", score: 0.5, mean: "0.75 [0.7, 0.8]", n: 12 },
     ];
     const { "text/html": html = "", "text/plain": text = "" } = tableBundle(rows);
-    expect(String(text).split("\n").slice(2)).toEqual(["Anna  1.000   0.5 [0.4, 0.6]   3", "Bo    0.500  0.75 [0.7, 0.8]  12"]);
+    expect(String(text).split("\n").slice(2)).toEqual([
+      "Anna  1.000   0.5 [0.4, 0.6]   3",
+      "Bo    0.500  0.75 [0.7, 0.8]  12",
+    ]);
     const [first = ""] = String(html).match(/<tr><td.*<\/tr>/) ?? [];
     const placed = [...first.matchAll(/<td align="(\w+)" style="([^"]*)">/g)];
     expect(placed.map(([, side]) => side)).toEqual(["left", "right", "right", "right"]);
