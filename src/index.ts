@@ -12,7 +12,7 @@ export { describeOptions } from "./edit/keys.js";
 export type { Reading } from "./edit/overlay.js";
 export { methods } from "./edit/registry.js";
 export type { EditStep, EditTrace } from "./edit/trace.js";
-export type { Answer } from "./eval/ask.js";
+export type { Answer } from "./eval/answers.js";
 export type { Probe, ProbeKind } from "./eval/score.js";
 export type { ProbeScore, RecordScore } from "./eval/types.js";
 export { atInference } from "./explore/atInference.js";

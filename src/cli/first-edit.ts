@@ -1,5 +1,5 @@
 import { MAIN } from "../edit/overlay.js";
-import type { Answer } from "../eval/ask.js";
+import type { Answer } from "../eval/answers.js";
 import { formatDuration } from "../notebook/progress.js";
 import { DEFAULT_MODEL } from "../run/inputs.js";
 import { type Lab, openLab } from "../run/lab.js";

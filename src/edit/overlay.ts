@@ -43,6 +43,11 @@ export interface RoutedBatch {
    */
   patch(variant: string): Patch;
   /**
+   * The changes under which a variant answers the tokens that follow the sequences, one of each at a time, as it was
+   * decided on the sequences themselves. `pick` takes those in work out of a tensor with a row for each sequence.
+   */
+  later(variant: string): Patch;
+  /**
    * True if a variant could answer a sequence at some value of the options that are read at inference only. Where it could
    * not, nobody asks what it would have said.
    */
@@ -75,6 +80,7 @@ function always(variant: string, patch: Patch, batch: CutBatch): RoutedBatch {
   return {
     decisions: batch.lengths.map(() => ({ variant, readings: [] })),
     patch: () => patch,
+    later: () => patch,
     reachable: () => true,
     dispose: () => {},
   };

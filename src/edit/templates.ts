@@ -1,5 +1,5 @@
+import { generateAfresh } from "../model/afresh.js";
 import type { CutStore } from "../model/cut-store.js";
-import { generate } from "../model/generate.js";
 import type { LlamaModel } from "../model/model.js";
 import type { Tokenizer } from "../model/tokenizer.js";
 
@@ -30,7 +30,7 @@ export async function makeContextTemplates(
     return Array.from({ length: recipe.each }, (_, place) => ({ ids, place }));
   });
   const maxNewTokens = Math.max(...prompts.map(({ ids }) => newTokens(recipe, Math.max(...recipe.lengths), ids)));
-  const written = await generate(
+  const written = await generateAfresh(
     model,
     prompts.map(({ ids }) => ids),
     { maxNewTokens, firstPlaces: prompts.map(({ place }) => place), cuts, signal },

@@ -1,13 +1,11 @@
-import { LabFailure } from "../core/errors.js";
 import { type Decision, MAIN, type Overlay, type RoutedBatch } from "../edit/overlay.js";
 import type { TokenRow } from "../edit/rows.js";
-import { batchCuts, type Cut, type CutBatch, logitsAt, type Spot } from "../model/cut.js";
+import { batchCuts, type Cut, type CutBatch, likeliest, logitsAt, type Spot } from "../model/cut.js";
 import type { CutStore } from "../model/cut-store.js";
 import { batchesOf } from "../model/frozen.js";
 import type { LlamaModel } from "../model/model.js";
 import type { Patch } from "../model/patch.js";
 import { encodeForced, PLAIN, type PromptStyle } from "../model/prompt.js";
-import { tf } from "../tensor/tf.js";
 import { agreement } from "./metrics.js";
 import type { ProbeReading, ProbeScore } from "./types.js";
 
@@ -138,23 +136,13 @@ async function predictedBy(
   return predicted;
 }
 
-/** Arg max tokens at the spots, in order. @throws {LabFailure} when a logit is NaN: it must never become a score */
+/** Arg max tokens at the spots, in order. */
 export async function predictedTokens(
   model: LlamaModel,
   batch: CutBatch,
   at: { patch: Patch; spots: readonly Spot[] },
 ): Promise<number[]> {
-  const { best, total } = tf.tidy(() => {
-    const logits = logitsAt(model, batch, at); // [n, V]
-    return { best: tf.argMax(logits, 1), total: tf.sum(logits) };
-  });
-  try {
-    const [tokens, [sum]] = await Promise.all([best.data<"int32">(), total.data<"float32">()]);
-    if (!Number.isFinite(sum)) throw new LabFailure(`the logits of the model are not finite (their sum is ${sum})`);
-    return Array.from(tokens);
-  } finally {
-    tf.dispose([best, total]);
-  }
+  return [...(await likeliest(() => logitsAt(model, batch, at)))];
 }
 
 function scoreOf(probe: Probe, target: number[], { pre, under, decision }: Prediction): ProbeScore {

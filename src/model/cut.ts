@@ -5,10 +5,12 @@ import {
   asTheyAre,
   type BeforeValue,
   headLogits,
+  type LayerPass,
   layerBeforeValue,
   layerForward,
   layerFromValue,
   linear,
+  type Past,
   type Positions,
   positions,
 } from "./llama.js";
@@ -72,34 +74,30 @@ export function batchCuts(
   const { point } = cuts[0] as Cut;
   const lengths = cuts.map((cut) => cut.tokens.length);
   const T = Math.max(...lengths);
-  const shares = new Float32Array(cuts.length * T);
+  const stream = padRows(
+    cuts.map((cut) => cut.stream),
+    { T, width: D },
+  );
+  const inputs = cuts.flatMap(({ mlpIn }) => (mlpIn === null ? [] : [mlpIn]));
+  const mlpIn = inputs.length === 0 ? null : padRows(inputs, { T, width: M });
+  return batchOf(model, { point, lengths, promptTokens: [...(promptTokens ?? lengths)], answers, stream, mlpIn });
+}
+
+/** A batch of what stands at a cut already. It takes over the tensors, and the caller disposes it. */
+export function batchOf(
+  { config }: Pick<LlamaModel, "config">,
+  parts: Omit<CutBatch, "shares" | "at" | "dispose">,
+): CutBatch {
+  const { lengths, stream, mlpIn } = parts;
+  const T = Math.max(...lengths);
+  const share = new Float32Array(lengths.length * T);
   lengths.forEach((length, row) => {
-    shares.fill(1 / length, row * T, row * T + length);
+    share.fill(1 / length, row * T, row * T + length);
   });
-  const made = {
-    stream: padRows(
-      cuts.map(({ stream }) => stream),
-      { T, width: D },
-    ),
-    mlpIn:
-      point.at === "mlpIn"
-        ? padRows(
-            cuts.map(({ mlpIn }) => mlpIn as Float32Array),
-            { T, width: M },
-          )
-        : null,
-    shares: tf.tensor2d(shares, [cuts.length, T]),
-    at: positions(model.config, T),
-  };
-  const { stream, mlpIn, at } = made;
-  return {
-    point,
-    lengths,
-    promptTokens: [...(promptTokens ?? lengths)],
-    answers,
-    ...made,
-    dispose: () => tf.dispose([stream, made.shares, at.cos, at.sin, at.causal, ...(mlpIn === null ? [] : [mlpIn])]),
-  };
+  const shares = tf.tensor2d(share, [lengths.length, T]);
+  const at = positions(config, T);
+  const dispose = () => tf.dispose([stream, shares, at.cos, at.sin, at.causal, ...(mlpIn === null ? [] : [mlpIn])]);
+  return { ...parts, shares, at, dispose };
 }
 
 /** Sequences of rows under each other, each padded to T rows. -> [B T, width] */
@@ -130,26 +128,74 @@ export function mainOutput(model: LlamaModel, batch: CutBatch): tf.Tensor2D {
 export function logitsAt(
   model: LlamaModel,
   batch: Pick<CutBatch, "point" | "lengths" | "stream" | "mlpIn" | "at">,
-  { patch = [], spots }: { patch?: Patch; spots: readonly Spot[] },
+  { patch = [], spots, past }: { patch?: Patch; spots: readonly Spot[]; past?: readonly Past[] },
 ): tf.Tensor2D {
   return tf.tidy(() => {
-    const { config } = model;
-    const last = config.layers - 1;
+    const last = model.config.layers - 1;
     const { sequences, pick } = sequencesOf(spots, batch);
     const place = new Map(sequences.map((row, i) => [row, i]));
     const own = spots.map(({ row, position }) => ({ row: place.get(row) as number, position }));
     const { asked, places } = askFor(own, batch.at, sequences.length);
-    const through = (layer: number) => ({
+    const x = editedLayers(model, batch, (layer) => ({
       at: batch.at,
       changes: changesAt(patch, layer),
       pick,
       asked: layer === last ? asked : undefined,
-    });
-    let x = entered(model, batch, through(batch.point.layer));
-    const first = batch.point.layer + (batch.point.at === "mlpIn" ? 1 : 0);
-    for (let layer = first; layer <= last; layer++) x = layerForward(x, model.layer(layer), config, through(layer));
-    return headLogits(tf.gather(x, tf.tensor1d(places, "int32")), model.output, config);
+      past: past?.[layer],
+    }));
+    return headLogits(tf.gather(x, tf.tensor1d(places, "int32")), model.output, model.config);
   });
+}
+
+/** The next token of every sequence, behind those that a pass has left. */
+export interface NextTokens extends Pick<CutBatch, "point" | "stream" | "mlpIn" | "at"> {
+  /** Of every layer. */
+  past: readonly Past[];
+}
+
+/** Runs the edited part on one token more of each sequence, under a patch whose `pick` is given. -> logits [B, V] */
+export function logitsNext(
+  model: LlamaModel,
+  { past, at, ...next }: NextTokens,
+  { patch, pick }: { patch: Patch; pick: PickRows },
+): tf.Tensor2D {
+  const picked = patch.map(({ site, change }) => ({
+    site,
+    change: ((x, own) => change(x, own, pick)) satisfies Change,
+  }));
+  return tf.tidy(() => {
+    const through = (layer: number) => ({ at, changes: changesAt(picked, layer), past: past[layer] });
+    return headLogits(editedLayers(model, next, through), model.output, model.config);
+  });
+}
+
+/** What comes after the cut, up to the final norm. @returns the stream of the rows that the last layer gives */
+function editedLayers(
+  model: LlamaModel,
+  batch: Pick<CutBatch, "point" | "stream" | "mlpIn">,
+  through: (layer: number) => LayerPass,
+): tf.Tensor2D {
+  const { point } = batch;
+  let x = entered(model, batch, through(point.layer));
+  for (let layer = point.layer + (point.at === "mlpIn" ? 1 : 0); layer < model.config.layers; layer++) {
+    x = layerForward(x, model.layer(layer), model.config, through(layer));
+  }
+  return x;
+}
+
+/** Arg max of each row of logits, [n, V]. @throws {LabFailure} when a logit is NaN: it must never become a token or a score */
+export async function likeliest(logits: () => tf.Tensor2D): Promise<Int32Array> {
+  const { best, total } = tf.tidy(() => {
+    const made = logits();
+    return { best: tf.argMax(made, 1), total: tf.sum(made) };
+  });
+  try {
+    const [tokens, [sum]] = await Promise.all([best.data<"int32">(), total.data<"float32">()]);
+    if (!Number.isFinite(sum)) throw new LabFailure(`the logits of the model are not finite (their sum is ${sum})`);
+    return tokens;
+  } finally {
+    tf.dispose([best, total]);
+  }
 }
 
 /**
@@ -163,8 +209,8 @@ export function carriedOn(model: LlamaModel, batch: CutBatch, { patch, to }: { p
   }
   const made = tf.tidy(() => {
     if (cutName(to) === cutName(point)) return { stream: batch.stream.clone(), mlpIn: batch.mlpIn?.clone() };
-    const through = (layer: number) => ({ at, changes: changesAt(patch, layer), pick: asTheyAre });
-    let stream = entered(model, batch, { ...through(point.layer), asked: undefined });
+    const through = (layer: number) => ({ at, changes: changesAt(patch, layer) });
+    let stream = entered(model, batch, through(point.layer));
     const first = point.layer + (point.at === "mlpIn" ? 1 : 0);
     for (let layer = first; layer < to.layer; layer++) {
       stream = layerForward(stream, model.layer(layer), model.config, through(layer));
@@ -183,14 +229,14 @@ export function streamAfterValue(
   patch: Patch,
 ): tf.Tensor2D {
   const changes = changesAt(patch, batch.point.layer);
-  return tf.tidy(() => entered(model, batch, { changes, pick: asTheyAre, asked: undefined }));
+  return tf.tidy(() => entered(model, batch, { changes }));
 }
 
 /** The stream where the first whole layer takes it: a cut at a value matrix goes through that matrix. */
 function entered(
   model: LlamaModel,
   batch: Pick<CutBatch, "point" | "stream" | "mlpIn">,
-  { changes, pick, asked }: { changes: LayerChanges; pick: PickRows; asked: AskedRows | undefined },
+  { changes, pick = asTheyAre, asked }: Pick<LayerPass, "changes" | "pick" | "asked">,
 ): tf.Tensor2D {
   if (batch.point.at === "input") return pick(batch.stream);
   const rows: PickRows = asked === undefined ? pick : (perRow) => tf.gather(pick(perRow), asked.rows);
@@ -199,9 +245,7 @@ function entered(
   return layerFromValue(before, { down }, { changes, pick: rows });
 }
 
-type LayerChanges = Partial<Record<MatrixName, readonly Change[]>>;
-
-function changesAt(patch: Patch, layer: number): LayerChanges {
+function changesAt(patch: Patch, layer: number): Partial<Record<MatrixName, readonly Change[]>> {
   const changes: Partial<Record<MatrixName, Change[]>> = {};
   for (const { site, change } of patch) {
     if (site.layer === layer) changes[site.matrix] = [...(changes[site.matrix] ?? []), change];

@@ -210,7 +210,8 @@ async function cutsOf(
   }
 }
 
-function requireTokens(model: LlamaModel, tokens: readonly number[]): void {
+/** @throws {RefusedInput} for tokens that the model does not have, or more than it has positions */
+export function requireTokens(model: LlamaModel, tokens: readonly number[]): void {
   const { vocabSize, maxPositions } = model.config;
   if (tokens.length === 0 || tokens.length > maxPositions) {
     throw new RefusedInput("a prompt does not fit the model", {

@@ -52,7 +52,7 @@ export interface Positions {
   length: number;
   cos: tf.Tensor; // [T, h]
   sin: tf.Tensor; // [T, h]
-  causal: tf.Tensor; // [T, T] or, one per sequence, [B, 1, T, T]: 0 where a query may look, MASKED elsewhere
+  causal: tf.Tensor; // [T, S] or, one per sequence, [B, 1, T, S]: 0 where a query may look, MASKED elsewhere; S = T without a past
 }
 
 /** The rows of a stream that has a row for each distinct prefix of its sequences, N = U, and none for padding (distinct.ts). */
@@ -61,6 +61,17 @@ export interface SharedRows {
   places: tf.Tensor1D;
   /** A position of each row, [U], int32. */
   firsts: tf.Tensor1D;
+}
+
+/** Keys and values of the S positions of each sequence that a layer has seen. */
+export interface KeyValues {
+  k: tf.Tensor4D; // [B, K, S, h]
+  v: tf.Tensor4D; // [B, K, S, h]
+}
+
+/** Memory of a layer between passes: a pass also looks at what was seen before it, and leaves its own positions behind. */
+export interface Past {
+  seen: KeyValues | null;
 }
 
 /** Some rows of a batch whose outputs alone are wanted, P per sequence. */
@@ -124,20 +135,12 @@ export function gated(gate: tf.Tensor2D, up: tf.Tensor2D): tf.Tensor2D {
   return product(gate, up) as tf.Tensor2D;
 }
 
-/** Rotary angles and mask for `length` positions. Frequencies are computed in float64; llama3 scaling as in LLaMA 3.1. */
+/** Rotary angles and mask for `length` positions. */
 export function positions(config: LlamaConfig, length: number): Positions {
-  const half = config.headDim / 2;
-  const cos = new Float32Array(length * config.headDim);
-  const sin = new Float32Array(length * config.headDim);
-  for (let j = 0; j < half; j++) {
-    const frequency = ropeFrequency(config, j);
-    for (let t = 0; t < length; t++) {
-      for (const column of [j, j + half]) {
-        cos[t * config.headDim + column] = Math.cos(t * frequency);
-        sin[t * config.headDim + column] = Math.sin(t * frequency);
-      }
-    }
-  }
+  const { cos, sin } = rotaryTables(
+    config,
+    Array.from({ length }, (_, t) => t),
+  );
   const causal = new Float32Array(length * length);
   for (let t = 0; t < length; t++) causal.fill(MASKED, t * length + t + 1, (t + 1) * length);
   return {
@@ -146,6 +149,23 @@ export function positions(config: LlamaConfig, length: number): Positions {
     sin: tf.tensor2d(sin, [length, config.headDim]),
     causal: tf.tensor2d(causal, [length, length]),
   };
+}
+
+/** Cosines and sines of the rotary angles at some positions, row-major [n, h]. Frequencies are computed in float64; llama3 scaling as in LLaMA 3.1. */
+export function rotaryTables(config: LlamaConfig, places: readonly number[]): { cos: Float32Array; sin: Float32Array } {
+  const half = config.headDim / 2;
+  const cos = new Float32Array(places.length * config.headDim);
+  const sin = new Float32Array(places.length * config.headDim);
+  for (let j = 0; j < half; j++) {
+    const frequency = ropeFrequency(config, j);
+    for (const [row, place] of places.entries()) {
+      for (const column of [j, j + half]) {
+        cos[row * config.headDim + column] = Math.cos(place * frequency);
+        sin[row * config.headDim + column] = Math.sin(place * frequency);
+      }
+    }
+  }
+  return { cos, sin };
 }
 
 function ropeFrequency(config: LlamaConfig, pair: number): number {
@@ -190,6 +210,8 @@ export interface LayerPass {
   shared?: SharedRows | undefined;
   /** The rows whose outputs alone are wanted: the others give keys and values. All, when left out. */
   asked?: AskedRows | undefined;
+  /** Earlier positions of the sequences; `at.causal` then has a column for each of the S positions. None, when left out. */
+  past?: Past | undefined;
   /** Changes to the products of this layer, in order. */
   changes?: Partial<Record<MatrixName, readonly Change[]>> | undefined;
   /** The rows of the stream, in a tensor with a row for each row of the batch; as they are, when left out. */
@@ -218,13 +240,23 @@ function product(
   return y();
 }
 
+/** Adds positions to a memory. @returns all that it then holds */
+function remember(past: Past, now: KeyValues): KeyValues {
+  const before = past.seen;
+  const join = (name: "k" | "v") => (before === null ? now[name] : tf.concat([before[name], now[name]], 2));
+  const seen = { k: tf.keep(join("k")), v: tf.keep(join("v")) };
+  past.seen = seen;
+  if (before !== null) tf.dispose([before.k, before.v]);
+  return seen;
+}
+
 /**
- * Causal self-attention with grouped queries: P queries and T keys per sequence.
+ * Causal self-attention with grouped queries: P queries and T new keys per sequence, S keys with those of the past.
  * @param x the stream after its norm, [N, D]
  * @returns [B P, D] or, where rows are shared, [U, D]
  */
 function attention(x: tf.Tensor2D, layer: LlamaLayer, config: LlamaConfig, pass: LayerPass): tf.Tensor2D {
-  const { at, asked, shared, changes, pick = asTheyAre } = pass;
+  const { at, asked, shared, past, changes, pick = asTheyAre } = pass;
   const { heads: H, kvHeads: K, headDim: h } = config;
   const all = { layer, changes, pick };
   const own = { layer, changes, pick: pickAsked(asked, pick) };
@@ -239,10 +271,11 @@ function attention(x: tf.Tensor2D, layer: LlamaLayer, config: LlamaConfig, pass:
   const groups = H / K;
   // The G query heads of a group share one key-value head: fold them into the row axis instead of copying keys.
   const q = rotate(split(product(queries, "q", own), P, H), asking).reshape([B, K, groups * P, h]); // [B, K, G P, h]
-  const k = rotate(split(product(x, "k", all), T, K), at); // [B, K, T, h]
-  const v = split(product(x, "v", all), T, K); // [B, K, T, h]
-  const scores = tf.mul(tf.matMul(q, k, false, true), 1 / Math.sqrt(h)).reshape([B, H, P, T]);
-  const weights = tf.softmax(tf.add(scores, asking.causal)).reshape([B, K, groups * P, T]);
+  const now = { k: rotate(split(product(x, "k", all), T, K), at), v: split(product(x, "v", all), T, K) }; // [B, K, T, h]
+  const { k, v } = past === undefined ? now : remember(past, now); // [B, K, S, h]
+  const S = k.shape[2];
+  const scores = tf.mul(tf.matMul(q, k, false, true), 1 / Math.sqrt(h)).reshape([B, H, P, S]);
+  const weights = tf.softmax(tf.add(scores, asking.causal)).reshape([B, K, groups * P, S]);
   const mixed = tf.matMul(weights, v).reshape([B, H, P, h]); // [B, H, P, h]
   const joined: tf.Tensor2D = tf.transpose(mixed, [0, 2, 1, 3]).reshape([B * P, H * h]);
   return product(shared === undefined ? joined : tf.gather(joined, shared.firsts), "o", own);

@@ -36,7 +36,7 @@ export function lowRankChange(left: tf.Tensor2D, right: tf.Tensor2D): Change {
   return (x, own) => tf.add(own(), tf.matMul(tf.matMul(x, right), left, false, true));
 }
 
-/** Another output in place of the product. output [N, out], for every row of the batch */
+/** Another output in place of the product. output [N, out], a row for each of those that `pick` takes from */
 export function outputChange(output: tf.Tensor2D): Change {
   return (_x, _own, pick) => pick(output);
 }

@@ -1,6 +1,6 @@
 import type { DataFrame } from "danfojs-node";
 import type { Reading } from "../edit/overlay.js";
-import type { Answer } from "../eval/ask.js";
+import type { Answer } from "../eval/answers.js";
 import type { ProbeScore } from "../eval/types.js";
 import type { EditedBy } from "../run/everyMethod.js";
 import { frameOf, type Row } from "./tables.js";

@@ -3,7 +3,7 @@ import type { EditRecord } from "../data/records.js";
 import type { PreparedMethod } from "../edit/contract.js";
 import type { OptionSource } from "../edit/option-table.js";
 import type { EditTrace } from "../edit/trace.js";
-import type { Answer } from "../eval/ask.js";
+import type { Answer } from "../eval/answers.js";
 import type { RecordScore } from "../eval/types.js";
 import type { Lab } from "./lab.js";
 import { probesOf } from "./plan.js";

@@ -10,7 +10,7 @@ import { methodNamed, methods, prepareNamed } from "../edit/registry.js";
 import { hashEdits, restoreEdits, saveEdits } from "../edit/state.js";
 import { makeContextTemplates } from "../edit/templates.js";
 import type { EditStep, EditTrace } from "../edit/trace.js";
-import { type Answer, ask } from "../eval/ask.js";
+import { type Answer, ask } from "../eval/answers.js";
 import { type Probe, scoreProbes } from "../eval/score.js";
 import type { ProbeScore } from "../eval/types.js";
 import { backendFor } from "../model/backend.js";
@@ -294,7 +294,7 @@ function createLab(
       return edits;
     },
     ask: (question, { maxNewTokens = ANSWER_TOKENS, signal } = {}) =>
-      underEdits((overlay) => ask(question, overlay, { ...reading, maxNewTokens, signal })),
+      underEdits((overlay) => ask(question, overlay, { ...reading, maxNewTokens, routing: "once", signal })),
     score: (probes, signal) => underEdits((overlay) => scoreProbes(probes, overlay, { ...reading, signal })),
     async edit({ prompt, target, subject = null, irrelevant }, control) {
       requireNotBlank(prompt, "prompt");

@@ -16,7 +16,9 @@ import { MAIN, type Overlay, untouched } from "../../src/edit/overlay.js";
 import { methodNamed, methods, prepareNamed } from "../../src/edit/registry.js";
 import { type EditOwner, hashEdits, restoreEdits, saveEdits } from "../../src/edit/state.js";
 import type { EditTrace } from "../../src/edit/trace.js";
-import { batchCuts, logitsAt } from "../../src/model/cut.js";
+import { type FreeAnswer, freeAnswers } from "../../src/eval/answers.js";
+import { generateAfresh } from "../../src/model/afresh.js";
+import { batchCuts, type CutBatch, logitsAt } from "../../src/model/cut.js";
 import { createCutStore } from "../../src/model/cut-store.js";
 import { type LlamaModel, loadModel } from "../../src/model/model.js";
 import { refusal, temporaryFolder } from "../model/support.js";
@@ -189,6 +191,26 @@ describe.each(cases)("$title", ({ name, set, stepLimit, steps }) => {
     await restored.session.edit([request(1)]);
     expect(await hashEdits(restored.session, owner)).toBe(await hashOf(owner, [1]));
     restored.session.dispose();
+  });
+
+  test.skipIf(name === "defer")("an answer that is remembered is the one whose whole text is read again", async () => {
+    const session = await sessionOf(owner, [0, 1]);
+    const overlay = await session.overlay();
+    const { cuts } = settingOf(owner);
+    const asked = [0, 1, 2].map((i) => model.tokenizer.encode(request(i).prompt));
+    const setting = { model, cuts, maxNewTokens: 6, ends: () => false, routing: "once" as const };
+    const answers = await freeAnswers(asked, overlay, setting);
+    for (const [i, prompt] of asked.entries()) {
+      const { route, tokens } = answers[i] as FreeAnswer;
+      const patch = async (batch: CutBatch) => {
+        const routed = await overlay.route(batch);
+        return { patch: route === MAIN ? [] : routed.patch(route), dispose: routed.dispose };
+      };
+      const [again] = await generateAfresh(model, [prompt], { maxNewTokens: 6, edited: { cut: overlay.cut, patch } });
+      expect(tokens).toEqual(again);
+    }
+    overlay.dispose();
+    session.dispose();
   });
 
   test("equal edits have one hash, others another; later edits go on from earlier ones", async () => {

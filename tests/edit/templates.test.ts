@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { foreseenTemplates, makeContextTemplates, type TemplateRecipe } from "../../src/edit/templates.js";
 import { wiseTemplates } from "../../src/edit/wise/rows.js";
-import { generate } from "../../src/model/generate.js";
+import { generateAfresh } from "../../src/model/afresh.js";
 import type { LlamaModel } from "../../src/model/model.js";
 import { expectTidy } from "../support/tensor-matcher.js";
 import { loadTiny } from "./support.js";
@@ -28,7 +28,7 @@ test("eleven templates: the bare prompt, then the model's own prefixes of five a
 test("a prefix holds the tokens that the model writes greedily, as many as the recipe says", async () => {
   const recipe: TemplateRecipe = { ...wiseTemplates, openings: ["You"], lengths: [3], write: (text) => `${text}|{}` };
   const opening = model.tokenizer.encode("You");
-  const [written] = (await generate(model, [opening], { maxNewTokens: 3 })) as [number[]];
+  const [written] = (await generateAfresh(model, [opening], { maxNewTokens: 3 })) as [number[]];
   const text = model.tokenizer.decode([...opening, ...written], { skipSpecial: true });
   expect(await makeContextTemplates(model, recipe)).toEqual(["{}", `${text}|{}`]);
   // In all, with the opening and its begin-of-text counted in: one token of the model's own less for each of them.
@@ -41,7 +41,7 @@ test("of several continuations of one opening, each begins with a token that is 
   const recipe: TemplateRecipe = { ...wiseTemplates, openings: ["You"], lengths: [2], each: 3, write: (text) => text };
   const opening = model.tokenizer.encode("You");
   const firstPlaces = [0, 1, 2];
-  const written = await generate(
+  const written = await generateAfresh(
     model,
     firstPlaces.map(() => opening),
     { maxNewTokens: 2, firstPlaces },

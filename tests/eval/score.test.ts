@@ -3,11 +3,10 @@ import { LabFailure } from "../../src/core/errors.js";
 import type { EditSession } from "../../src/edit/contract.js";
 import { type Overlay, type Reading, type RoutedBatch, unrouted, untouched } from "../../src/edit/overlay.js";
 import { startWise } from "../../src/edit/wise/wise.js";
-import { type Answer, ask } from "../../src/eval/ask.js";
 import { agreement } from "../../src/eval/metrics.js";
 import { encodeProbe, type Probe, scoreProbes } from "../../src/eval/score.js";
 import type { ProbeScore } from "../../src/eval/types.js";
-import { generate } from "../../src/model/generate.js";
+import { generateAfresh } from "../../src/model/afresh.js";
 import type { LlamaModel } from "../../src/model/model.js";
 import type { Change, Site } from "../../src/model/patch.js";
 import { PLAIN } from "../../src/model/prompt.js";
@@ -55,7 +54,7 @@ describe("scores", () => {
     const before = encoded.flatMap(({ ids, promptTokens }) =>
       ids.slice(promptTokens).map((_, k) => ids.slice(0, promptTokens + k)),
     );
-    const next = await generate(model, before, { maxNewTokens: 1 });
+    const next = await generateAfresh(model, before, { maxNewTokens: 1 });
     expect(scores.flatMap(({ pre }) => pre)).toEqual(next.flat());
   });
 
@@ -184,6 +183,7 @@ describe("a pass under a variant", () => {
     route: async () => ({
       decisions: plan.map(({ variant }) => ({ variant, readings: readings() })),
       patch: patchOf,
+      later: patchOf,
       reachable: (variant, row) => plan[row]?.within.includes(variant) ?? false,
       dispose: () => {},
     }),
@@ -289,54 +289,6 @@ describe("under WISE's memories", () => {
       other.dispose();
     }
     expect(routes.size).toBeGreaterThan(1);
-    session.dispose();
-  });
-});
-
-describe("a free answer", () => {
-  const question = fact(0).prompt;
-  const asking = () => ({ ...setting(), maxNewTokens: 4 });
-
-  test("is the greedy continuation, up to the model's end token", async () => {
-    const { tokens, text, route } = await ask(question, untouched(atValue(2)), asking());
-    const prompt = model.tokenizer.encode(question);
-    expect([tokens]).toEqual(await generate(model, [prompt], { maxNewTokens: 4 }));
-    expect(text).toBe(model.tokenizer.decode(tokens, { skipSpecial: true }));
-    expect(route).toBe("main");
-    const stopping = { ...model, config: { ...model.config, eosTokenIds: [tokens[1] as number] } };
-    const cut = await ask(question, untouched(atValue(2)), { ...asking(), model: stopping });
-    expect(cut.tokens).toEqual(tokens.slice(0, 1));
-  });
-
-  test("is routed once, on the question; every token is then read under that variant", async () => {
-    const { session, overlay } = await edited();
-    const read: string[] = [];
-    const watched: Overlay = {
-      ...overlay,
-      route: async (batch) => {
-        const given = await overlay.route(batch);
-        // A router that would send everything after the question elsewhere.
-        if (read.length > 0) for (const decision of given.decisions) decision.variant = "main";
-        const patch = (variant: string) => {
-          read.push(variant);
-          return given.patch(variant);
-        };
-        return { ...given, patch };
-      },
-    };
-    const answer: Answer = await ask(question, watched, asking());
-    expect(answer.route).toBe("side");
-    expect(read).toEqual(["side", "side", "side", "side"]);
-    expect(answer.readings).toHaveLength(1);
-    expect(answer.tokens).not.toEqual((await ask(question, untouched(atValue(2)), asking())).tokens);
-    overlay.dispose();
-    session.dispose();
-  });
-
-  test("leaves no tensor behind", async () => {
-    const { session, overlay } = await edited();
-    await expectTidy(() => ask(question, overlay, asking()));
-    overlay.dispose();
     session.dispose();
   });
 });

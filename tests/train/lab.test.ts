@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import type { RefusedInput } from "../../src/core/errors.js";
 import { untouched } from "../../src/edit/overlay.js";
-import { ask } from "../../src/eval/ask.js";
+import { ask } from "../../src/eval/answers.js";
 import { createCutStore } from "../../src/model/cut-store.js";
 import { loadModel } from "../../src/model/model.js";
 import { PLAIN } from "../../src/model/prompt.js";
@@ -45,7 +45,13 @@ test("a trained model knows its world: recall, greedy answers, the card", async 
   expect(progress[59]?.answerLoss).toBeLessThan(0.1);
 
   const model = await loadModel(path);
-  const setting = { model, cuts: createCutStore(model, atValue(1)), style: PLAIN, maxNewTokens: 5 };
+  const setting = {
+    model,
+    cuts: createCutStore(model, atValue(1)),
+    style: PLAIN,
+    routing: "once" as const,
+    maxNewTokens: 5,
+  };
   for (const { question, answer, heldOut } of toyWorld().lines) {
     if (!heldOut) expect((await ask(question, untouched(atValue(1)), setting)).text).toBe(` ${answer}`);
   }

@@ -5,7 +5,7 @@ import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
 import { sha256File } from "../../src/core/hash.js";
 import { untouched } from "../../src/edit/overlay.js";
-import { ask } from "../../src/eval/ask.js";
+import { ask } from "../../src/eval/answers.js";
 import { EMBEDDING } from "../../src/model/checkpoint.js";
 import { createCutStore } from "../../src/model/cut-store.js";
 import { type LlamaModel, loadModel } from "../../src/model/model.js";
@@ -65,7 +65,13 @@ async function expectAgreement(folder: string, reference: Reference): Promise<vo
   await selectBackend();
   const model = await loadModel(folder);
   const point = atValue(model.config.layers - 1);
-  const setting = { model, cuts: createCutStore(model, point), style: PLAIN, maxNewTokens: MAX_NEW_TOKENS };
+  const setting = {
+    model,
+    cuts: createCutStore(model, point),
+    style: PLAIN,
+    routing: "once" as const,
+    maxNewTokens: MAX_NEW_TOKENS,
+  };
   let largest = 0;
   for (const { prompt, ids, logits, tokens, text } of reference.prompts) {
     expect(encodeQuestion(model.tokenizer, prompt, PLAIN), prompt).toEqual(ids);

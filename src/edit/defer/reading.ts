@@ -1,5 +1,6 @@
 import { RefusedInput } from "../../core/errors.js";
 import { type CutBatch, valueInput } from "../../model/cut.js";
+import { outputChange } from "../../model/patch.js";
 import { tf } from "../../tensor/tf.js";
 import type { Router } from "../contract.js";
 import type { Options } from "../option-table.js";
@@ -58,6 +59,7 @@ export function deferOverlay(module: Module, { layer, threshold }: DeferOptions)
       return {
         decisions,
         patch: () => [{ site: { layer, matrix: "down" }, change: answeringChange(values, batch.at.length) }],
+        later: () => [{ site: { layer, matrix: "down" }, change: outputChange(values) }],
         reachable: () => true,
         dispose: () => values.dispose(),
       };

@@ -1,6 +1,6 @@
 import { RefusedInput } from "../../core/errors.js";
 import { type CutBatch, valueInput } from "../../model/cut.js";
-import type { Change, Site } from "../../model/patch.js";
+import { type Change, outputChange, type Site } from "../../model/patch.js";
 import { tf } from "../../tensor/tf.js";
 import type { Router } from "../contract.js";
 import type { Options } from "../option-table.js";
@@ -97,7 +97,7 @@ export function valueChange({ stands, keep }: Places, values: tf.Tensor2D): Chan
  * its nearest one, and only the inputs at the key tokens are read back to find it.
  */
 export function graceOverlay(codebook: Codebook, options: GraceOptions): Overlay {
-  const { layer, eps_ratio } = options;
+  const { layer, eps_ratio, replacement } = options;
   const { entries } = codebook;
   if (entries.length === 0) return untouched({ layer, at: "mlpIn" });
   const site: Site = { layer, matrix: "down" };
@@ -115,6 +115,7 @@ export function graceOverlay(codebook: Codebook, options: GraceOptions): Overlay
       return {
         decisions,
         patch: () => [{ site, change: valueChange(places, values) }],
+        later: () => (replacement === "replace_all" ? [{ site, change: outputChange(values) }] : []),
         reachable: (_variant, row) => {
           const [reading] = (decisions[row] as Decision).readings as [Reading];
           return turnOf(reading.numbers as Numbers) < Number.POSITIVE_INFINITY;

@@ -2,7 +2,7 @@ import { LabFailure, RefusedInput } from "../../core/errors.js";
 import { type CutBatch, mainOutput, valueInput } from "../../model/cut.js";
 import { linear, silu } from "../../model/llama.js";
 import type { LlamaModel } from "../../model/model.js";
-import { outputChange } from "../../model/patch.js";
+import { deltaChange, outputChange } from "../../model/patch.js";
 import { tf } from "../../tensor/tf.js";
 import type { Router } from "../contract.js";
 import type { Options } from "../option-table.js";
@@ -221,6 +221,10 @@ export function createWiseOverlay(
           patch(variant) {
             const output = made[placeOf(variant)]?.edited;
             return output === undefined ? [] : [{ site, change: outputChange(output) }];
+          },
+          later(variant) {
+            const delta = held[placeOf(variant)]?.delta;
+            return delta === undefined ? [] : [{ site, change: deltaChange(delta) }];
           },
           reachable: (variant, row) => within[row]?.has(variant) ?? false,
           dispose,
