@@ -55,6 +55,11 @@ export function seed(text: string): number {
   throw new InvalidArgumentError("a whole number from 0 is expected.");
 }
 
+/** A list of names. */
+export function names(text: string): string[] {
+  return text.split(",").map((name) => name.trim());
+}
+
 /** A list of names out of those that are known. */
 export function oneOf<Name extends string>(known: readonly Name[]): (text: string) => Name[] {
   return (text) =>

@@ -1,14 +1,17 @@
 import { basename, dirname, resolve } from "node:path";
 import { requireWritableFolder, writeFileAtomic } from "../core/files.js";
+import { TEACHER_FORCED } from "../eval/metrics.js";
 import { reportHtml } from "../report/cases/report.js";
 import { checkRun } from "../run/check.js";
 import { readRun } from "../run/folder.js";
+import { underMetric } from "../run/under-metric.js";
 
 /** `wise-lab report`: a run as one HTML file. @returns the exit status */
-export async function reportCommand(folder: string, options: { out?: string }): Promise<number> {
+export async function reportCommand(folder: string, options: { out?: string; metric?: string }): Promise<number> {
   const name = basename(resolve(folder));
   const out = options.out ?? `${name}-report.html`;
-  const run = await readRun(folder);
+  const { metric = TEACHER_FORCED.name } = options;
+  const run = underMetric(await readRun(folder), metric);
   await requireWritableFolder(dirname(out));
   await writeFileAtomic(out, await reportHtml(run, name));
   const { length } = run.scores;

@@ -1,5 +1,6 @@
 import { dirname, join } from "node:path";
 import { requireWritableFolder, writeFileAtomic } from "../core/files.js";
+import { TEACHER_FORCED } from "../eval/metrics.js";
 import { exploreRouter, type RouterExploration } from "../explore/exploreRouter.js";
 import { routerFindings } from "../explore/findings.js";
 import { evenValues, routerPoints } from "../explore/routerScores.js";
@@ -14,6 +15,7 @@ import { toCsv, toText } from "../report/readable.js";
 import { bestValuesView, routerFrame, routerView, runNames } from "../report/router.js";
 import { frameOf, rowsOf } from "../report/tables.js";
 import type { ScoredRun } from "../run/types.js";
+import { underMetric } from "../run/under-metric.js";
 import { terminal } from "./terminal.js";
 
 /** Options of `wise-lab explore router`, as the command line gives them. */
@@ -23,6 +25,8 @@ export interface RouterArguments {
   points: number;
   /** Values that the table shows, besides the run's own and the best. */
   at: number[];
+  /** Of the scores, by name. */
+  metric?: string;
   figures?: string;
   csv?: string;
 }
@@ -30,10 +34,10 @@ export interface RouterArguments {
 /** `wise-lab explore router`: tables and what they say, for each run. Loads no model. @returns the exit status */
 export async function routerCommand(paths: readonly string[], options: RouterArguments): Promise<number> {
   const values = evenValues(options);
-  const { csv, figures } = options;
+  const { csv, figures, metric = TEACHER_FORCED.name } = options;
   for (const folder of [csv && dirname(csv), figures]) if (folder) await requireWritableFolder(folder);
   const runs: ScoredRun[] = [];
-  for (const path of paths) runs.push(...(await readRunsAt(path)));
+  for (const path of paths) runs.push(...(await readRunsAt(path)).map((run) => underMetric(run, metric)));
   const explorations = runs.map((run) => exploreRouter(run, values));
   const names = runNames(runs);
   for (const [i, exploration] of explorations.entries())

@@ -3,6 +3,7 @@ import type { FrozenProgress } from "../model/frozen.js";
 import { formatDuration } from "../notebook/progress.js";
 import { renderSummary } from "../report/format.js";
 import { parseT } from "../run/blocks.js";
+import { type ScoringRequest, scoringOf } from "../run/inputs.js";
 import { openLab } from "../run/lab.js";
 import type { RunProgress } from "../run/runner.js";
 import type { When } from "../run/types.js";
@@ -10,7 +11,7 @@ import { type MachineArguments, machineOptions } from "./machine.js";
 import { terminal } from "./terminal.js";
 
 /** Options of `wise-lab run`, as the command line gives them. */
-export interface RunArguments extends MachineArguments {
+export interface RunArguments extends MachineArguments, ScoringRequest {
   T: string;
   model?: string;
   data?: string;
@@ -54,6 +55,7 @@ export async function runCommand(options: RunArguments, signal: AbortSignal): Pr
       T,
       when: options.when,
       limit: options.limit,
+      ...scoringOf(options),
       out,
       scoreSteps: options.scoreSteps,
       saveEdits: options.saveEdits,

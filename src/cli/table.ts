@@ -2,6 +2,7 @@ import { dirname } from "node:path";
 import type { DataFrame } from "danfojs-node";
 import { nearest, RefusedInput } from "../core/errors.js";
 import { requireWritableFolder, writeFileAtomic } from "../core/files.js";
+import { TEACHER_FORCED } from "../eval/metrics.js";
 import { renderSummary } from "../report/format.js";
 import { summaryLatex, toLatex } from "../report/latex.js";
 import { readRunsAt } from "../report/measured.js";
@@ -10,6 +11,7 @@ import { toCsv, toMarkdown, toText } from "../report/readable.js";
 import { blocksFrame, casesFrame, frameOf, rowsOf, summaryFrame } from "../report/tables.js";
 import type { RunSummary } from "../run/summary.js";
 import type { RunResult } from "../run/types.js";
+import { underMetric } from "../run/under-metric.js";
 import { terminal } from "./terminal.js";
 
 /** Options of `wise-lab table`, as the command line gives them. */
@@ -19,6 +21,8 @@ export interface TableArguments {
   /** Fields in which runs may differ, besides method, T and when. */
   allow?: string[];
   mark?: boolean;
+  /** Metrics, by name; each run has a row for each. Those that all runs were made for, when left out. */
+  metric?: string[];
   out?: string;
 }
 
@@ -26,8 +30,11 @@ type ShownRun = RunResult | RunSummary;
 
 /** `wise-lab table`: runs as a table, under their protocol. @returns the exit status */
 export async function tableCommand(paths: readonly string[], options: TableArguments): Promise<number> {
-  const runs: ShownRun[] = [];
-  for (const path of paths) runs.push(...(await readRunsAt(path)));
+  const made: ShownRun[] = [];
+  for (const path of paths) made.push(...(await readRunsAt(path)));
+  const names = options.metric ?? (options.kind === "methods" ? sharedMetrics(made) : [TEACHER_FORCED.name]);
+  const runs = made.flatMap((run) => names.map((name) => underMetric(run, name) as ShownRun));
+  if (names.length > 1) options.allow = [...(options.allow ?? []), "metric"];
   if (options.out !== undefined) await requireWritableFolder(dirname(options.out));
   const text =
     options.kind === "methods" ? methodsTable(runs, options) : tableOfOne(runs, options.kind, options.format);
@@ -35,6 +42,12 @@ export async function tableCommand(paths: readonly string[], options: TableArgum
   if (options.out === undefined) process.stdout.write(text);
   else await writeFileAtomic(options.out, text);
   return 0;
+}
+
+/** Metrics that all of the runs were made for. */
+function sharedMetrics(runs: readonly ShownRun[]): string[] {
+  const [first, ...others] = runs.map(({ protocol }) => protocol.metrics);
+  return (first ?? []).filter((name) => others.every((all) => all.includes(name)));
 }
 
 function methodsTable(runs: readonly ShownRun[], { format, allow: more = [], mark = false }: TableArguments): string {

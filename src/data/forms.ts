@@ -16,6 +16,16 @@ const short = z.string("a text").max(MAX_CHARACTERS, `a text of at most ${MAX_CH
 const text = short.regex(/\S/, "a text that is not blank");
 const orNull = <S extends z.ZodType>(schema: S) => schema.nullish().transform((value) => value ?? null);
 
+/** The question in other words, or several of them. */
+const rephrases = z
+  .union([text, z.array(text).min(1)], "a text, or a list of texts that is not empty")
+  .transform((value) => (typeof value === "string" ? [value] : value));
+
+function rephrasesOf(all: readonly string[] | null | undefined): Pick<EditRecord, "rephrase" | "moreRephrases"> {
+  const [rephrase = null, ...moreRephrases] = all ?? [];
+  return { rephrase, ...(moreRephrases.length > 0 && { moreRephrases }) };
+}
+
 /** The answer to a locality question. Some of the authors' records leave it empty: then the space in front of it is scored. */
 const localityAnswer = short;
 
@@ -44,7 +54,7 @@ const mendForm: RecordForm = {
       subject: text,
       src: text,
       alt: text,
-      rephrase: text,
+      rephrase: rephrases,
       loc: text,
       loc_ans: localityAnswer,
       answers: optionalAnswer,
@@ -54,7 +64,7 @@ const mendForm: RecordForm = {
       subject: record.subject,
       prompt: record.src,
       target: record.alt,
-      rephrase: record.rephrase,
+      ...rephrasesOf(record.rephrase),
       locality: [{ prompt: record.loc, answer: record.loc_ans }],
       portability: record.portability
         ? [{ prompt: record.portability["New Question"], answer: record.portability["New Answer"] }]
@@ -83,7 +93,7 @@ const knowEditForm: RecordForm = {
       subject: text,
       prompt: text,
       target_new: text,
-      rephrase_prompt: orNull(text),
+      rephrase_prompt: rephrases.nullish(),
       ground_truth: optionalAnswer,
       locality: groups,
       portability: groups,
@@ -92,7 +102,7 @@ const knowEditForm: RecordForm = {
       subject: record.subject,
       prompt: record.prompt,
       target: record.target_new,
-      rephrase: record.rephrase_prompt,
+      ...rephrasesOf(record.rephrase_prompt),
       locality: record.locality,
       portability: record.portability,
       oodRephrase: null,
@@ -114,7 +124,7 @@ const flatForm: RecordForm = {
       subject: text,
       prompt: text,
       target_new: text,
-      rephrase_prompt: orNull(text),
+      rephrase_prompt: rephrases.nullish(),
       locality_prompt: orNull(text),
       locality_ground_truth: orNull(localityAnswer),
       ood_rephrase: orNull(text),
@@ -130,7 +140,7 @@ const flatForm: RecordForm = {
       subject: record.subject,
       prompt: record.prompt,
       target: record.target_new,
-      rephrase: record.rephrase_prompt,
+      ...rephrasesOf(record.rephrase_prompt),
       locality:
         record.locality_prompt !== null && record.locality_ground_truth !== null
           ? [{ prompt: record.locality_prompt, answer: record.locality_ground_truth }]

@@ -14,7 +14,10 @@ export interface EditRecord {
   prompt: string;
   /** Answer that the edited model shall give. */
   target: string;
+  /** The question in other words. */
   rephrase: string | null;
+  /** Further ones, where the file has several. */
+  moreRephrases?: string[];
   /** Prompts whose answers must not change; all of them, in file order. */
   locality: Probe[];
   /** Prompts whose answers should follow from the edit; all of them, in file order. */

@@ -4,13 +4,7 @@ import type { CutStore } from "../model/cut-store.js";
 import { generate, type Voice } from "../model/generate.js";
 import type { LlamaModel } from "../model/model.js";
 import { encodeQuestion, type PromptStyle } from "../model/prompt.js";
-
-/**
- * Time at which the edits decide which of them answers. "once": on the question, and every new token is read under the
- * same variant. "each-step": on the whole text, again at every token, as the released code does without a cache.
- */
-export const ROUTINGS = ["once", "each-step"] as const;
-export type Routing = (typeof ROUTINGS)[number];
+import type { Routing } from "./generation.js";
 
 /** What the model writes after a prompt. */
 export interface FreeAnswer {

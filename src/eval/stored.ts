@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { RefusedInput } from "../core/errors.js";
-import { agreement } from "./metrics.js";
+import { agreement } from "./compare.js";
 import type { ProbeScore, RecordScore } from "./types.js";
 
 const share = z.number().min(0).max(1);
@@ -11,6 +11,20 @@ const readingSchema = z.looseObject({
   numbers: z.record(z.string(), z.number()),
   predicted: tokens.nullable(),
   score: share.nullable(),
+});
+const writtenSchema = z.looseObject({ tokens, end: z.number().int().nonnegative(), text: z.string() });
+const freeSchema = z.looseObject({
+  route: z.string(),
+  pre: writtenSchema,
+  post: writtenSchema,
+  readings: z.array(
+    z.looseObject({
+      variant: z.string(),
+      margin: z.number(),
+      numbers: z.record(z.string(), z.number()),
+      written: writtenSchema.nullable(),
+    }),
+  ),
 });
 const probeSchema = z.looseObject({
   prompt: z.string(),
@@ -23,6 +37,8 @@ const probeSchema = z.looseObject({
   exact: z.boolean(),
   route: z.string(),
   readings: z.array(readingSchema),
+  logp: z.looseObject({ pre: z.array(z.number()), post: z.array(z.number()) }).optional(),
+  free: freeSchema.optional(),
 });
 const recordSchema = z.looseObject({
   record: z.number().int().nonnegative(),
@@ -32,6 +48,8 @@ const recordSchema = z.looseObject({
   rephrase: probeSchema.nullable(),
   locality: z.array(probeSchema),
   portability: z.array(probeSchema),
+  moreRephrases: z.array(probeSchema).optional(),
+  ood: probeSchema.optional(),
 });
 
 /**
@@ -49,21 +67,30 @@ export function checkScore(value: unknown, where: string): RecordScore {
     });
   }
   const score = value as RecordScore;
-  const { rewrite, rephrase, locality, portability } = score;
-  for (const probe of [rewrite, ...(rephrase ? [rephrase] : []), ...portability])
-    checkProbe(probe, probe.target, where);
+  const { rewrite, rephrase, moreRephrases = [], locality, portability, ood } = score;
+  const answered = [rewrite, ...(rephrase ? [rephrase] : []), ...moreRephrases, ...portability, ...(ood ? [ood] : [])];
+  for (const probe of answered) checkProbe(probe, probe.target, where);
   for (const probe of locality) checkProbe(probe, null, where);
   return score;
 }
 
 /** @param wanted the tokens that count as right; null where they are those before the edit */
 function checkProbe(probe: ProbeScore, wanted: readonly number[] | null, where: string): void {
-  const { prompt, target, pre, post, readings } = probe;
+  const { prompt, target, pre, post, readings, logp } = probe;
   const right = wanted ?? pre;
   const score = agreement(post, right);
   const facts: [string, unknown, unknown][] = [
     ["tokens before the edit", pre.length, target.length],
     ["tokens after the edit", post.length, target.length],
+    ...(logp
+      ? [
+          ["log probabilities", `${logp.pre.length}, ${logp.post.length}`, `${target.length}, ${target.length}`] as [
+            string,
+            unknown,
+            unknown,
+          ],
+        ]
+      : []),
     ["score", probe.score, score],
     ["score before the edit", probe.preScore, wanted && agreement(pre, wanted)],
     ["exact", probe.exact, score === 1],

@@ -1,5 +1,36 @@
 import type { Reading } from "../edit/overlay.js";
 
+/** A free answer. */
+export interface Written {
+  /** The new tokens: up to the end of the answer, and as many as the expected answer has at least. */
+  tokens: number[];
+  /** Those of the answer: up to ".", a line break or the end of text, which is the last of them. */
+  end: number;
+  /** Text of the answer, without that end. */
+  text: string;
+  /** Text of all tokens, where a metric reads longer texts. */
+  whole?: string;
+}
+
+/** What was seen of an answer under one variant; what no metric asked for is not there. */
+export interface Seen {
+  /** Arg max tokens at the answer's positions. */
+  predicted?: readonly number[] | undefined;
+  /** log P of the answer's tokens, in nats. */
+  logp?: readonly number[] | undefined;
+  written?: Written | undefined;
+}
+
+/** Free answers to a probe's prompt. Their router saw the prompt alone, and may have chosen otherwise than with the answer. */
+export interface FreeScore {
+  /** The variant that wrote `post`: "main" is the untouched model. */
+  route: string;
+  pre: Written;
+  post: Written;
+  /** Every variant that the router looked at, and what it would have written; null where it could not. */
+  readings: (Reading & { written: Written | null })[];
+}
+
 /** One variant as the router saw it for one probe, and what it would have answered had it been chosen. */
 export interface ProbeReading extends Reading {
   /**
@@ -9,9 +40,14 @@ export interface ProbeReading extends Reading {
   predicted: number[] | null;
   /** Their score, in [0, 1]. */
   score: number | null;
+  /** log P of the answer's tokens under it, in nats, where a metric asks for them. */
+  logp?: number[];
 }
 
-/** One prompt with its expected answer, scored by teacher forcing before and after the edit. */
+/**
+ * One prompt with its expected answer, scored by teacher forcing before and after the edit; with all else that metrics
+ * of the run ask for.
+ */
 export interface ProbeScore {
   prompt: string;
   answer: string;
@@ -29,6 +65,9 @@ export interface ProbeScore {
   route: string;
   /** Every variant that the router looked at, whichever answered; none where the method has no router. */
   readings: ProbeReading[];
+  /** log P of the answer's tokens before and after the edit, in nats. */
+  logp?: { pre: number[]; post: number[] };
+  free?: FreeScore;
 }
 
 /** All probes of one record after its block (or right after its own edit, see `Protocol.when`). */
@@ -40,7 +79,11 @@ export interface RecordScore {
   subject: string;
   rewrite: ProbeScore;
   rephrase: ProbeScore | null;
+  /** The others, where the file has several for a record. */
+  moreRephrases?: ProbeScore[];
   /** One probe on zsRE; every probe of every group on KnowEdit. */
   locality: ProbeScore[];
   portability: ProbeScore[];
+  /** A text beyond the target, of a record that has one (temporal set): every token of it behind the first. */
+  ood?: ProbeScore;
 }

@@ -4,6 +4,7 @@ import type { Options } from "../edit/option-table.js";
 import { MAIN } from "../edit/overlay.js";
 import { methodNamed } from "../edit/registry.js";
 import type { ProbeReading, ProbeScore } from "../eval/types.js";
+import { mapProbes } from "../run/measures.js";
 import type { RunResult, ScoredProbe, ScoredRecord, ScoredRun } from "../run/types.js";
 import { inferenceOf, requireValue } from "./router.js";
 
@@ -36,14 +37,7 @@ export function atInference(
 
 /** One record under other options of the router. */
 export function recordUnder<R extends ScoredRecord>(record: R, option: InferenceOption, options: Options): R {
-  const probe = (probe: ScoredProbe) => probeUnder(probe, option, options);
-  return {
-    ...record,
-    rewrite: probe(record.rewrite),
-    rephrase: record.rephrase && probe(record.rephrase),
-    locality: record.locality.map(probe),
-    portability: record.portability.map(probe),
-  };
+  return mapProbes(record, (probe: ScoredProbe) => probeUnder(probe, option, options)) as unknown as R;
 }
 
 /** One probe under other options of the router. Its predictions follow where they were kept. */

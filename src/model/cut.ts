@@ -185,17 +185,42 @@ function editedLayers(
 
 /** Arg max of each row of logits, [n, V]. @throws {LabFailure} when a logit is NaN: it must never become a token or a score */
 export async function likeliest(logits: () => tf.Tensor2D): Promise<Int32Array> {
-  const { best, total } = tf.tidy(() => {
+  return (await readLogits(logits, null)).best;
+}
+
+/**
+ * Arg max of each row of logits, [n, V], and log P of one token of each row, in nats, where such are given.
+ * @throws {LabFailure} when a logit is NaN: it must never become a token or a score
+ */
+export async function readLogits(
+  logits: () => tf.Tensor2D,
+  tokens: readonly number[] | null,
+): Promise<{ best: Int32Array; logp: Float32Array | null }> {
+  const { best, total, logp } = tf.tidy(() => {
     const made = logits();
-    return { best: tf.argMax(made, 1), total: tf.sum(made) };
-  });
+    return { best: tf.argMax(made, 1), total: tf.sum(made), ...(tokens !== null && { logp: logpOf(made, tokens) }) };
+  }) as unknown as { best: tf.Tensor1D; total: tf.Scalar; logp?: tf.Tensor1D };
   try {
-    const [tokens, [sum]] = await Promise.all([best.data<"int32">(), total.data<"float32">()]);
+    const [found, [sum], ps] = await Promise.all([
+      best.data<"int32">(),
+      total.data<"float32">(),
+      logp?.data<"float32">(),
+    ]);
     if (!Number.isFinite(sum)) throw new LabFailure(`the logits of the model are not finite (their sum is ${sum})`);
-    return tokens;
+    return { best: found, logp: ps ?? null };
   } finally {
-    tf.dispose([best, total]);
+    tf.dispose([best, total, ...(logp === undefined ? [] : [logp])]);
   }
+}
+
+/** log P of one token of each row. logits [n, V] -> [n] */
+function logpOf(logits: tf.Tensor2D, tokens: readonly number[]): tf.Tensor1D {
+  const places = tf.tensor2d(
+    tokens.map((token, row) => [row, token]),
+    [tokens.length, 2],
+    "int32",
+  );
+  return tf.sub(tf.gatherND(logits, places), tf.logSumExp(logits, 1));
 }
 
 /**

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { MAIN, type Overlay, untouched } from "../edit/overlay.js";
 import type { TokenRow } from "../edit/rows.js";
-import { agreement } from "../eval/metrics.js";
+import { agreement } from "../eval/compare.js";
 import { encodeProbe, type Probe, scoreProbes } from "../eval/score.js";
 import type { ProbeScore } from "../eval/types.js";
 import { batchCuts, logitsAt } from "../model/cut.js";

@@ -4,7 +4,7 @@ import type { Answer } from "../eval/answers.js";
 import type { ProbeScore } from "../eval/types.js";
 import type { EditedBy } from "../run/everyMethod.js";
 import { frameOf, type Row } from "./tables.js";
-import { measures, secondsOfEdit } from "./values.js";
+import { measures, probeKinds, secondsOfEdit } from "./values.js";
 
 /** Free answers as rows: what was asked and said, and which variant spoke, by what numbers. */
 export function answerRows(answers: readonly Answer[]): Row[] {
@@ -27,9 +27,7 @@ export function probeRows(scores: readonly ProbeScore[], tokenizer: { decode(ids
 
 /** One record by several methods, a row each: its scores in [0, 1], the free answer, and how its edit went. */
 export function editedFrame(edited: readonly EditedBy[]): DataFrame {
-  const shown = (["rewrite", "rephrase", "locality", "portability"] as const).filter((name) =>
-    edited.some(({ score }) => measures[name](score) !== null),
-  );
+  const shown = probeKinds.filter((name) => edited.some(({ score }) => measures[name](score) !== null));
   return frameOf(
     edited.map(
       ({ method, trace, score, answer }): Row => ({

@@ -16,6 +16,7 @@ export const scoreHeads = {
   locality: "Locality",
   average: "Avg",
   portability: "Portability",
+  ood: "OOD",
 } satisfies Partial<Record<MeasureName, string>>;
 
 const OPTION = /^options\./;

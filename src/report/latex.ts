@@ -1,6 +1,7 @@
 import type { DataFrame } from "danfojs-node";
 import { nearest, RefusedInput } from "../core/errors.js";
 import type { ScoredRun } from "../run/types.js";
+import { metricOf } from "../run/under-metric.js";
 import { readableFields, scoreHeads } from "./format.js";
 import { caption, footnotes, rowFields } from "./protocols.js";
 import type { Cell } from "./readable.js";
@@ -70,7 +71,7 @@ export function toLatex(frame: DataFrame, options: LatexOptions): string {
 }
 
 /** Columns, where a table has them, in which rows must agree to be ranked against each other. */
-const RANKED_WITHIN = ["T", "when", "mark"];
+const RANKED_WITHIN = ["T", "when", "metric", "mark"];
 
 /**
  * Runs as a LaTeX table: one row each, scores with their intervals, the protocol and all footnotes as caption. Best and
@@ -84,10 +85,13 @@ export function summaryLatex(
   const { frame, fields } = readableFields(summaryFrame(runs, options));
   const { notes } = footnotes(runs, options.allow ?? rowFields);
   const scores = Object.entries(scoreHeads).filter(([name]) => (frame.columns as string[]).includes(name));
+  const better = new Set(runs.map((run) => metricOf(run).better));
+  const [only, ...others] = better;
+  const best: NonNullable<LatexColumn["best"]> = only === undefined || others.length > 0 ? "none" : only;
   return toLatex(frame, {
     ...options,
     caption: [caption(runs), ...notes].join("\n"),
-    columns: [...fields, "records", ...scores.map(([name, head]) => ({ name, head }))],
+    columns: [...fields, "records", ...scores.map(([name, head]) => ({ name, head, best }))],
     groupBy: RANKED_WITHIN.filter((name) => fields.includes(name)),
   });
 }

@@ -1,5 +1,7 @@
 import { RefusedInput, show } from "../core/errors.js";
+import { metrics } from "../eval/metrics.js";
 import type { Protocol, ScoredRun } from "../run/types.js";
+import { metricOf } from "../run/under-metric.js";
 
 /** Fields of a protocol in which the rows of a table differ by design: each gets a column of its own. */
 export const rowFields = ["method", "T", "when"] as const satisfies readonly (keyof Protocol)[];
@@ -21,6 +23,7 @@ export function differences(first: Protocol, other: Protocol, allowed: readonly 
   return [...new Set([...a.keys(), ...b.keys()])]
     .filter((field) => !allowed.includes(field))
     .filter((field) => first.method === other.method || !isOfMethod(field, a, b))
+    .filter((field) => !/^generation\./.test(field) || (a.has(field) && b.has(field))) // the metric says who has none
     .map((field) => ({ field, first: a.get(field), other: b.get(field) }))
     .filter((pair) => canonical(pair.first) !== canonical(pair.other));
 }
@@ -86,8 +89,12 @@ export function caption(runs: readonly ScoredRun[]): string {
     ...irrelevantText(runs),
     `T = ${[...new Set(runs.map((run) => run.protocol.T))].join(", ")}, scored ${every((p) => p.when)}`,
     every((p) => p.metric),
+    ...generationText(runs),
     `locality is ${every((p) => p.locality)}`,
     every(templateText),
+    ...(runs.some(({ protocol }) => protocol.targetStop !== "none")
+      ? [`trained behind each target: ${every((p) => p.targetStop)}`]
+      : []),
     `${every((p) => p.method)} on ${every((p) => `${p.model} (sha256 ${p.modelSha256.slice(0, 8)})`)}`,
     `seed ${every((p) => p.seed)}`,
     `computed with ${every((p) => (p.precision === "float32" ? p.backend : `${p.backend}, ${p.precision}`))}`,
@@ -111,6 +118,20 @@ function irrelevantText(runs: readonly ScoredRun[]): string[] {
   return [...told("irrelevant prompts", lists), ...told("side data", assets)];
 }
 
+/** The way in which free answers were written, where the metric of any of the runs reads them. */
+function generationText(runs: readonly ScoredRun[]): string[] {
+  const texts = runs.flatMap((run) => {
+    const { generation } = run.protocol;
+    if (generation === null || !metricOf(run).needs.includes("written")) return [];
+    const { maxNewTokens, context, routing } = generation;
+    const put = context === "none" ? "" : `, put as ${context}`;
+    return [
+      `answers of at most ${maxNewTokens} tokens up to ".", a line break or the end of text${put}, routed ${routing}`,
+    ];
+  });
+  return [...new Set(texts)];
+}
+
 function templateText(protocol: Protocol): string {
   if (!protocol.chatTemplate) return "no chat template";
   return protocol.doubleBos ? "chat template, a second BOS in front" : "chat template";
@@ -131,10 +152,18 @@ function firstOf(runs: readonly ScoredRun[]): ScoredRun {
   return first;
 }
 
-function fieldsOf({ options, assets, ...plain }: Protocol): Map<string, unknown> {
+/** What else a run saw makes no number another; how answers were written counts where the metric reads them. */
+function fieldsOf({ options, assets, metrics: _, generation, ...plain }: Protocol): Map<string, unknown> {
+  const metric = [...metrics.values()].find(({ title }) => title === plain.metric);
+  const written = metric === undefined || metric.needs.includes("written");
   const named = (group: string, values: object) =>
     Object.entries(values).map(([name, value]) => [`${group}.${name}`, value] as const);
-  return new Map<string, unknown>([...Object.entries(plain), ...named("assets", assets), ...named("options", options)]);
+  return new Map<string, unknown>([
+    ...Object.entries(plain),
+    ...(written ? named("generation", generation ?? {}) : []),
+    ...named("assets", assets),
+    ...named("options", options),
+  ]);
 }
 
 function describe(found: readonly Difference[]): string {

@@ -4,6 +4,7 @@ import { createRng } from "../core/rng.js";
 import { bootstrapInterval, type Interval, mean } from "../core/stats.js";
 import { MAIN } from "../edit/overlay.js";
 import type { RunResult, ScoredProbe, ScoredRecord, ScoredRun } from "../run/types.js";
+import { isShare, metricOf } from "../run/under-metric.js";
 import { newFrame } from "./frame.js";
 import { fieldOf, footnotes, requireAlike, rowFields } from "./protocols.js";
 import type { Cell } from "./readable.js";
@@ -17,6 +18,7 @@ import {
   secondsOf,
   secondsOfEdit,
   secondsPerEdit,
+  shownKinds,
   valuesOf,
 } from "./values.js";
 
@@ -27,7 +29,7 @@ export type Row = Record<string, Cell>;
  * each kind of probe, and how its edit went (steps, seconds). `record` and `block` count from 0.
  */
 export function casesFrame(run: RunResult): DataFrame {
-  const kinds = probeKinds.filter((kind) => kind !== "portability" || anyHas([run], kind));
+  const kinds = shownKinds([run]);
   const routed = hasRouter(run) ? kinds : [];
   const edits = new Map(run.edits.map((edit) => [edit.record, edit]));
   const rows = run.scores.map((record): Row => {
@@ -138,8 +140,9 @@ function byKind(
 }
 
 function shownMeasures(runs: readonly ScoredRun[]): MeasureName[] {
-  const portability: MeasureName[] = anyHas(runs, "portability") ? ["portability"] : [];
-  return ["rewrite", "rephrase", "locality", "average", ...portability, "preRewrite", "preRephrase"];
+  const [rewrite, rephrase, locality, ...rare] = shownKinds(runs) as [ProbeKind, ProbeKind, ProbeKind, ...ProbeKind[]];
+  const average: MeasureName[] = runs.every((run) => isShare(metricOf(run))) ? ["average"] : []; // no mean of unlike numbers
+  return [rewrite, rephrase, locality, ...average, ...rare, "preRewrite", "preRephrase"];
 }
 
 function meanColumns(scores: readonly ScoredRecord[], name: MeasureName): Row {

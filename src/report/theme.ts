@@ -1,4 +1,7 @@
 import type { Annotation, Config, Font, Layout, LayoutAxis, Shape } from "plotly.js-dist";
+import { TEACHER_FORCED } from "../eval/metrics.js";
+import type { ScoredRun } from "../run/types.js";
+import { isShare, metricOf } from "../run/under-metric.js";
 
 type ShapeLine = NonNullable<Shape["line"]>;
 
@@ -112,6 +115,15 @@ export function axis(title: string, theme: Theme, extra: Partial<LayoutAxis> = {
     zeroline: false,
     ...extra,
   };
+}
+
+/** The axis of the scores of a run: shares from 0 to 1, or the numbers of its metric. */
+export function scoreAxis(run: ScoredRun, theme: Theme, extra: Partial<LayoutAxis> = {}): Partial<LayoutAxis> {
+  const metric = metricOf(run);
+  const title = metric === TEACHER_FORCED ? "Score" : metric.title.charAt(0).toUpperCase() + metric.title.slice(1);
+  const shares: Partial<LayoutAxis> = { range: [-0.02, 1.04], dtick: 0.2, tickformat: ".1f" };
+  const scale: Partial<LayoutAxis> = isShare(metric) ? shares : { nticks: 6 };
+  return axis(title, theme, { ...gridLines(theme), ...scale, ...extra });
 }
 
 /** Pale lines at the ticks of an axis. */

@@ -2,13 +2,14 @@ import { mean } from "../core/stats.js";
 import type { EditTrace } from "../edit/trace.js";
 import type { ScoredRun } from "../run/types.js";
 
+export type { ProbeKind } from "../eval/score.js";
 export {
   anyHas,
   type MeasureName,
   measures,
-  type ProbeKind,
   probeKinds,
   probesOf,
+  shownKinds,
   valuesOf,
 } from "../run/measures.js";
 

@@ -6,6 +6,7 @@ import { z } from "zod";
 import { RefusedInput } from "../core/errors.js";
 import { exists, readJsonFile } from "../core/files.js";
 import { readSealedLines, type SealedLines, unsealed } from "../core/seal.js";
+import { TEACHER_FORCED } from "../eval/metrics.js";
 import type { RunConfig } from "./output.js";
 import { requireOwnFiles } from "./own-files.js";
 import { BEGINNING, type Position, positionSchema, RERUN_FILES, type Reached, type RerunFile } from "./position.js";
@@ -30,13 +31,16 @@ import type { Protocol } from "./types.js";
 export const FORMAT = "wise-lab run, version 4";
 export type SealedFile = "blocks" | "timings" | "environment";
 
-/** A protocol in a file that this project wrote. Before precisions had names, all was float32. */
+/** Fields of a protocol that runs had before they were written down. */
+const UNSAID = { precision: "float32", metrics: [TEACHER_FORCED.name], generation: null, targetStop: "none" } as const;
+
+/** A protocol in a file that this project wrote. */
 export const protocolSchema = z
-  .custom<Omit<Protocol, "precision"> & Partial<Pick<Protocol, "precision">>>(
+  .custom<Omit<Protocol, keyof typeof UNSAID> & Partial<Pick<Protocol, keyof typeof UNSAID>>>(
     (value) => typeof value === "object" && value !== null && "T" in value,
     "the protocol of a run",
   )
-  .transform((protocol): Protocol => ({ ...protocol, precision: protocol.precision ?? "float32" }));
+  .transform((protocol): Protocol => ({ ...UNSAID, ...protocol }));
 
 export const configSchema = z.object({
   protocol: protocolSchema,

@@ -6,7 +6,7 @@ import type { EditTrace } from "../edit/trace.js";
 import type { RecordScore } from "../eval/types.js";
 import { hasLargeProducts } from "../model/config.js";
 import { type Block, blocksOf, RECORDS_TOGETHER } from "./blocks.js";
-import { projectFile } from "./inputs.js";
+import { projectFile, scoringOf } from "./inputs.js";
 import type { LabOptions, RunRequest } from "./lab.js";
 import type { RunConfig, RunOutput } from "./output.js";
 import type { RunPlan } from "./plan.js";
@@ -70,7 +70,7 @@ const MANY_RECORDS = 64;
 export function handsFor(
   { model, backend, dataset, T, templates }: Pick<RunPlan, "model" | "backend" | "dataset" | "T" | "templates">,
   most: number,
-  { data, irrelevant, when, limit, scoreSteps, saveEdits, out }: RunRequest,
+  { data, irrelevant, when, limit, scoreSteps, saveEdits, out, ...request }: RunRequest,
   { method, hparams, fastMath, cache, cacheBytes }: LabOptions,
 ): Hands | null {
   const records = dataset.records.length;
@@ -84,7 +84,7 @@ export function handsFor(
   return {
     count,
     lab: { model: model.folder, backend: backend.name, method, hparams, fastMath, templates, ...weights },
-    request: { data, irrelevant, T, when, limit, scoreSteps, saveEdits, out },
+    request: { data, irrelevant, T, when, limit, scoreSteps, saveEdits, out, ...scoringOf(request) },
   };
 }
 

@@ -7,6 +7,7 @@ import { type IrrelevantList, loadIrrelevant, loadRecords, wrapsAround } from ".
 import type { Dataset } from "../data/records.js";
 import type { EditMethod, Needs } from "../edit/contract.js";
 import type { OptionSource } from "../edit/option-table.js";
+import { type MetricsRequest, seeingFor } from "../eval/seeing.js";
 import type { LlamaConfig } from "../model/config.js";
 import { parseT } from "./blocks.js";
 import type { LabOptions, RunRequest } from "./lab.js";
@@ -104,8 +105,21 @@ export function withDefaultPreset(
   });
 }
 
+/** The parts of a request that say what is trained on and scored by. */
+export function scoringOf({
+  metrics,
+  promptContext,
+  freeRouting,
+  maxNewTokens,
+  targetStop,
+}: ScoringRequest): ScoringRequest {
+  return { metrics, promptContext, freeRouting, maxNewTokens, targetStop };
+}
+
+export type ScoringRequest = MetricsRequest & Pick<RunRequest, "targetStop">;
+
 /** Inputs of a run besides the model, and what to tell the user about them. */
-export interface RunInputs extends Pick<RunPlan, "dataset" | "irrelevant" | "T"> {
+export interface RunInputs extends Pick<RunPlan, "dataset" | "irrelevant" | "T" | "seeing" | "targetStop"> {
   notices: string[];
 }
 
@@ -115,10 +129,12 @@ export interface RunInputs extends Pick<RunPlan, "dataset" | "irrelevant" | "T">
  *   world that the model did not learn
  */
 export async function loadRunInputs(
-  request: Pick<RunRequest, "T" | "data" | "irrelevant" | "limit" | "out"> & Pick<LabOptions, "model">,
+  request: Omit<RunRequest, "when"> & Pick<LabOptions, "model">,
   needs: Pick<Needs, "irrelevant">,
 ): Promise<RunInputs> {
   const T = parseT(request.T);
+  const seeing = seeingFor(request);
+  const { targetStop = "none" } = request;
   const data = request.data === undefined ? DEFAULT_RECORDS : await recordsAt(request.data);
   const dataset = await loadRecords(data, { limit: request.limit });
   const { list, notices } = await irrelevantFor(dataset, request.irrelevant, needs);
@@ -129,7 +145,7 @@ export async function loadRunInputs(
     notices.push(`T = ${T}: there are ${length} records, so they are one block, as with T = all`);
   await requireOneWorld(request.model ?? DEFAULT_MODEL, list === null ? [dataset] : [dataset, list]);
   if (request.out !== undefined) await requireWritableFolder(request.out);
-  return { dataset, irrelevant: list, T, notices };
+  return { dataset, irrelevant: list, T, seeing, targetStop, notices };
 }
 
 /** The irrelevant prompts of a run, and what to tell the user about them. */

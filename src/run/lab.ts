@@ -8,10 +8,12 @@ import type { OptionSource } from "../edit/option-table.js";
 import { type Overlay, untouched } from "../edit/overlay.js";
 import { methodNamed, methods, prepareNamed } from "../edit/registry.js";
 import { hashEdits, restoreEdits, saveEdits } from "../edit/state.js";
+import type { TargetStop } from "../edit/target-stop.js";
 import { makeContextTemplates } from "../edit/templates.js";
 import type { EditStep, EditTrace } from "../edit/trace.js";
 import { type Answer, ask } from "../eval/answers.js";
 import { type Probe, scoreProbes } from "../eval/score.js";
+import { type MetricsRequest, seeingFor } from "../eval/seeing.js";
 import type { ProbeScore } from "../eval/types.js";
 import { backendFor } from "../model/backend.js";
 import { type Checkpoint, openCheckpoint } from "../model/checkpoint.js";
@@ -71,7 +73,7 @@ export interface Fact {
 }
 
 /** One run of the T-rollback protocol. */
-export interface RunRequest {
+export interface RunRequest extends MetricsRequest {
   /** Records file; the project's own by default. */
   data?: string | undefined;
   irrelevant?: string | undefined;
@@ -79,6 +81,8 @@ export interface RunRequest {
   when?: When | undefined;
   /** Use the first records only. */
   limit?: number | undefined;
+  /** Text behind every target that the edits train on; none by default, as released. */
+  targetStop?: TargetStop | undefined;
   /** Folder to write to and to continue from; in memory when left out. */
   out?: string | undefined;
   /** T = 1: score each record also after these numbers of steps of its edit. */
@@ -245,7 +249,8 @@ async function workOf(
   irrelevant: IrrelevantList | null,
 ): Promise<PlannedWork> {
   if (planFor === undefined) {
-    return { dataset: await loadRecords(DEFAULT_RECORDS, { limit: RECORDS_TOGETHER }), irrelevant, T: 1 };
+    const dataset = await loadRecords(DEFAULT_RECORDS, { limit: RECORDS_TOGETHER });
+    return { dataset, irrelevant, T: 1, seeing: seeingFor({}), targetStop: "none" };
   }
   checkWhen({ method, when: planFor.when ?? "after-all" });
   if (planFor.out !== undefined) await requireRunPlace(planFor.out);

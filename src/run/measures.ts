@@ -1,9 +1,12 @@
 import { LabFailure } from "../core/errors.js";
-import type { ScoredProbe, ScoredRecord, ScoredRun } from "./types.js";
+import type { ProbeKind } from "../eval/score.js";
+import type { ScoredRecord, ScoredRun } from "./types.js";
 
 /** The probes of a record, in the order of tables. */
-export const probeKinds = ["rewrite", "rephrase", "locality", "portability"] as const;
-export type ProbeKind = (typeof probeKinds)[number];
+export const probeKinds = ["rewrite", "rephrase", "locality", "portability", "ood"] as const;
+
+/** Kinds that only some data has: tables leave them out where no record has any. */
+const RARE: readonly ProbeKind[] = ["portability", "ood"];
 
 /** A number of a record; null where it has no such probe. */
 type Measure = (score: ScoredRecord) => number | null;
@@ -15,16 +18,59 @@ export const measures = {
   locality: (record) => kindScore(record, "locality"),
   average: averageScore,
   portability: (record) => kindScore(record, "portability"),
-  preRewrite: (record) => record.rewrite.preScore,
-  preRephrase: (record) => record.rephrase?.preScore ?? null,
+  ood: (record) => kindScore(record, "ood"),
+  preRewrite: (record) => kindScore(record, "rewrite", "preScore"),
+  preRephrase: (record) => kindScore(record, "rephrase", "preScore"),
 } satisfies Record<string, Measure>;
 export type MeasureName = keyof typeof measures;
 
 /** All probes of one kind of a record: none, one, or several. */
-export function probesOf(record: ScoredRecord, kind: ProbeKind): readonly ScoredProbe[] {
-  const probes = record[kind];
-  if (probes === null) return [];
-  return "score" in probes ? [probes] : probes;
+export function probesOf<P>(record: WithProbes<P>, kind: ProbeKind): readonly P[] {
+  const { rewrite, rephrase, moreRephrases = [], locality, portability, ood } = record;
+  if (kind === "rewrite") return [rewrite];
+  if (kind === "rephrase") return rephrase === null ? [] : [rephrase, ...moreRephrases];
+  if (kind === "ood") return ood === undefined ? [] : [ood];
+  return kind === "locality" ? locality : portability;
+}
+
+/** A record with probes of some form, by their kinds. */
+export interface WithProbes<P> {
+  rewrite: P;
+  rephrase: P | null;
+  moreRephrases?: readonly P[];
+  locality: readonly P[];
+  portability: readonly P[];
+  ood?: P;
+}
+
+/**
+ * A record with each of its probes changed; one that becomes null is left out.
+ * @throws {LabFailure} where that is the rewrite, which every record has
+ */
+export function mapProbes<P, Q, R extends WithProbes<P>>(
+  record: R,
+  change: (probe: P, kind: ProbeKind) => Q | null,
+): Omit<R, keyof WithProbes<P>> & WithProbes<Q> {
+  const all = (kind: ProbeKind) => probesOf<P>(record, kind).flatMap((probe) => change(probe, kind) ?? []) as Q[];
+  const { rewrite: _, rephrase: __, moreRephrases: ___, locality, portability, ood: ____, ...rest } = record;
+  const [rewrite] = all("rewrite");
+  if (rewrite === undefined) throw new LabFailure("a record without a rewrite");
+  const [rephrase = null, ...moreRephrases] = all("rephrase");
+  const [ood] = all("ood");
+  return {
+    ...rest,
+    rewrite,
+    rephrase,
+    ...(moreRephrases.length > 0 && { moreRephrases }),
+    locality: all("locality"),
+    portability: all("portability"),
+    ...(ood !== undefined && { ood }),
+  };
+}
+
+/** Kinds of probes that tables of these runs show. */
+export function shownKinds(runs: readonly ScoredRun[]): ProbeKind[] {
+  return probeKinds.filter((kind) => !RARE.includes(kind) || anyHas(runs, kind));
 }
 
 /** True if any record of any run has a probe of the kind. */
@@ -51,8 +97,8 @@ export function valuesOf(records: readonly ScoredRecord[], name: MeasureName): n
 }
 
 /** Mean of a record's probes of one kind; NaN scores stay NaN, for the caller to refuse or to show. */
-function kindScore(record: ScoredRecord, kind: ProbeKind): number | null {
-  const scores = probesOf(record, kind).map((probe) => probe.score);
+function kindScore(record: ScoredRecord, kind: ProbeKind, which: "score" | "preScore" = "score"): number | null {
+  const scores = probesOf(record, kind).flatMap((probe) => probe[which] ?? []);
   return scores.length === 0 ? null : scores.reduce((total, score) => total + score, 0) / scores.length;
 }
 

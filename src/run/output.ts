@@ -1,5 +1,6 @@
 import type { EditTrace } from "../edit/trace.js";
 import type { ProbeScore, RecordScore } from "../eval/types.js";
+import { probeKinds, probesOf } from "./measures.js";
 import type { Protocol, RunResult, StepScore } from "./types.js";
 
 /** Configuration that identifies a run: a folder holds one. */
@@ -70,10 +71,17 @@ export function memoryOutput(config: RunConfig, textOf: (token: number) => strin
 
 /** The tokens in a record's scores that are not known yet, each once, in order. */
 export function newTokens(score: RecordScore, known: ReadonlyMap<number, string>): Set<number> {
-  const probes = [score.rewrite, score.rephrase ?? [], score.locality, score.portability].flat();
+  const probes = probeKinds.flatMap((kind) => probesOf(score, kind));
   return new Set(probes.flatMap(tokensOf).filter((token) => !known.has(token)));
 }
 
-function tokensOf({ target, pre, post, readings }: ProbeScore): number[] {
-  return [...target, ...pre, ...post, ...readings.flatMap(({ predicted }) => predicted ?? [])];
+function tokensOf({ target, pre, post, readings, free }: ProbeScore): number[] {
+  const written = free === undefined ? [] : [free.pre, free.post, ...free.readings.map((reading) => reading.written)];
+  return [
+    ...target,
+    ...pre,
+    ...post,
+    ...readings.flatMap(({ predicted }) => predicted ?? []),
+    ...written.flatMap((answer) => answer?.tokens ?? []),
+  ];
 }

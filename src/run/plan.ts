@@ -4,7 +4,10 @@ import type { Dataset, EditRecord } from "../data/records.js";
 import { assetHashes } from "../edit/assets.js";
 import type { Asset, EditRequest, PreparedMethod } from "../edit/contract.js";
 import { sequencesOfRows, type TokenRow } from "../edit/rows.js";
+import { type TargetStop, withStop } from "../edit/target-stop.js";
+import { TEACHER_FORCED } from "../eval/metrics.js";
 import { encodeProbe, type Probe } from "../eval/score.js";
+import type { Seeing } from "../eval/seeing.js";
 import type { LlamaModel } from "../model/model.js";
 import { type BackendReport, backendText } from "../tensor/backend.js";
 import type { FrozenPart } from "./frozen-part.js";
@@ -24,6 +27,10 @@ export interface RunPlan {
   when: When;
   /** Context templates, made once per model; "{}" alone where the method needs none. */
   templates: readonly string[];
+  /** Metrics, and what is seen for them. */
+  seeing: Seeing;
+  /** Text behind every target that the edits train on. */
+  targetStop: TargetStop;
   /** Settings for keeping the results of the model's frozen part. */
   frozen: FrozenPart;
 }
@@ -44,7 +51,10 @@ export function protocolOf(plan: ProtocolSource): Protocol {
     assets: assetHashes(plan.assets),
     T: plan.T,
     when: plan.when,
-    metric: "teacher-forced token accuracy",
+    metric: TEACHER_FORCED.title,
+    metrics: plan.seeing.metrics,
+    generation: plan.seeing.generation,
+    targetStop: plan.targetStop,
     locality: "agreement with the model before the edit",
     chatTemplate: plan.method.style.chatTemplate,
     doubleBos: plan.method.style.doubleBos,
@@ -78,20 +88,26 @@ export function requestOf(
   };
 }
 
-/** The probes of a record: rewrite, then rephrase where there is one, then all of locality and portability. */
+/** The edit of a record as a run trains it: with the stop behind its target. */
+export function trainedOn(record: EditRecord, plan: Omit<TextSource, "model"> & TokenizerSource): EditRequest {
+  const request = requestOf(record, plan);
+  return { ...request, target: withStop(request.target, plan.targetStop, plan.model) };
+}
+
+/** The probes of a record: rewrite, then all of rephrase, locality and portability, then its text beyond the target. */
 export function probesOf(record: EditRecord): Probe[] {
-  const rephrase: Probe[] =
-    record.rephrase === null ? [] : [{ kind: "rephrase", prompt: record.rephrase, answer: record.target }];
+  const rephrases = record.rephrase === null ? [] : [record.rephrase, ...(record.moreRephrases ?? [])];
   return [
     { kind: "rewrite", prompt: record.prompt, answer: record.target },
-    ...rephrase,
+    ...rephrases.map((prompt): Probe => ({ kind: "rephrase", prompt, answer: record.target })),
     ...record.locality.map(({ prompt, answer }): Probe => ({ kind: "locality", prompt, answer })),
     ...record.portability.map(({ prompt, answer }): Probe => ({ kind: "portability", prompt, answer })),
+    ...(record.oodRephrase === null ? [] : [{ kind: "ood", prompt: "", answer: record.oodRephrase } as const]),
   ];
 }
 
 /** Sources of a run's token sequences; of the model, which need not be loaded, its sizes and tokenizer. */
-export type TextSource = Pick<RunPlan, "dataset" | "irrelevant" | "templates"> & {
+export type TextSource = Pick<RunPlan, "dataset" | "irrelevant" | "templates" | "targetStop"> & {
   method: Pick<PreparedMethod, "style" | "needs" | "rows">;
   model: Pick<LlamaModel, "config" | "tokenizer">;
 };
@@ -99,11 +115,11 @@ export type TextSource = Pick<RunPlan, "dataset" | "irrelevant" | "templates"> &
 /** The token rows of a record's edit. */
 export function editRowsOf(record: EditRecord, plan: Omit<TextSource, "model"> & TokenizerSource): TokenRow[] {
   const { model, method, templates } = plan;
-  return method.rows(requestOf(record, plan), { tokenizer: model.tokenizer, templates });
+  return method.rows(trainedOn(record, plan), { tokenizer: model.tokenizer, templates });
 }
 
 interface TokenizerSource {
-  model: Pick<LlamaModel, "tokenizer">;
+  model: Pick<LlamaModel, "tokenizer" | "config">;
 }
 
 /** Every token sequence that the edit of a record needs. */

@@ -23,7 +23,7 @@ import {
   probesOf,
   protocolOf,
   type RunPlan,
-  requestOf,
+  trainedOn,
 } from "./plan.js";
 import type { RunResult } from "./types.js";
 
@@ -231,7 +231,7 @@ async function editRecords(records: readonly EditRecord[], { block, session }: O
   const read = async (steps: number, overlay: Overlay) => {
     for (const score of await scoresUnder(overlay, records, { block, work })) output.stepScore({ steps, ...score });
   };
-  const requests = records.map((record) => requestOf(record, plan));
+  const requests = records.map((record) => trainedOn(record, plan));
   const checkpoints = { steps: config.scoreSteps, read };
   for (const trace of await session.edit(requests, { signal, checkpoints, onStep })) {
     output.edit(trace);
@@ -265,7 +265,9 @@ async function scoresUnder(
   const { plan, setting, signal } = work;
   const probes = records.map(probesOf);
   const { model, cuts } = setting;
-  const scores = await scoreProbes(probes.flat(), overlay, { model, cuts, style: plan.method.style, signal });
+  const { needs, generation } = plan.seeing;
+  const reading = { model, cuts, style: plan.method.style, needs, generation, signal };
+  const scores = await scoreProbes(probes.flat(), overlay, reading);
   return records.map((record, i) => recordScore(record, block, scores.splice(0, (probes[i] as Probe[]).length)));
 }
 
@@ -279,14 +281,17 @@ export function recordScore(
   const take = (count: number) => rest.splice(0, count);
   const [rewrite] = take(1) as [ProbeScore];
   const [rephrase = null] = take(record.rephrase === null ? 0 : 1);
+  const moreRephrases = take(record.moreRephrases?.length ?? 0);
   return {
     record: record.index,
     block: block.index,
     subject: record.subject,
     rewrite,
     rephrase,
+    ...(moreRephrases.length > 0 && { moreRephrases }),
     locality: take(record.locality.length),
     portability: take(record.portability.length),
+    ...(record.oodRephrase !== null && { ood: take(1)[0] as ProbeScore }),
   };
 }
 

@@ -5,10 +5,12 @@ import { unsealed, withSeal } from "../core/seal.js";
 import { mean } from "../core/stats.js";
 import { MAIN, UNROUTED } from "../edit/overlay.js";
 import { methodNamed } from "../edit/registry.js";
+import { TEACHER_FORCED } from "../eval/metrics.js";
 import { hashRun, isFinished, readRun, readRunConfig } from "./folder.js";
 import { protocolSchema } from "./folder-files.js";
-import { probeKinds, probesOf } from "./measures.js";
+import { mapProbes, probeKinds, probesOf } from "./measures.js";
 import type { Protocol, ScoredProbe, ScoredRecord, ScoredRun } from "./types.js";
+import { underMetric } from "./under-metric.js";
 
 /*
  * A finished run in one small file: what tables, figures and the explorers read of it, one line per record. Scores are
@@ -25,7 +27,7 @@ export const SUMMARY_FORMAT = "wise-lab run summary, version 4";
  */
 const COLUMNS = {
   variant: ["name", "numbers ..."],
-  record: ["block", "steps", "stoppedEarly", "rewrite", "rephrase", "locality", "portability"],
+  record: ["block", "steps", "stoppedEarly", "rewrite", "rephrases", "locality", "portability", "ood"],
   probe: ["score", "score before", "route", "[variant, score under it, margin, numbers ...] ..."],
 };
 const DIGITS = 6;
@@ -66,7 +68,13 @@ export async function summarizeRun(folder: string, command: string): Promise<Run
     return { ...shortened(score, keep), steps: edit.steps.length, stoppedEarly: edit.stoppedEarly };
   });
   const secondsPerEdit = mean(edits.map(({ seconds }) => seconds.frozen + seconds.steps));
-  return { protocol, command, templates, sha256: await hashRun(folder), scores: records, secondsPerEdit };
+  const others = protocol.metrics.filter((name) => name !== TEACHER_FORCED.name);
+  const run: ScoredRun = { protocol, scores };
+  const under = others.map(
+    (name) => [name, underMetric(run, name).scores.map((score) => shortened(score, keep))] as const,
+  );
+  const made = { protocol, command, templates, sha256: await hashRun(folder), scores: records, secondsPerEdit };
+  return { ...made, ...(under.length > 0 && { under: Object.fromEntries(under) }) };
 }
 
 type SummaryReading = ScoredProbe["readings"][number];
@@ -92,7 +100,7 @@ export function ofVariants(records: readonly ScoredRecord[]): string[] {
 
 /** A record with rounded readings, which decide as the exact ones do; where they would not, the exact ones stay. */
 export function shortened(
-  { record, block, rewrite, rephrase, locality, portability }: ScoredRecord,
+  score: ScoredRecord,
   { protocol: { method, options }, exact }: { protocol: Protocol; exact: readonly string[] },
 ): ScoredRecord {
   const option = methodNamed(method).router?.inference;
@@ -106,14 +114,9 @@ export function shortened(
     const same = option === undefined || readings.length === 0 || option.decide(rounded, options).variant === route;
     return { score, preScore, exact: isExact, route, readings: same ? rounded : own };
   };
-  return {
-    record,
-    block,
-    rewrite: short(rewrite),
-    rephrase: rephrase && short(rephrase),
-    locality: locality.map(short),
-    portability: portability.map(short),
-  };
+  const { record, block, rewrite, rephrase, moreRephrases = [], locality, portability, ood } = score;
+  const probes = { rewrite, rephrase, moreRephrases, locality, portability, ...(ood && { ood }) };
+  return { record, block, ...mapProbes(probes, short) };
 }
 
 const shortNumber = (value: number) => (Number.isInteger(value) ? value : Number(value.toPrecision(DIGITS)));
@@ -130,28 +133,35 @@ function mapNumbers(numbers: SummaryReading["numbers"], change: (value: number, 
 
 /** Writes a summary as JSON. */
 export async function writeRunSummary(summary: RunSummary, path: string): Promise<void> {
-  const { scores, protocol, command, templates, sha256, secondsPerEdit } = summary;
+  const { scores, protocol, command, templates, sha256, secondsPerEdit, under = {} } = summary;
   const machineDependent = { secondsPerEdit };
   const variant = ofVariants(scores);
-  const all = scores.flatMap((record) => probeKinds.flatMap((kind) => probesOf(record, kind)));
+  const shown = [scores, ...Object.values(under)].flat();
+  const all = shown.flatMap((record) => probeKinds.flatMap((kind) => probesOf(record, kind)));
   const names = new Set(all.flatMap(({ readings }) => readings.flatMap(({ numbers }) => Object.keys(numbers))));
   const numbers = { variant, reading: [...names].filter((name) => !variant.includes(name)) };
   const head = { command, protocol, templates, sha256, machineDependent, columns: COLUMNS, numbers };
   const places = new Map<string, number>(); // of variants as JSON, in order of first use
-  const records = scores.map((score) => lineOf(score, numbers, places));
+  const cells = (score: ScoredRecord) => probeCells(score, numbers, places);
+  const records = scores.map((score) => [score.block, score.steps, score.stoppedEarly ? 1 : 0, ...cells(score)]);
+  const others = Object.entries(under).map(([name, all]) => [name, all.map(cells)] as const);
   const variants = [...places.keys()].map((key) => JSON.parse(key) as VariantCells);
-  await writeFileAtomic(path, summaryText({ ...head, variants, records }));
+  const more = others.length > 0 ? { under: Object.fromEntries(others) } : {};
+  await writeFileAtomic(path, summaryText({ ...head, variants, records, ...more }));
 }
 
-/** A sealed summary as text: a line for each variant and record. */
+/** A sealed summary as text: a line for each variant and record, and for each record by another metric. */
 export function summaryText(content: Record<string, unknown>): string {
-  const { variants, records, seal, ...head } = withSeal(
+  const { variants, records, under, seal, ...head } = withSeal(
     { format: SUMMARY_FORMAT, ...content },
     SUMMARY_FORMAT,
   ) as Record<string, unknown>;
   const list = (name: string, values: unknown) =>
     ` "${name}": [\n${(values as unknown[]).map((value) => JSON.stringify(value)).join(",\n")}\n ]`;
-  const lists = [list("variants", variants), list("records", records)];
+  const others = Object.entries((under ?? {}) as Record<string, unknown>).map(([name, all]) =>
+    list(`under ${name}`, all),
+  );
+  const lists = [list("variants", variants), list("records", records), ...others];
   return `${JSON.stringify(head, null, 1).slice(0, -2)},\n${lists.join(",\n")},\n "seal": "${seal}"\n}\n`;
 }
 
@@ -160,9 +170,9 @@ type NumberNames = z.infer<typeof numbersSchema>;
 type VariantCells = z.infer<typeof variantSchema>;
 type ReadingCells = z.infer<typeof readingSchema>;
 type ProbeCells = z.infer<typeof probeSchema>;
-type RecordCells = z.infer<typeof recordSchema>;
+type ProbesCells = z.infer<typeof probesSchema>;
 
-function lineOf(score: SummaryRecord, names: NumberNames, places: Map<string, number>): RecordCells {
+function probeCells(score: ScoredRecord, names: NumberNames, places: Map<string, number>): ProbesCells {
   const reading = ({ variant, margin, numbers, score }: SummaryReading): ReadingCells => {
     const values = (listed: readonly string[]) => listed.map((name) => numbers[name] ?? null);
     const key = JSON.stringify([variant, ...values(names.variant)] satisfies VariantCells);
@@ -176,15 +186,10 @@ function lineOf(score: SummaryRecord, names: NumberNames, places: Map<string, nu
     routePlace(probe),
     ...probe.readings.map(reading),
   ];
-  return [
-    score.block,
-    score.steps,
-    score.stoppedEarly ? 1 : 0,
-    cells(score.rewrite),
-    score.rephrase && cells(score.rephrase),
-    score.locality.map(cells),
-    score.portability.map(cells),
-  ];
+  const { rewrite, rephrase, moreRephrases = [], locality, portability, ood } = score;
+  const usual: ProbesCells = [cells(rewrite), rephrase && cells(rephrase), locality.map(cells), portability.map(cells)];
+  if (ood === undefined && moreRephrases.length === 0) return usual;
+  return [...usual, ood === undefined ? null : cells(ood), moreRephrases.map(cells)] as unknown as ProbesCells;
 }
 
 function routePlace({ route, readings }: ScoredProbe): number {
@@ -194,34 +199,35 @@ function routePlace({ route, readings }: ScoredProbe): number {
 
 const MOST_TOKENS = 1000; // of an answer: far more than any has
 
-/** A share of tokens as 0, 1 or "2/3", in lowest terms: dividing gives the very same number. */
-function fractionOf(share: number): 0 | 1 | string {
+/** A share of tokens as 0, 1 or "2/3", in lowest terms: dividing gives the very same number. Another number to a few digits. */
+function fractionOf(share: number): number | string {
   if (share === 0 || share === 1) return share;
   for (let of = 2; of <= MOST_TOKENS; of++) {
     const part = Math.round(share * of);
     if (part / of === share) return `${part}/${of}`;
   }
-  throw new LabFailure(`${share} is no share of up to ${MOST_TOKENS} tokens`);
+  return shortNumber(share);
 }
 
 const count = z.int().nonnegative();
-const fraction = z.union([z.literal([0, 1]), z.string().regex(/^\d+\/[1-9]\d*$/, "0, 1 or a fraction such as 2/3")]);
+const fraction = z.union([z.number(), z.string().regex(/^\d+\/[1-9]\d*$/, "0, 1 or a fraction such as 2/3")]);
 const numbersSchema = z.object({ variant: z.array(z.string()), reading: z.array(z.string()) });
 const variantSchema = z.tuple([z.string()]).rest(z.number().nullable());
 const readingSchema = z.tuple([count, fraction.nullable(), z.number()]).rest(z.number().nullable());
 const probeSchema = z.tuple([fraction, fraction.nullable(), z.int().min(-1)]).rest(readingSchema);
-const recordSchema = z.tuple([
-  count,
-  count,
-  z.literal([0, 1]),
+const probesShape = [
   probeSchema,
   probeSchema.nullable(),
   z.array(probeSchema),
   z.array(probeSchema),
-]);
+  probeSchema.nullable().optional(),
+  z.array(probeSchema).optional(),
+] as const;
+const probesSchema = z.tuple(probesShape);
+const recordSchema = z.tuple([count, count, z.literal([0, 1]), ...probesShape]);
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/, "a sha256");
 
-const summarySchema = z.object({
+const summarySchema = z.looseObject({
   format: z.literal(SUMMARY_FORMAT),
   command: z.string(),
   protocol: protocolSchema,
@@ -247,6 +253,7 @@ export async function readRunSummary(path: string): Promise<RunSummary> {
   }
   unsealed(value, SUMMARY_FORMAT, path);
   const { protocol, command, templates, sha256, machineDependent, numbers, variants, records } = parsed.data;
+  const named = { variants, numbers };
   if (records.length !== protocol.records) {
     throw new RefusedInput("a summary lacks records", {
       where: path,
@@ -254,18 +261,39 @@ export async function readRunSummary(path: string): Promise<RunSummary> {
       expected: `${protocol.records}, as its protocol says`,
     });
   }
-  const scores = records.map((cells, record) => ({
+  const scores = records.map(([block, steps, stoppedEarly, ...cells], record) => ({
     record,
-    ...readLine(cells, { variants, numbers, where: `${path}, record ${record}` }),
+    block,
+    steps,
+    stoppedEarly: stoppedEarly === 1,
+    ...readProbes(cells, { ...named, where: `${path}, record ${record}` }),
   }));
-  return { protocol, command, templates, sha256, scores, ...machineDependent };
+  const others = protocol.metrics.filter((name) => name !== TEACHER_FORCED.name);
+  const under = others.map((name) => {
+    const where = `${path}, under ${name}`;
+    const found = z.array(probesSchema).length(records.length).safeParse(parsed.data[`under ${name}`]);
+    if (!found.success) {
+      throw new RefusedInput("a summary lacks the records by a metric", {
+        where,
+        found: z.prettifyError(found.error).split("\n→")[0],
+        expected: `${records.length} records`,
+      });
+    }
+    const all = found.data.map((cells, record) => {
+      const { block } = scores[record] as SummaryRecord;
+      return { record, block, ...readProbes(cells, { ...named, where: `${where}, record ${record}` }) };
+    });
+    return [name, all] as const;
+  });
+  const read = { protocol, command, templates, sha256, scores, ...machineDependent };
+  return { ...read, ...(under.length > 0 && { under: Object.fromEntries(under) }) };
 }
 
-function readLine(
-  cells: RecordCells,
+function readProbes(
+  cells: ProbesCells,
   { variants, numbers, where }: { variants: readonly VariantCells[]; numbers: NumberNames; where: string },
-): Omit<SummaryRecord, "record"> {
-  const [block, steps, stoppedEarly, rewrite, rephrase, locality, portability] = cells;
+): Omit<ScoredRecord, "record" | "block"> {
+  const [rewrite, rephrase, locality, portability, ood = null, moreRephrases = []] = cells;
   const named = (names: readonly string[], values: readonly (number | null)[]) =>
     values.flatMap((value, i) => (value === null ? [] : [[pick(names, i, { what: "number", where }), value] as const]));
   const readingOf = ([place, score, margin, ...values]: ReadingCells): SummaryReading => {
@@ -292,13 +320,12 @@ function readLine(
     };
   };
   return {
-    block,
-    steps,
-    stoppedEarly: stoppedEarly === 1,
     rewrite: probe(rewrite),
     rephrase: rephrase && probe(rephrase),
+    ...(moreRephrases.length > 0 && { moreRephrases: moreRephrases.map(probe) }),
     locality: locality.map(probe),
     portability: portability.map(probe),
+    ...(ood !== null && { ood: probe(ood) }),
   };
 }
 

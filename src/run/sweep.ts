@@ -14,7 +14,14 @@ import type { BackendName } from "../tensor/backend.js";
 import { parseT } from "./blocks.js";
 import { countLines, isFinished, readRun, readRunConfig } from "./folder.js";
 import { requireRunPlace } from "./folder-files.js";
-import { DEFAULT_METHOD, DEFAULT_MODEL, loadRunInputs, projectFile, withDefaultPreset } from "./inputs.js";
+import {
+  DEFAULT_METHOD,
+  DEFAULT_MODEL,
+  loadRunInputs,
+  projectFile,
+  type ScoringRequest,
+  withDefaultPreset,
+} from "./inputs.js";
 import { checkScoreSteps, checkWhen, protocolOf } from "./plan.js";
 import type { WeightOptions } from "./settle.js";
 import type { Protocol, RunResult, When } from "./types.js";
@@ -29,7 +36,7 @@ export interface SweepPoint {
 }
 
 /** Settings that all points of a sweep share: the arguments of `wise-lab run`, with its defaults. */
-export interface SweepRun {
+export interface SweepRun extends ScoringRequest {
   model?: string | undefined;
   data?: string | undefined;
   limit?: number | undefined;
@@ -206,7 +213,9 @@ function runArguments(point: SweepPoint, shared: SweepRun, out: string): string[
   const steps = scoreSteps.length === 0 ? undefined : scoreSteps.join(",");
   const folder = cache === false ? undefined : cache;
   const valued = { T: point.T, ...single, "score-steps": steps, cache: folder, "cache-size": cacheSize, out };
-  const named = Object.entries(valued).filter(([, value]) => value !== undefined);
+  const named = Object.entries(valued).flatMap(([name, value]) =>
+    value === undefined ? [] : [[name.replaceAll(/(?<=[a-z])[A-Z]/g, (letter) => `-${letter.toLowerCase()}`), value] as const],
+  );
   const settings = [...set, ...point.set].map((setting) => ["set", setting] as const);
   const switches = [...(fastMath ? ["--fast-math"] : []), ...(cache === false ? ["--no-cache"] : [])];
   return ["run", ...[...named, ...settings].map(([name, value]) => `--${name}=${value}`), ...switches];

@@ -1,4 +1,7 @@
+import type { TargetStop } from "../edit/target-stop.js";
 import type { EditTrace } from "../edit/trace.js";
+import type { GenerationRule } from "../eval/generation.js";
+import type { Metric } from "../eval/metrics.js";
 import type { ProbeReading, ProbeScore, RecordScore } from "../eval/types.js";
 
 /**
@@ -21,7 +24,14 @@ export interface Protocol {
   /** Edits between rollbacks; "all" is one block. */
   T: number | "all";
   when: When;
-  metric: "teacher-forced token accuracy";
+  /** The metric that the scores are of, by its title. */
+  metric: string;
+  /** Metrics that the run was made for, by name: what they need was seen. */
+  metrics: readonly string[];
+  /** The way free answers were written; null where none were. */
+  generation: GenerationRule | null;
+  /** Text behind every target that the edits trained on. */
+  targetStop: TargetStop;
   locality: "agreement with the model before the edit";
   chatTemplate: boolean;
   /** The released code's second begin-of-text token in front of rendered chat prompts. */
@@ -57,6 +67,8 @@ export interface RunResult {
   stepScores: StepScore[];
   /** The chosen numbers of steps, rising. */
   scoreSteps: readonly number[];
+  /** The metric of the scores; teacher-forced token accuracy, when left out. See `underMetric`. */
+  metric?: Metric;
   /** Text of every token that occurs in the scores, by its id. */
   tokens: ReadonlyMap<number, string>;
   /** Folder it was read from or written to, when there is one. */
@@ -72,8 +84,10 @@ export interface ScoredProbe extends Pick<ProbeScore, "score" | "preScore" | "ex
 export interface ScoredRecord extends Pick<RecordScore, "record" | "block"> {
   rewrite: ScoredProbe;
   rephrase: ScoredProbe | null;
+  moreRephrases?: readonly ScoredProbe[];
   locality: readonly ScoredProbe[];
   portability: readonly ScoredProbe[];
+  ood?: ScoredProbe;
 }
 
 /**
@@ -83,6 +97,10 @@ export interface ScoredRecord extends Pick<RecordScore, "record" | "block"> {
 export interface ScoredRun {
   protocol: Protocol;
   scores: readonly ScoredRecord[];
+  /** The metric of the scores; teacher-forced token accuracy, when left out. See `underMetric`. */
+  metric?: Metric;
+  /** The records by other metrics, by their names, where no more is known than the values. */
+  under?: Readonly<Record<string, readonly ScoredRecord[]>>;
   edits?: readonly Pick<EditTrace, "record" | "seconds">[];
   secondsPerEdit?: number;
   folder?: string | null;

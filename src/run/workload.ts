@@ -20,9 +20,9 @@ export interface Workload {
 }
 
 /** Parts of a run that `measureWork` reads; of the model, which need not be loaded, only its tokenizer. */
-export type WorkSource = Pick<RunPlan, "dataset" | "irrelevant" | "T" | "templates"> & {
+export type WorkSource = Pick<RunPlan, "dataset" | "irrelevant" | "T" | "templates" | "targetStop"> & {
   method: Pick<RunPlan["method"], "style" | "needs" | "rows" | "inStep">;
-  model: Pick<RunPlan["model"], "tokenizer">;
+  model: Pick<RunPlan["model"], "tokenizer" | "config">;
 };
 
 /**

@@ -3,7 +3,7 @@ import { LabFailure } from "../../src/core/errors.js";
 import type { EditSession } from "../../src/edit/contract.js";
 import { type Overlay, type Reading, type RoutedBatch, unrouted, untouched } from "../../src/edit/overlay.js";
 import { startWise } from "../../src/edit/wise/wise.js";
-import { agreement } from "../../src/eval/metrics.js";
+import { agreement } from "../../src/eval/compare.js";
 import { encodeProbe, type Probe, scoreProbes } from "../../src/eval/score.js";
 import type { ProbeScore } from "../../src/eval/types.js";
 import { generateAfresh } from "../../src/model/afresh.js";

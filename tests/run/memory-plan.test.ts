@@ -248,9 +248,10 @@ describe("the sizes of a run", () => {
       dataset: await loadRecords(join(repository, "data/lab/edits.json"), { limit: 20 }),
       irrelevant: await loadIrrelevant(join(repository, "data/lab/irrelevant.json")),
       T: 8,
+      targetStop: "none",
       templates: foreseenTemplates({ tokenizer, ...shape }, wiseTemplates),
       method: { style, needs, rows },
-      model: { tokenizer },
+      model: { tokenizer, config: shape.config },
     };
   });
 

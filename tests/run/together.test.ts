@@ -10,6 +10,7 @@ import { defineMethod, type EditRequest, type MethodPlan, type PreparedMethod } 
 import { unrouted } from "../../src/edit/overlay.js";
 import { type EditState, stateTensor } from "../../src/edit/state.js";
 import type { EditTrace } from "../../src/edit/trace.js";
+import { seeingFor } from "../../src/eval/seeing.js";
 import type { LlamaModel } from "../../src/model/model.js";
 import { deltaChange, type Site } from "../../src/model/patch.js";
 import { encodeForced, PLAIN } from "../../src/model/prompt.js";
@@ -127,6 +128,8 @@ function planFor(method: PreparedMethod, change: Partial<RunPlan> = {}): RunPlan
     T: 10,
     when: "after-all",
     templates: ["{}"],
+    seeing: seeingFor({}),
+    targetStop: "none",
     frozen: {},
     ...change,
   };

@@ -20,6 +20,11 @@ export function resultCommands(program: Command): void {
         .default("methods"),
     )
     .addOption(new Option("--format <format>").choices(["text", "markdown", "csv", "latex"]).default("text"))
+    .option(
+      "--metric <name>",
+      "of the scores, one that the runs were made for; may be repeated; all, when left out",
+      collect,
+    )
     .option("--allow <field>", "runs may differ in it (T, when, model, options.NAME, ...); may be repeated", collect)
     .option("--mark", "take runs that differ in other fields too, with a footnote each")
     .option("--out <file>", "write it there instead of printing it")
@@ -32,7 +37,8 @@ export function resultCommands(program: Command): void {
     .description("a run as one HTML file: its table, why records are not right, and every record in full")
     .argument("<run>", "a run folder, finished or not")
     .option("--out <file>", "where to write it; ./NAME-report.html by default")
-    .action((folder: string, options: { out?: string }) =>
+    .option("--metric <name>", "of the scores, one that the run was made for; teacher-forced by default")
+    .action((folder: string, options: { out?: string; metric?: string }) =>
       run(async () => (await import("../report.js")).reportCommand(folder, options)),
     );
 
@@ -78,6 +84,7 @@ export function resultCommands(program: Command): void {
     .option("--to <number>", "largest value looked at", number, 2)
     .option("--points <number>", "values looked at, evenly spaced", wholeNumber, 201)
     .option("--at <numbers>", "values in the table, beside the run's own and the best", numbers, VALUES)
+    .option("--metric <name>", "of the scores, one that the runs were made for; teacher-forced by default")
     .option("--figures <folder>", "folder for curves, activations and ROC of each run")
     .option("--csv <file>", "write the curves there")
     .action((runs: string[], options: RouterArguments) =>

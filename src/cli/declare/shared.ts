@@ -1,7 +1,9 @@
 import { type Command, Option } from "commander";
 import { Interrupted, LabFailure, RefusedInput } from "../../core/errors.js";
+import { TARGET_STOPS } from "../../edit/target-stop.js";
+import { CONTEXTS, ROUTINGS } from "../../eval/generation.js";
 import { BACKENDS } from "../../tensor/names.js";
-import { collect, positive, wholeNumber } from "../parse.js";
+import { collect, names, positive, wholeNumber } from "../parse.js";
 
 /** The exit status of a process that SIGINT ended, by the shell's convention. */
 const INTERRUPTED = 130;
@@ -50,6 +52,11 @@ export function withRunOptions(command: Command): Command {
     .addOption(
       new Option("--when <when>", "when a record is scored").choices(["after-all", "after-each"]).default("after-all"),
     )
+    .option("--metrics <names>", "what to score by, as teacher-forced,free-em; teacher-forced by default", names)
+    .addOption(new Option("--prompt-context <form>", "of questions that are answered freely").choices(CONTEXTS))
+    .addOption(new Option("--free-routing <when>", "when edits decide who writes a free answer").choices(ROUTINGS))
+    .option("--max-new-tokens <number>", "of a free answer; 50 by default", wholeNumber)
+    .addOption(new Option("--target-stop <stop>", "trained behind every target").choices(TARGET_STOPS))
     .option("--irrelevant <file>", "irrelevant prompts that the router trains on")
     .option("--method <name>", "editing method", "wise")
     .option("--hparams <file>", "hyperparameters, a YAML file of the released form")

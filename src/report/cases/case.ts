@@ -3,6 +3,7 @@ import type { EditMethod, Router } from "../../edit/contract.js";
 import { methodNamed } from "../../edit/registry.js";
 import type { EditTrace } from "../../edit/trace.js";
 import type { ProbeScore, RecordScore } from "../../eval/types.js";
+import { probeKinds, probesOf } from "../../run/measures.js";
 import type { RunResult } from "../../run/types.js";
 import { causeOf } from "./causes.js";
 import type { Case, CaseEdit, CaseKind, CaseProbe, CaseReading, CaseToken, Outcome } from "./page/types.js";
@@ -56,7 +57,7 @@ function contextOf({ tokens, edits, scores, protocol }: RunResult, method: EditM
 }
 
 function buildCase(score: RecordScore, context: Context): Case {
-  const { record, block, subject, rewrite, rephrase, locality, portability } = score;
+  const { record, block, subject, rewrite } = score;
   const edit = context.edits.get(record);
   const shared = {
     rewrite,
@@ -65,13 +66,7 @@ function buildCase(score: RecordScore, context: Context): Case {
     router: context.method.router,
     tokens: context.tokens,
   };
-  const build = (kind: CaseKind) => (probe: ProbeScore) => buildProbe(kind, probe, shared);
-  const probes = [
-    build("rewrite")(rewrite),
-    ...(rephrase === null ? [] : [build("rephrase")(rephrase)]),
-    ...locality.map(build("locality")),
-    ...portability.map(build("portability")),
-  ];
+  const probes = probeKinds.flatMap((kind) => probesOf(score, kind).map((probe) => buildProbe(kind, probe, shared)));
   return { record, block, subject, probes, edit: edit ? editOf(edit) : null };
 }
 

@@ -11,10 +11,10 @@ import {
   colors,
   createTheme,
   type FigureOptions,
-  gridLines,
   label,
   metricStyles,
   PIXELS_PER_INCH,
+  scoreAxis,
   spread,
   type Theme,
 } from "../theme.js";
@@ -129,14 +129,7 @@ function axesOf({ exploration, suffix, ends, theme }: Panel, isLowest: boolean):
     anchor: `y${suffix}` as YAxisName,
     ...(isLowest ? {} : { showticklabels: false, tickfont: undefined }),
   });
-  const y = axis("Score", theme, {
-    ...gridLines(theme),
-    domain: [...ends],
-    range: SCORES,
-    dtick: 0.2,
-    tickformat: ".1f",
-    anchor: `x${suffix}` as XAxisName,
-  });
+  const y = scoreAxis(exploration.run, theme, { domain: [...ends], range: SCORES, anchor: `x${suffix}` as XAxisName });
   return [
     [`xaxis${suffix}`, x],
     [`yaxis${suffix}`, y],

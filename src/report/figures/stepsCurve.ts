@@ -10,9 +10,9 @@ import {
   colors,
   createTheme,
   type FigureOptions,
-  gridLines,
   label,
   metricStyles,
+  scoreAxis,
   type Theme,
 } from "../theme.js";
 
@@ -42,7 +42,7 @@ export function stepsCurve(runs: readonly RunResult[], options: FigureOptions = 
     ],
     layout: {
       ...baseLayout({ ...options, heightInches: 2.6 }),
-      ...axes(steps, key, theme),
+      ...axes(ordered[0] as RunResult, { steps, key, theme }),
       annotations: [stoppedLabel(theme)],
     },
     config: baseConfig,
@@ -121,9 +121,8 @@ function stoppedLabel(theme: Theme): Partial<Annotation> {
 }
 
 function axes(
-  steps: readonly number[],
-  key: string,
-  theme: Theme,
+  run: RunResult,
+  { steps, key, theme }: Pick<Curve, "steps" | "key" | "theme">,
 ): Pick<Partial<Layout>, "xaxis" | "yaxis" | "yaxis2"> {
   const ends = [Math.log10(Math.min(...steps)), Math.log10(Math.max(...steps))] as const;
   const air = Math.max(0.04 * (ends[1] - ends[0]), 0.04);
@@ -136,13 +135,7 @@ function axes(
       ticktext: steps.map(String),
       anchor: "y2",
     }),
-    yaxis: axis("Score", theme, {
-      ...gridLines(theme),
-      domain: [...CURVES],
-      range: [-0.02, 1.04],
-      dtick: 0.2,
-      tickformat: ".1f",
-    }),
+    yaxis: scoreAxis(run, theme, { domain: [...CURVES] }),
     yaxis2: axis("", theme, {
       domain: [...STOPPED],
       range: [0, 1.02],

@@ -4,7 +4,7 @@ import type { ScoredRun } from "../../run/types.js";
 import type { Figure } from "../figure.js";
 import { requireAlike } from "../protocols.js";
 import { rowsOf, summaryFrame } from "../tables.js";
-import { axis, baseConfig, baseLayout, createTheme, type FigureOptions, gridLines, metricStyles } from "../theme.js";
+import { axis, baseConfig, baseLayout, createTheme, type FigureOptions, metricStyles, scoreAxis } from "../theme.js";
 
 const names = ["rewrite", "rephrase", "locality"] as const;
 /** Distance between the marks of one T, in steps of the axis: their intervals must not lie over one another. */
@@ -63,7 +63,7 @@ export function tRollback(runs: readonly ScoredRun[], options: FigureOptions = {
         ticktext: rows.map((row) => String(row.T)),
         range: [-0.4, rows.length - 0.6],
       }),
-      yaxis: axis("Score", theme, { ...gridLines(theme), range: [-0.02, 1.04], dtick: 0.2, tickformat: ".1f" }),
+      yaxis: scoreAxis(ordered[0] as ScoredRun, theme),
     },
     config: baseConfig,
   };

@@ -1,5 +1,5 @@
 /** Kinds of probes, in the order in which people read them. */
-export type CaseKind = "rewrite" | "rephrase" | "locality" | "portability";
+export type CaseKind = "rewrite" | "rephrase" | "locality" | "portability" | "ood";
 
 /** Outcome of a probe: all, some or none of its answer is as it should be. */
 export type Outcome = "right" | "partly right" | "wrong";
