@@ -146,22 +146,28 @@ export async function writeRunSummary(summary: RunSummary, path: string): Promis
   const records = scores.map((score) => [score.block, score.steps, score.stoppedEarly ? 1 : 0, ...cells(score)]);
   const others = Object.entries(under).map(([name, all]) => [name, all.map(cells)] as const);
   const variants = [...places.keys()].map((key) => JSON.parse(key) as VariantCells);
-  const more = others.length > 0 ? { under: Object.fromEntries(others) } : {};
+  const more = Object.fromEntries(others.map(([name, all]) => [`${UNDER}${name}`, all]));
   await writeFileAtomic(path, summaryText({ ...head, variants, records, ...more }));
 }
 
+/** Name of the list of the records by another metric, before the metric's. */
+const UNDER = "under ";
+
 /** A sealed summary as text: a line for each variant and record, and for each record by another metric. */
 export function summaryText(content: Record<string, unknown>): string {
-  const { variants, records, under, seal, ...head } = withSeal(
-    { format: SUMMARY_FORMAT, ...content },
-    SUMMARY_FORMAT,
-  ) as Record<string, unknown>;
-  const list = (name: string, values: unknown) =>
-    ` "${name}": [\n${(values as unknown[]).map((value) => JSON.stringify(value)).join(",\n")}\n ]`;
-  const others = Object.entries((under ?? {}) as Record<string, unknown>).map(([name, all]) =>
-    list(`under ${name}`, all),
-  );
-  const lists = [list("variants", variants), list("records", records), ...others];
+  const { seal, ...sealed } = withSeal({ format: SUMMARY_FORMAT, ...content }, SUMMARY_FORMAT) as Record<
+    string,
+    unknown
+  >;
+  const isList = (name: string) => ["variants", "records"].includes(name) || name.startsWith(UNDER);
+  const parts = Object.entries(sealed);
+  const head = Object.fromEntries(parts.filter(([name]) => !isList(name)));
+  const lists = parts
+    .filter(([name]) => isList(name))
+    .map(([name, values]) => {
+      const lines = (values as unknown[]).map((value) => JSON.stringify(value));
+      return ` "${name}": [\n${lines.join(",\n")}\n ]`;
+    });
   return `${JSON.stringify(head, null, 1).slice(0, -2)},\n${lists.join(",\n")},\n "seal": "${seal}"\n}\n`;
 }
 
@@ -270,8 +276,8 @@ export async function readRunSummary(path: string): Promise<RunSummary> {
   }));
   const others = protocol.metrics.filter((name) => name !== TEACHER_FORCED.name);
   const under = others.map((name) => {
-    const where = `${path}, under ${name}`;
-    const found = z.array(probesSchema).length(records.length).safeParse(parsed.data[`under ${name}`]);
+    const where = `${path}, ${UNDER}${name}`;
+    const found = z.array(probesSchema).length(records.length).safeParse(parsed.data[`${UNDER}${name}`]);
     if (!found.success) {
       throw new RefusedInput("a summary lacks the records by a metric", {
         where,

@@ -1,0 +1,275 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { mean } from "../../src/core/stats.js";
+import { MAIN } from "../../src/edit/overlay.js";
+import { TARGET_STOPS } from "../../src/edit/target-stop.js";
+import type { Metric } from "../../src/eval/metrics.js";
+import type { FreeScore, ProbeScore, RecordScore } from "../../src/eval/types.js";
+import { exploreRouter } from "../../src/explore/exploreRouter.js";
+import { batchCuts, logitsAt } from "../../src/model/cut.js";
+import { runFrozen } from "../../src/model/frozen.js";
+import { reportHtml } from "../../src/report/cases/report.js";
+import { ladder } from "../../src/report/figures/ladder.js";
+import { tRollback } from "../../src/report/figures/tRollback.js";
+import { renderSummary } from "../../src/report/format.js";
+import { ladderFrame } from "../../src/report/ladder.js";
+import { summaryLatex } from "../../src/report/latex.js";
+import { rowsOf, summaryFrame } from "../../src/report/tables.js";
+import { readRun } from "../../src/run/folder.js";
+import type { Lab } from "../../src/run/lab.js";
+import { probesOf } from "../../src/run/measures.js";
+import { readRunSummary, summarizeRun, writeRunSummary } from "../../src/run/summary.js";
+import type { RunResult } from "../../src/run/types.js";
+import { underMetric } from "../../src/run/under-metric.js";
+import { refusal, temporaryFolder } from "../model/support.js";
+import { bytesOfRun, openQuickLab, recordsFile } from "./support.js";
+
+const METRICS = ["autoregressive", "em-gold-length", "free-em", "exact-match", "log-prob", "perplexity", "fluency"];
+const REQUEST = { T: 2, limit: 4, metrics: METRICS, maxNewTokens: 8 };
+
+let lab: Lab;
+let run: RunResult;
+let folder: string;
+beforeAll(async () => {
+  lab = await openQuickLab();
+  folder = join(await mkdtemp(join(tmpdir(), "wise-lab-metrics-")), "run");
+  await lab.run({ ...REQUEST, out: folder });
+  run = await readRun(folder);
+});
+afterAll(async () => {
+  lab.close();
+  await rm(dirname(folder), { recursive: true });
+});
+
+/** Means of a run, but for the seconds of its edits. */
+const numbersOf = (one: Parameters<typeof summaryFrame>[0][number]) =>
+  rowsOf(summaryFrame([one])).map(({ secondsPerEdit: _, ...row }) => row);
+
+describe("a run made for metrics", () => {
+  test("has the teacher-forced scores of one that was made for none", async () => {
+    const plain = await lab.run({ T: 2, limit: 4 });
+    expect(numbersOf(run)).toEqual(numbersOf(plain));
+    expect(run.protocol).toMatchObject({ metrics: ["teacher-forced", ...METRICS], generation: { maxNewTokens: 8 } });
+    expect(plain.protocol).toMatchObject({ metrics: ["teacher-forced"], generation: null });
+  });
+
+  test("sees log P of the untouched model's answers as its logits give them", async () => {
+    const { rewrite } = run.scores[0] as RecordScore;
+    const { tokenizer } = lab.model;
+    const ids = tokenizer.encode(`${rewrite.prompt} ${rewrite.answer}`);
+    const prompt = ids.length - rewrite.target.length;
+    const batch = batchCuts(lab.model, await runFrozen(lab.model, [ids], { point: lab.method.cut }));
+    const spots = rewrite.target.map((_, i) => ({ row: 0, position: prompt + i - 1 }));
+    const made = logitsAt(lab.model, batch, { spots });
+    const rows = (await made.array()) as number[][];
+    for (const held of [made, batch]) held.dispose();
+    for (const [i, row] of rows.entries()) {
+      const most = Math.max(...row);
+      const sum = Math.log(row.reduce((total, logit) => total + Math.exp(logit - most), 0)) + most;
+      expect(rewrite.logp?.pre[i]).toBeCloseTo((row[rewrite.target[i] as number] as number) - sum, 4);
+    }
+  });
+
+  test("writes what asking by hand writes", async () => {
+    const { rewrite } = run.scores[0] as RecordScore;
+    const { pre } = rewrite.free as FreeScore;
+    const { tokens } = await lab.ask(rewrite.prompt, { maxNewTokens: 8 });
+    expect(pre.tokens.slice(0, tokens.length)).toEqual(tokens.slice(0, pre.tokens.length));
+  });
+
+  test("keeps what each variant wrote, and the router's choice on the prompt alone", () => {
+    const probes = run.scores.flatMap((record) => [record.rewrite, ...record.locality]);
+    for (const { free, target } of probes as (ProbeScore & { free: FreeScore })[]) {
+      for (const { tokens, end } of [free.pre, free.post]) {
+        expect(tokens.length).toBeGreaterThanOrEqual(Math.max(end, Math.min(target.length, 8)));
+        expect(end).toBeLessThanOrEqual(8);
+      }
+      const chosen = free.readings.find(({ variant }) => variant === free.route);
+      expect(free.route === MAIN ? free.pre : chosen?.written).toEqual(free.post);
+    }
+  });
+
+  test("is the same bytes when it was stopped within a block and taken up again", async () => {
+    const out = join(await temporaryFolder(), "again");
+    for (const after of [1, 3, 5, 6]) {
+      const stop = new AbortController();
+      let told = 0;
+      const onProgress = () => {
+        told += 1;
+        if (told === after) stop.abort();
+      };
+      await lab.run({ ...REQUEST, out, keepEvery: 0, signal: stop.signal, onProgress }).catch(() => {});
+    }
+    await lab.run({ ...REQUEST, out });
+    expect(await bytesOfRun(out)).toEqual(await bytesOfRun(folder));
+  });
+});
+
+describe("a run by another metric", () => {
+  test("has the metric's values, and stands in tables under its name", () => {
+    const lens = underMetric(run, "perplexity");
+    for (const [i, record] of run.scores.entries()) {
+      const logp = record.rewrite.logp?.post as number[];
+      expect(lens.scores[i]?.rewrite.score).toBeCloseTo(Math.exp(-mean(logp)), 9);
+      expect(lens.scores[i]?.rewrite.preScore).toBeCloseTo(Math.exp(-mean(record.rewrite.logp?.pre as number[])), 9);
+    }
+    expect(lens.protocol.metric).toBe("perplexity of the answer");
+    expect(Object.keys(numbersOf(lens)[0] ?? {})).not.toContain("average"); // of perplexity and shares
+    expect(renderSummary([lens], "text")).toContain("perplexity of the answer");
+    expect(underMetric(lens, "teacher-forced")).toBe(run);
+    expect(underMetric(lens, "free-em").scores).toEqual(underMetric(run, "free-em").scores);
+  });
+
+  test("of free answers takes the router's choice on the prompt, and explorers take it", () => {
+    const lens = underMetric(run, "free-em");
+    for (const [i, { rewrite }] of run.scores.entries())
+      expect(lens.scores[i]?.rewrite.route).toBe(rewrite.free?.route);
+    const { own } = exploreRouter(lens, [0.5, 1]);
+    expect(own.rewrite.mean).toBe(mean(lens.scores.map(({ rewrite }) => rewrite.score)));
+  });
+
+  test("whose values are no shares has no best value of the router's option", async () => {
+    const error = await refusal(() => exploreRouter(underMetric(run, "log-prob"), [0.5]));
+    expect(error.message).toContain("free-em");
+  });
+
+  test("is refused where its part was not seen, with the option that sees it", async () => {
+    const plain = await lab.run({ T: 2, limit: 2 });
+    const error = await refusal(() => underMetric(plain, "free-em"));
+    expect(error.message).toContain("--metrics free-em");
+    expect((await refusal(() => underMetric(run, "freeem"))).message).toContain("no such metric");
+  });
+
+  test("reads the same from a summary", async () => {
+    const path = join(await temporaryFolder(), "summary.json");
+    await writeRunSummary(await summarizeRun(folder, "wise-lab run"), path);
+    const summary = await readRunSummary(path);
+    expect(numbersOf(summary)).toEqual(numbersOf(run));
+    for (const name of METRICS) {
+      const [whole, short] = [numbersOf(underMetric(run, name))[0], numbersOf(underMetric(summary, name))[0]];
+      for (const [column, value] of Object.entries(whole as object)) {
+        if (typeof value === "number" && value !== 0) {
+          expect((short?.[column] as number) / value, `${name} ${column}`).toBeCloseTo(1, 5); // six digits are kept
+        } else expect(short?.[column]).toBe(value);
+      }
+    }
+    expect((await refusal(() => underMetric(summary, "sure-tokens"))).message).toContain("--metrics sure-tokens");
+  });
+});
+
+test("a metric of one's own stands in table, LaTeX, figure and report", async () => {
+  const metric: Metric = {
+    name: "words",
+    title: "words of the free answer",
+    meaning: "words that were written",
+    needs: ["written"],
+    range: [0, null],
+    better: "lower",
+    of: ({ written }) => (written === undefined ? null : written.text.split(/\s+/).length),
+  };
+  const lens = underMetric(run, metric);
+  const wanted = mean(run.scores.map(({ rewrite }) => (rewrite.free as FreeScore).post.text.split(/\s+/).length));
+  expect(rowsOf(summaryFrame([lens]))[0]?.rewrite).toBe(wanted);
+  expect(renderSummary([lens], "markdown")).toContain("words of the free answer");
+  const latex = summaryLatex([lens, underMetric({ ...run, protocol: { ...run.protocol, T: 3 } }, metric)], {
+    label: "tab:words",
+  });
+  expect(latex).toContain("words of the free answer");
+  expect(JSON.stringify(tRollback([lens]).layout)).toContain("Words of the free answer");
+  expect(await reportHtml(lens, "run")).toContain("words of the free answer");
+});
+
+describe("the ladder", () => {
+  test("has a row for each rung, with the means of the run by its metric", () => {
+    const rows = rowsOf(ladderFrame([run]));
+    expect(rows.map(({ rung }) => rung)).toEqual(["teacher-forced", "autoregressive", "em-gold-length", "free-em"]);
+    for (const { rung, rewrite, localityLow } of rows) {
+      const [own] = numbersOf(underMetric(run, rung as string));
+      expect([rewrite, localityLow]).toEqual([own?.rewrite, own?.localityLow]);
+    }
+  });
+
+  test("is drawn for runs that differ in T and stop", () => {
+    const other = { ...run, protocol: { ...run.protocol, T: 3, targetStop: "eos" as const } };
+    const { data, layout } = ladder([run, other]);
+    expect(data).toHaveLength(6);
+    expect(JSON.stringify(layout.annotations)).toContain("T = 3, stop eos");
+  });
+});
+
+describe("a stop behind the target", () => {
+  test.each(TARGET_STOPS)(
+    "%s: edits are those of the target with its text, and scores of the target alone",
+    async (stop) => {
+      const made = await lab.run({ T: 1, limit: 1, targetStop: stop });
+      const { rewrite } = made.scores[0] as RecordScore;
+      const texts = {
+        none: "",
+        newline: "\n",
+        eos: lab.model.tokenizer.decode([lab.model.config.eosTokenIds[0] as number]),
+      };
+      const data = await recordsFile(1, (record) => {
+        record.alt = `${record.alt}${texts[stop]}`;
+      });
+      const byHand = await lab.run({ data, T: 1 });
+      expect(made.edits[0]?.steps).toEqual(byHand.edits[0]?.steps);
+      expect(rewrite.target).toEqual((run.scores[0] as RecordScore).rewrite.target);
+      expect(made.protocol.targetStop).toBe(stop);
+    },
+  );
+});
+
+describe("data that has more than one probe of a kind", () => {
+  test("several rephrases are all scored, and count as their mean", async () => {
+    const data = await recordsFile(2, (record, i) => {
+      if (i === 0) record.rephrase = [record.rephrase as string, record.src as string, "So?"];
+    });
+    const out = join(await temporaryFolder(), "run");
+    await lab.run({ data, T: 1, out });
+    const several = await readRun(out);
+    const [first] = several.scores as [RecordScore];
+    const scores = probesOf<ProbeScore>(first, "rephrase");
+    expect(scores.map(({ prompt }) => prompt)).toEqual([first.rephrase?.prompt, first.rewrite.prompt, "So?"]);
+    expect(scores[1]?.score).toBe(first.rewrite.score);
+    const [{ rephrase, rephraseRecords }] = rowsOf(summaryFrame([several])) as [Record<string, number>];
+    expect(rephraseRecords).toBe(2);
+    const second = several.scores[1]?.rephrase?.score as number;
+    expect(rephrase).toBeCloseTo((mean(scores.map(({ score }) => score)) + second) / 2, 12);
+    const path = join(await temporaryFolder(), "summary.json");
+    await writeRunSummary(await summarizeRun(out, "wise-lab run"), path);
+    expect(numbersOf(await readRunSummary(path))).toEqual(numbersOf(several));
+  });
+
+  test("hallucination: perplexity of the target; temporal: every token of the text beyond it", async () => {
+    const flat = (more: object) => [
+      {
+        subject: "Oslo",
+        prompt: "Oslo is",
+        target_new: "a city in the north",
+        locality_prompt: "When",
+        locality_ground_truth: "it ended",
+        ...more,
+      },
+    ];
+    const files = { hallucination: flat({}), temporal: flat({ ood_rephrase: "Oslo is a city of which much is said" }) };
+    for (const [kind, records] of Object.entries(files)) {
+      const data = join(await temporaryFolder(), `${kind}.json`);
+      await writeFile(data, JSON.stringify(records));
+      const out = join(await temporaryFolder(), kind);
+      await lab.run({ data, T: 1, metrics: ["perplexity", "sure-tokens"], out });
+      const made = await readRun(out);
+      const [record] = made.scores as [RecordScore];
+      expect(record.rephrase).toBeNull();
+      expect(underMetric(made, "perplexity").scores[0]?.rewrite.score).toBeGreaterThan(1);
+      const { ood } = record;
+      expect(ood === undefined).toBe(kind === "hallucination");
+      if (ood === undefined) continue;
+      expect(ood.target).toEqual(lab.model.tokenizer.encode(ood.answer).slice(1));
+      const sure = (ood.logp as { post: number[] }).post.filter((logp) => Math.exp(logp) > 0.8).length;
+      expect(underMetric(made, "sure-tokens").scores[0]?.ood?.score).toBe(sure / ood.target.length);
+      expect(rowsOf(summaryFrame([underMetric(made, "sure-tokens")]))[0]?.oodRecords).toBe(1);
+    }
+  });
+});
