@@ -64,6 +64,21 @@ export function stepNumbers(config: LlamaConfig, cut: CutPoint, edit: Workload["
   return value + between + (after > 0 ? last : 0) + 7 * edit.targets * config.vocabSize;
 }
 
+/** Free answers under the untouched model and a number of variants: keys and values of all positions, and the prompts' pass. */
+export function writtenNumbers(
+  config: LlamaConfig,
+  { written, variants }: { written: NonNullable<Workload["written"]>; variants: number },
+): number {
+  const { D, M, KV } = widths(config);
+  const { sequences, longest, tokens } = written;
+  const threads = sequences * (1 + variants);
+  const remembered = 2 * KV * (longest + tokens) * threads;
+  const prompts = sequences * longest;
+  const reading =
+    prompts * (M + (5.5 + variants) * D) + Math.max(layerNumbers(config, prompts, longest), 7 * prompts * D);
+  return remembered * (config.layers + 1) + reading + 2 * threads * config.vocabSize; // one layer is joined at a time
+}
+
 /** One batch of scoring, under each of a number of variants in turn. */
 export function scoreNumbers(
   config: LlamaConfig,

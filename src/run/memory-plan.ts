@@ -16,6 +16,7 @@ import {
   matrixWeights,
   scoreNumbers,
   stepNumbers,
+  writtenNumbers,
 } from "./memory-parts.js";
 import type { Workload } from "./workload.js";
 
@@ -71,7 +72,7 @@ const PROGRAM_BYTES = { tensorflow: 500e6, webgpu: 400e6, wasm: 300e6, cpu: 250e
 /** Adds up what a run will hold. Pure; an upper bound, within about half of what was measured. */
 export function planMemory(input: PlanInput): MemoryPlan {
   const always = alwaysHeld(input);
-  const phases = [frozenPhase(input), stepPhase(input), matrixPhase(input), scorePhase(input)];
+  const phases = [frozenPhase(input), stepPhase(input), matrixPhase(input), scorePhase(input), ...writePhase(input)];
   const bytes = (phase: Phase, held?: Part["held"]) =>
     [...always, ...phase.parts]
       .filter((part) => held === undefined || part.held === held)
@@ -240,6 +241,26 @@ function scorePhase(input: PlanInput): Phase {
       ...unpacked(input),
     ].filter(({ bytes }) => bytes > 0),
   };
+}
+
+/** Nothing where no answer is written freely. */
+function writePhase(input: PlanInput): Phase[] {
+  const { config, work } = input;
+  const { written } = work;
+  if (written === null) return [];
+  const { variants } = input.editBytes(work.block);
+  const [matrices] = scorePhase(input).parts;
+  const parts: Part[] = [
+    ...(matrices?.name === "matrices read" ? [matrices] : []),
+    {
+      name: "free answers",
+      bytes: 4 * writtenNumbers(config, { written, variants }),
+      held: "tensor",
+      why: `${written.sequences} prompts of up to ${written.longest} tokens, ${written.tokens} new ones of each`,
+    },
+    ...unpacked(input),
+  ];
+  return [{ name: "free answers", parts }];
 }
 
 /** The largest matrix of weights, where a product makes copies of it. */

@@ -214,7 +214,9 @@ function runArguments(point: SweepPoint, shared: SweepRun, out: string): string[
   const folder = cache === false ? undefined : cache;
   const valued = { T: point.T, ...single, "score-steps": steps, cache: folder, "cache-size": cacheSize, out };
   const named = Object.entries(valued).flatMap(([name, value]) =>
-    value === undefined ? [] : [[name.replaceAll(/(?<=[a-z])[A-Z]/g, (letter) => `-${letter.toLowerCase()}`), value] as const],
+    value === undefined
+      ? []
+      : [[name.replaceAll(/(?<=[a-z])[A-Z]/g, (letter) => `-${letter.toLowerCase()}`), value] as const],
   );
   const settings = [...set, ...point.set].map((setting) => ["set", setting] as const);
   const switches = [...(fastMath ? ["--fast-math"] : []), ...(cache === false ? ["--no-cache"] : [])];

@@ -1,5 +1,6 @@
 import { sequencesOfRows, type TokenRow } from "../edit/rows.js";
 import { encodeProbe, SCORE_BATCH_TOKENS } from "../eval/score.js";
+import type { Seeing } from "../eval/seeing.js";
 import { batchesOf, frozenBatches } from "../model/frozen.js";
 import { blocksOf, RECORDS_TOGETHER } from "./blocks.js";
 import { editRowsOf, probesOf, type RunPlan } from "./plan.js";
@@ -15,12 +16,14 @@ export interface Workload {
   edit: { sequences: number; longest: number; targets: number; targetsOfOne: number };
   /** One batch of scoring, padding included, and the tokens of its answers. */
   score: { padded: number; longest: number; answers: number; sequences: number; answersOfOne: number };
+  /** Free answers that are written together: prompts, and the most new tokens of one; null where none are written. */
+  written: { sequences: number; longest: number; tokens: number } | null;
   /** The frozen part: one batch, what goes through the layers together, and all of it, padding included; `tokens` without. */
   frozen: { batch: number; longest: number; pass: number; padded: number; tokens: number };
 }
 
 /** Parts of a run that `measureWork` reads; of the model, which need not be loaded, only its tokenizer. */
-export type WorkSource = Pick<RunPlan, "dataset" | "irrelevant" | "T" | "templates" | "targetStop"> & {
+export type WorkSource = Pick<RunPlan, "dataset" | "irrelevant" | "T" | "templates" | "targetStop" | "seeing"> & {
   method: Pick<RunPlan["method"], "style" | "needs" | "rows" | "inStep">;
   model: Pick<RunPlan["model"], "tokenizer" | "config">;
 };
@@ -46,6 +49,10 @@ export function measureWork(source: WorkSource): Workload {
     blockTargets: largest(blocks.map(({ start, end }) => sum(edits.slice(start, end).map(targetsOf)))),
     edit: workOfSteps(edits, Math.min(method.inStep ?? 1, block)),
     score: workOfScores(groups.map((group) => group.probes)),
+    written: workOfAnswers(
+      groups.map((group) => group.probes),
+      source.seeing,
+    ),
     frozen: workOfFrozen(
       groups.flatMap((group) => [group.edits.flatMap(sequencesOfRows), group.probes.map(({ ids }) => ids)]),
     ),
@@ -84,6 +91,18 @@ function workOfScores(groups: readonly (readonly TokenRow[])[]): Workload["score
     answers: largest(answers.map(sum)),
     sequences: largest(batches.map((batch) => batch.length)),
     answersOfOne: largest(answers.flat()),
+  };
+}
+
+function workOfAnswers(groups: readonly (readonly TokenRow[])[], { generation }: Seeing): Workload["written"] {
+  if (generation === null) return null;
+  const { maxNewTokens, whole } = generation;
+  const rows = groups.flat();
+  const expected = rows.map(({ ids, promptTokens }) => ids.length - promptTokens);
+  return {
+    sequences: largest(groups.map((group) => group.length)),
+    longest: largest(rows.map(({ promptTokens }) => promptTokens)),
+    tokens: Math.max(maxNewTokens, whole ?? 0, largest(expected)),
   };
 }
 

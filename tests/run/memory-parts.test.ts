@@ -5,6 +5,7 @@ import { createWiseOverlay } from "../../src/edit/wise/routing.js";
 import { createProblem, runStep } from "../../src/edit/wise/step.js";
 import { predictedTokens } from "../../src/eval/score.js";
 import { batchCuts, type Cut, logitsAt, type Spot } from "../../src/model/cut.js";
+import { generate } from "../../src/model/generate.js";
 import { layerForward, positions } from "../../src/model/llama.js";
 import { type LlamaModel, loadModel } from "../../src/model/model.js";
 import { type CutPoint, deltaChange, MATRICES } from "../../src/model/patch.js";
@@ -15,6 +16,7 @@ import {
   matrixWeights,
   scoreNumbers,
   stepNumbers,
+  writtenNumbers,
 } from "../../src/run/memory-parts.js";
 import { selectBackend } from "../../src/tensor/backend.js";
 import { tf } from "../../src/tensor/tf.js";
@@ -176,3 +178,20 @@ it.each([0, 1, 2, 3])(
     delta.dispose();
   },
 );
+
+it("foresees free answers, the untouched model's and a variant's", async () => {
+  const point = atValue(1);
+  const prompts = Array.from({ length: SEQUENCES }, (_, row) => Array.from({ length: LENGTH }, (_, i) => i + row + 1));
+  const rows = prompts.map((_, row) => row);
+  const buffers = countBuffers();
+  await generate(model, prompts, {
+    cut: point,
+    maxNewTokens: 12,
+    decide: async () => ({
+      voices: ["main", "other"].map((name) => ({ name, rows, patch: [], later: [] })),
+      dispose: () => {},
+    }),
+  });
+  const written = { sequences: SEQUENCES, longest: LENGTH, tokens: 12 };
+  expectBound(4 * writtenNumbers(model.config, { written, variants: 1 }), buffers.most(), 2.5);
+});

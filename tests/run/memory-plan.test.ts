@@ -8,6 +8,7 @@ import { prepareNamed } from "../../src/edit/registry.js";
 import { foreseenTemplates } from "../../src/edit/templates.js";
 import { wiseBytes } from "../../src/edit/wise/matrices.js";
 import { wiseTemplates } from "../../src/edit/wise/rows.js";
+import { seeingFor } from "../../src/eval/seeing.js";
 import { parseLlamaConfig } from "../../src/model/config.js";
 import { encodeForced, PLAIN } from "../../src/model/prompt.js";
 import { standInFor } from "../../src/model/stand-in/known.js";
@@ -29,6 +30,7 @@ const work: Workload = {
   blockTargets: 5,
   edit: { sequences: 12, longest: 40, targets: 55, targetsOfOne: 5 },
   score: { padded: 1600, longest: 50, answers: 120, sequences: 32, answersOfOne: 8 },
+  written: null,
   frozen: { batch: 4080, longest: 50, pass: 4800, padded: 700_000, tokens: 600_000 },
 };
 
@@ -249,10 +251,21 @@ describe("the sizes of a run", () => {
       irrelevant: await loadIrrelevant(join(repository, "data/lab/irrelevant.json")),
       T: 8,
       targetStop: "none",
+      seeing: seeingFor({}),
       templates: foreseenTemplates({ tokenizer, ...shape }, wiseTemplates),
       method: { style, needs, rows },
       model: { tokenizer, config: shape.config },
     };
+  });
+
+  it("are those of free answers where such are written", () => {
+    expect(measureWork(source).written).toBeNull();
+    const { written, score } = measureWork({
+      ...source,
+      seeing: seeingFor({ metrics: ["free-em"], maxNewTokens: 30 }),
+    });
+    expect(written).toMatchObject({ tokens: 30, sequences: score.sequences });
+    expect(written?.longest).toBeLessThan(score.longest);
   });
 
   it("are those of its largest block, edit and batch", () => {

@@ -5,6 +5,8 @@ the root of the repository:
 
     python3 tests/support/transformers_reference.py data/lab-llama tests/fixtures/transformers/prompts.json \
         > tests/fixtures/transformers/lab.json
+
+With a number of tokens behind these, it prints the greedy answers alone, of at most so many tokens and with the end token.
 """
 
 import hashlib
@@ -21,11 +23,14 @@ MAX_NEW_TOKENS = 16
 DIGITS = 7  # what float32 holds
 
 
-def main(folder, prompts_file):
+def main(folder, prompts_file, answer_tokens=None):
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     with open(prompts_file, encoding="utf-8") as file:
         prompts = json.load(file)
+    if answer_tokens is not None:
+        print(json.dumps([greedy(prompt, tokenizer, model, int(answer_tokens)) for prompt in prompts]))
+        return
     head = {
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         "weights": sha256(os.path.join(folder, "model.safetensors")),
@@ -51,6 +56,14 @@ def reference(prompt, tokenizer, model):
         "tokens": tokens,
         "text": tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False),
     }
+
+
+def greedy(prompt, tokenizer, model, max_new_tokens):
+    """The tokens that the model writes behind a prompt."""
+    encoded = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
+    with torch.no_grad():
+        made = model.generate(**encoded, do_sample=False, max_new_tokens=max_new_tokens)
+    return made[0, encoded["input_ids"].shape[1] :].tolist()
 
 
 def sha256(path):
