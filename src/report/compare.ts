@@ -4,7 +4,7 @@ import { RefusedInput, show } from "../core/errors.js";
 import { createRng } from "../core/rng.js";
 import { bootstrapInterval, type Interval } from "../core/stats.js";
 import type { ScoredRun } from "../run/types.js";
-import type { PublishedRow, PublishedScore } from "./published.js";
+import { marked, type PublishedRow, type PublishedScore } from "./published.js";
 import { frameOf, intervalOf, type Row } from "./tables.js";
 import { type MeasureName, valuesOf } from "./values.js";
 
@@ -127,7 +127,7 @@ export function comparisonFrame(comparisons: readonly PublishedComparison[]): Da
         high: score.high,
         verdict: comparable && inside !== null ? (inside ? "inside" : "outside") : verdict,
         reason,
-        source: row.source,
+        source: marked(row.source, row),
       };
     }),
   );

@@ -36,6 +36,8 @@ export interface PublishedRow {
   read: "primary" | "transcription";
   /** Text in which it was read. */
   readFrom: string;
+  /** Doubt about the numbers themselves, and its reason; absent where none is known. */
+  confidence?: Confidence | undefined;
   /** File of `data/published` that carries the row. */
   file: string;
   model: string;
@@ -74,6 +76,9 @@ function perScore<S extends z.ZodType>(schema: S): Record<PublishedScore, S> {
   return Object.fromEntries(publishedScores.map((name) => [name, schema])) as Record<PublishedScore, S>;
 }
 
+const confidenceSchema = z.strictObject({ level: z.literal("low", "low"), reason: text });
+type Confidence = z.infer<typeof confidenceSchema>;
+
 const rowSchema = z.strictObject({
   model: text,
   method: text,
@@ -97,6 +102,7 @@ const fileSchema = z.strictObject({
   url: z.url("an address, or null").nullable(),
   read: z.enum(["primary", "transcription"], "primary or transcription"),
   readFrom: text,
+  confidence: confidenceSchema.optional(),
   decimals: z.int("a whole number").nonnegative("at least 0"),
   printed: z.strictObject(perScore(text)).partial(),
   notes: z.array(text),
@@ -143,6 +149,11 @@ async function readRows(folder: string, file: string): Promise<PublishedRow[]> {
   });
 }
 
+/** A text that stands for a published row, with a mark behind it where the row is of low confidence. */
+export function marked(text: string, { confidence }: Pick<PublishedRow, "confidence">): string {
+  return confidence === undefined ? text : `${text} [${confidence.level} confidence]`;
+}
+
 /**
  * One row per published row: its protocol, the scores that occur (null where it has none), how it was read and where.
  * @throws {RefusedInput} for no rows.
@@ -157,9 +168,10 @@ export function publishedFrame(rows: readonly PublishedRow[]): DataFrame {
       T: row.T,
       records: row.records,
       when: row.when,
+      metric: row.metric,
       ...Object.fromEntries(occurring.map((name) => [name, row.scores[name] ?? null])),
       read: row.read,
-      source: row.source,
+      source: marked(row.source, row),
       url: row.url,
     }),
   );
@@ -193,7 +205,7 @@ export function lifelongFrame(rows: readonly PublishedRow[]): DataFrame {
 
 function cellOf(row: PublishedRow | undefined): string {
   if (row === undefined) return "-";
-  return lifelongScores.map((name) => row.scores[name]?.toFixed(row.decimals) ?? "-").join(" / ");
+  return marked(lifelongScores.map((name) => row.scores[name]?.toFixed(row.decimals) ?? "-").join(" / "), row);
 }
 
 /** Error for rows that would share a place in a table or figure. */
@@ -210,7 +222,7 @@ export function twoOfOneT({ source, model, method, T }: PublishedRow): RefusedIn
  * score, how and where it was read. "unknown" is what the source leaves open.
  */
 export function publishedProtocol(row: PublishedRow): { field: string; value: string }[] {
-  const { source, url, read, readFrom, file, options, scores, printed, notes, decimals, ...protocol } = row;
+  const { source, url, read, readFrom, confidence, file, options, scores, printed, notes, decimals, ...protocol } = row;
   const printedAs = Object.entries(scores).map(([name, score]): [string, unknown] => [
     name,
     `${score ?? "-"}, printed as ${printed[name as PublishedScore]}`,
@@ -223,6 +235,9 @@ export function publishedProtocol(row: PublishedRow): { field: string; value: st
     ["url", url ?? "not known"],
     ["read", read === "primary" ? "at the source" : "in a transcription"],
     ["readFrom", readFrom],
+    ...(confidence === undefined
+      ? []
+      : [["confidence", `${confidence.level}: ${confidence.reason}`] as [string, string]]),
     ["file", `data/published/${file}`],
     ...notes.map((note): [string, unknown] => ["note", note]),
   ];
@@ -238,7 +253,7 @@ export function sourcesFrame(rows: readonly PublishedRow[]): DataFrame {
   for (const row of rows) counts.set(row.file, { row, rows: 1 + (counts.get(row.file)?.rows ?? 0) });
   const lines = [...counts.values()].map(
     ({ row, rows }): Row => ({
-      source: row.source,
+      source: marked(row.source, row),
       rows,
       read: row.read,
       readFrom: row.readFrom,
@@ -255,8 +270,13 @@ export function publishedCaption(rows: readonly PublishedRow[]): string {
     [...new Set(rows.map((row) => String(part(row))))].join(" or ");
   const sources = new Set(
     rows.map(
-      ({ source, url, read }) =>
-        `${source} (${url ?? "no address known"}; ${read === "primary" ? "read there" : "read in a transcription"})`,
+      (row) =>
+        `${marked(row.source, row)} (${row.url ?? "no address known"}; ${row.read === "primary" ? "read there" : "read in a transcription"})`,
+    ),
+  );
+  const doubts = new Set(
+    rows.flatMap(({ source, confidence }) =>
+      confidence === undefined ? [] : [`\nOf ${confidence.level} confidence: ${source}, ${confidence.reason}.`],
     ),
   );
   const parts = [
@@ -266,5 +286,5 @@ export function publishedCaption(rows: readonly PublishedRow[]): string {
     `locality: ${every((row) => row.locality)}`,
     `chat template: ${every((row) => row.chatTemplate)}`,
   ];
-  return `${parts.join("; ")}.\nPublished in ${[...sources].join(", ")}.`;
+  return `${parts.join("; ")}.\nPublished in ${[...sources].join(", ")}.${[...doubts].join("")}`;
 }

@@ -153,6 +153,15 @@ describe("compareWithPublished", () => {
     expect(new Set(verdicts)).toEqual(new Set(["not comparable"]));
   });
 
+  it("never sets a free answer that a language model judged beside teacher forcing", async () => {
+    const wild = await readPublished({ source: "Mirage of Model Editing paper, Tables 3 to 8, WILD", method: "WISE" });
+    for (const row of wild) {
+      const comparison = compareWithPublished(row, likeHeadline());
+      expect(comparison.verdict).toBe("not comparable");
+      expect(comparison.differs.map(({ field }) => field)).toEqual(expect.arrayContaining(["metric", "locality"]));
+    }
+  });
+
   it("can be comparable for the paper's main table", async () => {
     const rows = await readPublished({ source: "WISE paper, Table 2", model: "LLaMA-2-7B", method: "WISE", T: 10 });
     const [row] = rows as [PublishedRow];
@@ -217,6 +226,12 @@ describe("comparisonFrame", () => {
     });
     expect(rows[3]).toMatchObject({ verdict: "not comparable", reason: "T is 5, published 10" });
     expect(rows[3]?.measured).toBeTypeOf("number");
+  });
+
+  it("marks rows of low confidence", async () => {
+    const doubtful = await readPublished({ source: "SPHERE paper" });
+    const [row] = rowsOf(comparisonFrame(doubtful.map((row) => compareWithPublished(row, null))));
+    expect(row?.source).toBe("SPHERE paper [low confidence]");
   });
 });
 

@@ -4,8 +4,11 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { RefusedInput } from "../../src/core/errors.js";
 import { prepareNamed } from "../../src/edit/registry.js";
+import { metrics } from "../../src/eval/metrics.js";
+import { publishedOverT } from "../../src/report/figures/publishedOverT.js";
 import {
   lifelongFrame,
+  type PublishedFilter,
   type PublishedRow,
   publishedCaption,
   publishedFrame,
@@ -119,6 +122,100 @@ describe("the published numbers", () => {
   });
 });
 
+describe("the rows of The Mirage of Model Editing", () => {
+  const [syn, wild, ladder] = ["syn", "wild", "ladder"].map((name) =>
+    rows.filter((row) => row.file === `mirage-${name}.json`),
+  ) as [PublishedRow[], PublishedRow[], PublishedRow[]];
+  const WISE = { method: "WISE", data: "zsRE", T: 1000 };
+
+  it("are all there, read at the source", () => {
+    expect([syn.length, wild.length, ladder.length]).toEqual([19, 19, 10]);
+    expect(wild.map(named).map((name) => name.split(": ")[1])).toEqual(
+      syn.map(named).map((name) => name.split(": ")[1]),
+    );
+    const all = [...syn, ...wild, ...ladder];
+    expect(new Set(all.map(({ read, when }) => `${read}, ${when}`))).toEqual(new Set(["primary, after-all"]));
+    expect(new Set(all.map(({ model }) => model))).toEqual(new Set(["LLaMA-3-8B", "LLaMA-2-7B-chat", "Mistral-7B"]));
+    for (const { model, notes } of all)
+      if (model === "LLaMA-3-8B") expect(notes.join()).toMatch(/Instruct.* not certain/);
+  });
+
+  it.each<[PublishedFilter, number[], number[]]>([
+    [{ method: "FT-M", data: "zsRE", T: 1 }, [1, 0.995, 0.953], [0.706, 0.698, 0.597]],
+    [{ method: "GRACE", data: "zsRE", T: 1 }, [0.999, 0.261, 1], [0.036, 0.032, 1]],
+    [WISE, [0.514, 0.482, 1], [0.098, 0.089, 1]],
+    [{ ...WISE, data: "CounterFact", T: 1 }, [0.807, 0.508, 0.847], [0.212, 0.075, 0.931]],
+    [{ ...WISE, data: "QAEdit" }, [0.526, 0.503, 0.743], [0.072, 0.057, 0.104]],
+    [{ method: "FT-M", data: "QAEdit", T: 1000 }, [0.925, 0.85, 0.127], [0.229, 0.271, 0.004]],
+    [{ ...WISE, model: "LLaMA-2-7B-chat" }, [0.756, 0.705, 1], [0.215, 0.195, 1]],
+    [{ ...WISE, model: "Mistral-7B" }, [0.742, 0.697, 0.998], [0.017, 0.015, 0.97]],
+  ])("of %j are, under teacher forcing and in the wild, %j and %j", (filter, forced, free) => {
+    const scoresIn = (table: PublishedRow[]) => {
+      const wanted = { model: "LLaMA-3-8B", ...filter };
+      return table.filter((row) => named(row) === named({ ...row, ...wanted })).map((row) => Object.values(row.scores));
+    };
+    expect([scoresIn(syn), scoresIn(wild)]).toEqual([[forced], [free]]);
+  });
+
+  it("climb the ladder of scorings, without and with a task instruction", () => {
+    const scores = ladder.map((row) => row.scores.rewrite);
+    expect(scores).toEqual([0.908, 0.765, 0.7, 0.646, 0.046, 0.838, 0.592, 0.482, 0.46, 0.108]);
+    expect(ladder.every(({ records, T, data }) => records === 3000 && T === 1 && data === "QAEdit")).toBe(true);
+  });
+
+  it("have this project's name of a measure where it is the same, and never that of its own exact match", () => {
+    const titles = ["teacher-forced", "autoregressive", "em-gold-length"].map((name) => metrics.get(name)?.title);
+    expect(new Set(syn.map((row) => row.metric))).toEqual(new Set(titles.slice(0, 1)));
+    expect(ladder.map((row) => row.metric)).toEqual(expect.arrayContaining(titles));
+    const own = metrics.get("free-em")?.title as string;
+    expect([...wild, ...ladder].filter((row) => row.metric.startsWith(own))).toEqual([]);
+  });
+
+  it("give the options of WISE to WISE on LLaMA-3-8B only", () => {
+    for (const { method, model, options } of [...syn, ...wild, ...ladder]) {
+      const own = method === "WISE" && model === "LLaMA-3-8B";
+      expect(options).toEqual(own ? { n_iter: 30, act_ratio: 0.5, layer: 29, retrieve: true } : {});
+    }
+  });
+});
+
+describe("rows of low confidence", () => {
+  const doubtful = rows.filter((row) => row.confidence !== undefined);
+  const MARK = "[low confidence]";
+
+  it("are those of three transcriptions, with the reason", () => {
+    expect(new Set(doubtful.map((row) => row.file))).toEqual(new Set(["memoir.json", "rilke.json", "sphere.json"]));
+    expect(doubtful.every(({ confidence }) => /wrong where it could be checked/.test(confidence?.reason ?? ""))).toBe(
+      true,
+    );
+  });
+
+  it.each(["memoir.json", "rilke.json", "sphere.json"])("of %s carry their mark in each table and caption", (file) => {
+    const own = rows.filter((row) => row.file === file);
+    const [row] = own as [PublishedRow];
+    for (const line of rowsOf(publishedFrame(own))) expect(line.source).toBe(`${row.source} ${MARK}`);
+    for (const line of rowsOf(lifelongFrame(own))) expect(line[`T = ${row.T}`]).toMatch(/ \[low confidence\]$/);
+    expect(rowsOf(sourcesFrame(own))[0]?.source).toBe(`${row.source} ${MARK}`);
+    expect(publishedCaption(own)).toContain(`${row.source} ${MARK} (`);
+    expect(publishedCaption(own)).toMatch(/\nOf low confidence: .* paper.*, from a machine-written collection/);
+    expect(publishedProtocol(row).find(({ field }) => field === "confidence")?.value).toMatch(/^low: from a machine/);
+  });
+
+  it("carry it in the title of their figure", () => {
+    const memoir = rows.filter((row) => row.file === "memoir.json");
+    const titleOf = (...args: Parameters<typeof publishedOverT>) => publishedOverT(...args).layout.title;
+    expect(titleOf(memoir)).toMatchObject({ text: `MEMOIR paper, main table ${MARK}` });
+    expect(titleOf(memoir, { title: "Later papers" })).toMatchObject({ text: `Later papers ${MARK}` });
+  });
+
+  it("are the only ones with a mark", () => {
+    const others = rows.filter((row) => row.confidence === undefined);
+    const shown = [publishedFrame(others), sourcesFrame(others)].flatMap((frame) => rowsOf(frame));
+    expect(JSON.stringify([shown, publishedCaption(others)])).not.toContain("confidence");
+    expect(publishedProtocol(headline).map(({ field }) => field)).not.toContain("confidence");
+  });
+});
+
 describe("readPublished", () => {
   it("takes the rows that equal every field asked for", async () => {
     const found = await readPublished({ source: "WISE paper, Table 2", model: "Mistral-7B", T: 100 });
@@ -159,6 +256,19 @@ describe("readPublished", () => {
       expect((refusal as RefusedInput).where).toContain(field);
     });
 
+    it.each([
+      ['"level": "low"', '"level": "middling"', "confidence.level"],
+      [/"reason": "[^"]*"/, '"reason": ""', "confidence.reason"],
+      [/, "reason": "[^"]*"/, "", "confidence.reason"],
+    ])("refuses, in a doubt, %s made into %s", async (from, to, field) => {
+      const path = join(folder, "memoir.json");
+      const before = await readFile(path, "utf8");
+      const after = before.replace(from, to);
+      expect(after).not.toBe(before);
+      await writeFile(path, after);
+      await expect(readPublished({}, folder)).rejects.toMatchObject({ where: `${path}: ${field}` });
+    });
+
     it("refuses a folder that is not there", async () => {
       await expect(readPublished({}, join(folder, "nowhere"))).rejects.toThrow(RefusedInput);
       expect(await readdir(folder)).not.toContain("nowhere");
@@ -177,6 +287,7 @@ describe("publishedFrame", () => {
         T: 600,
         records: 600,
         when: "after-all",
+        metric: "perplexity",
         rewrite: null,
         rephrase: null,
         locality: 0.99,
@@ -192,6 +303,7 @@ describe("publishedFrame", () => {
         T: 10,
         records: 10,
         when: "after-all",
+        metric: "teacher-forced token accuracy",
         rewrite: headline.scores.rewrite,
         rephrase: headline.scores.rephrase,
         locality: 1,
@@ -212,7 +324,9 @@ describe("publishedCaption", () => {
   it("names protocol and sources", async () => {
     const caption = publishedCaption(await readPublished({ model: "LLaMA-3-8B-Instruct", method: "WISE", T: 1000 }));
     expect(caption).toContain("scored: unknown or after-all");
-    expect(caption).toContain("MEMOIR paper, main table (https://arxiv.org/abs/2506.07899; read in a transcription)");
+    expect(caption).toContain(
+      "main table [low confidence] (https://arxiv.org/abs/2506.07899; read in a transcription)",
+    );
     expect(caption).toContain("REPAIR repository, examples/outputs (");
   });
 });

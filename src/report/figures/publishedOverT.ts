@@ -1,7 +1,7 @@
 import type { Data } from "plotly.js-dist";
 import { RefusedInput } from "../../core/errors.js";
 import type { Figure } from "../figure.js";
-import { type PublishedRow, twoOfOneT } from "../published.js";
+import { marked, type PublishedRow, twoOfOneT } from "../published.js";
 import { baseConfig, baseLayout, createTheme, type FigureOptions, metricStyles, type Theme } from "../theme.js";
 import { axesNamed, layPanels, type Panel } from "./panels.js";
 
@@ -9,13 +9,15 @@ const names = ["rewrite", "rephrase", "locality"] as const;
 
 /**
  * Published rewrite, rephrase and locality over T, one small panel per method in the order of the table. A dash in the
- * source is a gap. Tables print no intervals, so none are drawn.
+ * source is a gap. Tables print no intervals, so none are drawn. Numbers of low confidence are marked in the title.
  * @param rows of one source, model and data set
  * @throws {RefusedInput} for no rows, rows of unlike kind, an unknown T, and two of one method and T.
  */
 export function publishedOverT(rows: readonly PublishedRow[], options: FigureOptions = {}): Figure {
   requireOneTable(rows);
   const theme = createTheme(options.medium);
+  const doubtful = rows.find((row) => row.confidence !== undefined);
+  const title = doubtful === undefined ? options.title : marked(options.title ?? doubtful.source, doubtful);
   const methods = [...new Set(rows.map((row) => row.method))];
   const Ts = [...new Set(rows.map((row) => row.T as number))].sort((a, b) => a - b);
   const panels = layPanels(methods, { ticks: Ts.map(shortNumber), title: "Edits between rollbacks T" });
@@ -25,7 +27,7 @@ export function publishedOverT(rows: readonly PublishedRow[], options: FigureOpt
       return names.map((name) => curve(name, { method, own, Ts, panel: panels.all[i] as Panel, theme }));
     }),
     layout: {
-      ...baseLayout({ ...options, heightInches: panels.heightInches, margins: { bottom: panels.below } }),
+      ...baseLayout({ ...options, title, heightInches: panels.heightInches, margins: { bottom: panels.below } }),
       ...panels.layout(theme),
     },
     config: baseConfig,
