@@ -7,7 +7,7 @@ import { openCheckpoint } from "../model/checkpoint.js";
 import { renderSummary } from "../report/format.js";
 import { readRuns } from "../report/measured.js";
 import { DEFAULT_MODEL, projectFile } from "../run/inputs.js";
-import { readStudy, studyFields } from "../run/study.js";
+import { readStudy, studyNamed } from "../run/study.js";
 import type { BackendName } from "../tensor/backend.js";
 import { showFirstEdit } from "./first-edit.js";
 import { type CellTimes, type NotebookJob, runSideBySide } from "./side-by-side.js";
@@ -50,7 +50,7 @@ export async function startCommand(options: StartArguments, signal: AbortSignal)
   if (options.save) await saveNotebooks(names, times, signal);
   console.log(`\n${renderSummary(await readRuns(join(out, "runs")), "text")}`);
   console.log(`\nThe whole study, as it stands in data/lab/study (npm run study computes it anew):\n`);
-  console.log(renderSummary(await readStudy(), "text", { allow: studyFields }));
+  console.log(renderSummary(await readStudy(), "text", { allow: studyNamed().fields }));
   console.log(`notebooks: ${here(options.save ? projectFile("notebooks") : out)}`);
   console.log(`runs:      ${here(join(out, "runs"))}`);
   console.log(`figures:   ${here(figures)}`);

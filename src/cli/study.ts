@@ -1,8 +1,10 @@
 import { RefusedInput } from "../core/errors.js";
 import { renderSummary } from "../report/format.js";
-import { saveStudy, studyFields, studyPoints } from "../run/study.js";
+import { saveStudy, studyNamed } from "../run/study.js";
+import { underMetric } from "../run/under-metric.js";
 import type { BackendName } from "../tensor/backend.js";
 import { runShownSweep } from "./sweep.js";
+import { terminal } from "./terminal.js";
 
 /** Options of `wise-lab study`, as the command line gives them. */
 export interface StudyArguments {
@@ -13,8 +15,13 @@ export interface StudyArguments {
   backend?: BackendName;
 }
 
-/** `wise-lab study`: the default study, as a sweep. Prints a progress line and the table. @returns the exit status */
-export async function studyCommand(options: StudyArguments, signal: AbortSignal): Promise<number> {
+/** `wise-lab study`: a study of the project, as a sweep. Prints a progress line and the table. @returns the exit status */
+export async function studyCommand(
+  name: string | undefined,
+  options: StudyArguments,
+  signal: AbortSignal,
+): Promise<number> {
+  const study = studyNamed(name);
   const { limit, workers, save, backend } = options;
   if (save && limit !== undefined) {
     throw new RefusedInput("a part of the study cannot be saved as the study", {
@@ -23,10 +30,14 @@ export async function studyCommand(options: StudyArguments, signal: AbortSignal)
       expected: "--save without --limit",
     });
   }
-  const out = options.out ?? (limit === undefined ? "runs/study" : `runs/study-${limit}`);
-  const runs = await runShownSweep(studyPoints, { limit, backend }, { out, workers, signal });
-  console.log(renderSummary(runs, "text", { allow: studyFields }));
+  const out = options.out ?? (limit === undefined ? `runs/${study.name}` : `runs/${study.name}-${limit}`);
+  const shared = { ...study.shared, ...(limit !== undefined && { limit }), backend };
+  const made = await runShownSweep(study.points, shared, { out, workers, signal });
+  const metrics = made[0]?.protocol.metrics ?? [];
+  const runs = made.flatMap((run) => metrics.map((metric) => underMetric(run, metric)));
+  const allow = metrics.length > 1 ? [...study.fields, "metric"] : study.fields;
+  console.log(renderSummary(runs, "text", { allow, ...terminal() }));
   console.log(`run folders: ${out}`);
-  if (save) console.log(`summaries:   ${await saveStudy(out)}`);
+  if (save) console.log(`summaries:   ${await saveStudy(study, out)}`);
   return 0;
 }

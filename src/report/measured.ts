@@ -2,7 +2,7 @@ import { readdir, stat } from "node:fs/promises";
 import { RefusedInput } from "../core/errors.js";
 import { errorText, exists } from "../core/files.js";
 import { isFinished, readRun } from "../run/folder.js";
-import { readStudy, STUDY_FOLDER } from "../run/study.js";
+import { readStudy, studyFolder } from "../run/study.js";
 import { type RunSummary, readRunSummary } from "../run/summary.js";
 import type { RunResult } from "../run/types.js";
 
@@ -54,6 +54,6 @@ async function runFolders(folder: string): Promise<string[]> {
 }
 
 /** The study that comes with the project, on its own small model; none where it was not made or saved. */
-export async function readOwnStudy(folder: string = STUDY_FOLDER): Promise<RunSummary[]> {
-  return (await exists(folder)) ? readStudy(folder) : [];
+export async function readOwnStudy(folder: string = studyFolder("study")): Promise<RunSummary[]> {
+  return (await exists(folder)) ? readStudy("study", folder) : [];
 }

@@ -7,6 +7,7 @@ import { canonicalJson } from "../core/hash.js";
 import { openAssets } from "../edit/assets.js";
 import type { Asset, PreparedMethod } from "../edit/contract.js";
 import { methodNamed, prepareNamed } from "../edit/registry.js";
+import type { TargetStop } from "../edit/target-stop.js";
 import { backendFor } from "../model/backend.js";
 import { openCheckpoint } from "../model/checkpoint.js";
 import type { WeightPrecision } from "../model/weights.js";
@@ -30,6 +31,8 @@ import type { Protocol, RunResult, When } from "./types.js";
 export interface SweepPoint {
   /** Name of its folder. */
   name: string;
+  /** In place of the one that the runs share. */
+  targetStop?: TargetStop | undefined;
   T: number | string;
   /** "key=value", over what all points share. */
   set: readonly string[];
@@ -162,7 +165,8 @@ async function checkPoints(
   for (const method of methods) opened.push(await openAssets(method, model));
   const jobs = points.map((point, i): Job => {
     const [T, method, assets] = [Ts[i], methods[i], opened[i]] as [number | "all", PreparedMethod, (typeof opened)[0]];
-    const protocol = protocolOf({ ...inputs, model, method, assets, T, backend, when });
+    const { targetStop = inputs.targetStop } = point;
+    const protocol = protocolOf({ ...inputs, targetStop, model, method, assets, T, backend, when });
     const folder = join(out, point.name);
     const args = runArguments(point, { ...shared, backend: backend.name }, folder);
     return { name: point.name, folder, protocol, args, finished: false };
@@ -209,7 +213,8 @@ function refuseTwins<P extends { name: string }>(points: readonly P[], key: (poi
 
 /** The command line of a point. */
 function runArguments(point: SweepPoint, shared: SweepRun, out: string): string[] {
-  const { set = [], scoreSteps = [], fastMath, cache, cacheSize, ...single } = shared;
+  const { set = [], scoreSteps = [], fastMath, cache, cacheSize, ...rest } = shared;
+  const single = { ...rest, targetStop: point.targetStop ?? rest.targetStop };
   const steps = scoreSteps.length === 0 ? undefined : scoreSteps.join(",");
   const folder = cache === false ? undefined : cache;
   const valued = { T: point.T, ...single, "score-steps": steps, cache: folder, "cache-size": cacheSize, out };

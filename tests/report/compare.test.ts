@@ -12,7 +12,7 @@ import {
 import { type PublishedRow, readPublished } from "../../src/report/published.js";
 import { rowsOf, summaryFrame } from "../../src/report/tables.js";
 import { parseT } from "../../src/run/blocks.js";
-import { studyPoints } from "../../src/run/study.js";
+import { studyNamed } from "../../src/run/study.js";
 import type { Protocol, RunResult } from "../../src/run/types.js";
 import { modelOf } from "../edit/model-of.js";
 import { sampleRun } from "./sample.js";
@@ -188,7 +188,7 @@ describe("the nearest of several runs", () => {
 
   it("is, of the project's own study, the one with its T and way to keep memories, and not comparable", async () => {
     const study: RunResult[] = [];
-    for (const { T, set } of studyPoints) {
+    for (const { T, set } of studyNamed().points) {
       const { options } = await prepareNamed("wise", { preset: "lab", set: [...set] }, modelOf(4));
       study.push(sampleRun({ T: parseT(T), model: "lab-llama", records: 20, options: { ...options } }));
     }

@@ -5,11 +5,14 @@ import { atInference } from "../../src/explore/atInference.js";
 import { inferenceOf } from "../../src/explore/router.js";
 import { rowsOf, summaryFrame } from "../../src/report/tables.js";
 import { probeKinds, probesOf } from "../../src/run/measures.js";
-import { readStudy, saveStudy, studyFields, studyPoints } from "../../src/run/study.js";
+import { readStudy, STUDIES, saveStudy, studyNamed } from "../../src/run/study.js";
 import type { ScoredRun } from "../../src/run/types.js";
+import { underMetric } from "../../src/run/under-metric.js";
 import { refusal, temporaryFolder } from "../model/support.js";
 import { sampleProtocol, sampleRun } from "../report/sample.js";
 import { writeRun } from "./support.js";
+
+const { points: studyPoints, fields: studyFields } = studyNamed();
 
 /** Run folders under the names of the study's points, of runs that were made up. */
 async function madeUpRuns(): Promise<string> {
@@ -43,8 +46,8 @@ test("the study that comes with the project decides as it was recorded, and diff
 
 test("saved summaries of the study are read in the order of its table", async () => {
   const saved = join(await temporaryFolder(), "study");
-  expect(await saveStudy(await madeUpRuns(), saved)).toBe(saved);
-  const rows = rowsOf(summaryFrame(await readStudy(saved), { allow: studyFields }));
+  expect(await saveStudy(studyNamed(), await madeUpRuns(), saved)).toBe(saved);
+  const rows = rowsOf(summaryFrame(await readStudy("study", saved), { allow: studyFields }));
   expect(rows.map((row) => [row.T, row["options.retrieve"], row.records])).toEqual([
     [1, true, 12],
     [10, true, 12],
@@ -54,6 +57,22 @@ test("saved summaries of the study are read in the order of its table", async ()
     [1000, false, 12],
   ]);
   await rm(join(saved, "T10.json"));
-  const error = await refusal(() => readStudy(saved));
+  const error = await refusal(() => readStudy("study", saved));
   expect(error).toMatchObject({ where: join(saved, "T10.json"), hint: "npm run study -- --save" });
+});
+
+test("every study has the records of its points, and differs where its table says", async () => {
+  for (const name of STUDIES) {
+    const { points, fields, shared } = studyNamed(name);
+    const study = await readStudy(name);
+    const limit = shared.limit ?? 1037;
+    expect(study.map(({ protocol }) => protocol.records)).toEqual(points.map(() => limit));
+    expect(study.map(({ protocol }) => protocol.targetStop)).toEqual(
+      points.map(({ targetStop = "none" }) => targetStop),
+    );
+    expect(rowsOf(summaryFrame(study, { allow: fields }))).toHaveLength(points.length);
+    for (const metric of shared.metrics ?? []) for (const run of study) underMetric(run, metric);
+  }
+  const error = await refusal(() => studyNamed("ladder"));
+  expect(error.message).toContain("study, free-answers");
 });

@@ -38,14 +38,15 @@ export function runCommands(program: Command): void {
 
   program
     .command("study")
-    .description("the project's own study: T = 1, 10, 100, 1000, and 1000 in four memories, kept apart or merged")
+    .description("a study of the project's own: its runs, and their table")
+    .argument("[name]", "study: T = 1, 10, 100, 1000; free-answers: the ladder, and stops behind targets", "study")
     .option("--limit <number>", "use the first records only", wholeNumber)
     .addOption(workersOption())
     .option("--out <folder>", "folder of the run folders, to continue from; runs/study by default")
-    .option("--save", "write the summaries that come with the project (data/lab/study)")
+    .option("--save", "write the summaries that come with the project (data/lab/NAME)")
     .addOption(backendOption())
-    .action((options: StudyArguments) =>
-      run(async (signal) => (await import("../study.js")).studyCommand(options, signal), GOES_ON),
+    .action((name: string, options: StudyArguments) =>
+      run(async (signal) => (await import("../study.js")).studyCommand(name, options, signal), GOES_ON),
     );
 
   program
