@@ -57,6 +57,7 @@ export { routerRocCurve } from "./report/figures/routerRocCurve.js";
 export { routingDistances } from "./report/figures/routingDistances.js";
 export { routingHistogram } from "./report/figures/routingHistogram.js";
 export { stepsCurve } from "./report/figures/stepsCurve.js";
+export { stopsOverSteps } from "./report/figures/stopsOverSteps.js";
 export { tRollback } from "./report/figures/tRollback.js";
 export { trainingLoss } from "./report/figures/trainingLoss.js";
 export { renderSummary, summaryView } from "./report/format.js";

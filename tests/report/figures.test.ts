@@ -11,6 +11,7 @@ import { routerCurves } from "../../src/report/figures/routerCurves.js";
 import { routerRocCurve } from "../../src/report/figures/routerRocCurve.js";
 import { routingDistances } from "../../src/report/figures/routingDistances.js";
 import { routingHistogram } from "../../src/report/figures/routingHistogram.js";
+import { stopsOverSteps } from "../../src/report/figures/stopsOverSteps.js";
 import { tRollback } from "../../src/report/figures/tRollback.js";
 import { readPublished } from "../../src/report/published.js";
 import { rowsOf, summaryFrame } from "../../src/report/tables.js";
@@ -307,5 +308,26 @@ describe("figures of explored routers", () => {
     const other = { ...second, option: { key: "eps_ratio", answers: "above" as const } };
     expect(() => routerCurves([first, other])).toThrow(/share no axis/);
     expect(routerRocCurve([first, other]).layout.annotations?.[0]?.text).toBe("marks: act_ratio 0.5 and eps_ratio 0.5");
+  });
+});
+
+describe("stopsOverSteps", () => {
+  const runs = (["none", "eos"] as const).flatMap((targetStop) =>
+    [5, 1].map((n_iter) => sampleRun({ targetStop, options: { n_iter } })),
+  );
+
+  it("has a panel for each stop, and a place for each step limit, rising", () => {
+    const { data, layout } = stopsOverSteps(runs);
+    expect(drawn(data).map(({ uid }) => uid)).toEqual(
+      ["1", "2"].flatMap((panel) => ["rewrite", "rephrase", "locality"].map((name) => `stops-${panel}-${name}`)),
+    );
+    expect(layout.xaxis?.ticktext).toEqual(["1", "5"]);
+    const [row] = rowsOf(summaryFrame([runs[3] as RunResult])); // eos, one step
+    expect(drawn(data)[3]?.y[0]).toBe(row?.rewrite);
+  });
+
+  it("is refused where a run is missing or there are two", () => {
+    expect(() => stopsOverSteps(runs.slice(1))).toThrow("every stop needs one run of each step limit");
+    expect(() => stopsOverSteps([...runs, runs[0] as RunResult])).toThrow("2 runs");
   });
 });

@@ -3,6 +3,7 @@ import { exploreRouter } from "../../src/explore/exploreRouter.js";
 import { atSteps } from "../../src/explore/numSteps.js";
 import type { Figure } from "../../src/report/figure.js";
 import { gridHeatmap } from "../../src/report/figures/gridHeatmap.js";
+import { ladder } from "../../src/report/figures/ladder.js";
 import { lossCurve } from "../../src/report/figures/lossCurve.js";
 import { publishedOverT } from "../../src/report/figures/publishedOverT.js";
 import { routerCurves } from "../../src/report/figures/routerCurves.js";
@@ -10,11 +11,12 @@ import { routerRocCurve } from "../../src/report/figures/routerRocCurve.js";
 import { routingDistances } from "../../src/report/figures/routingDistances.js";
 import { routingHistogram } from "../../src/report/figures/routingHistogram.js";
 import { stepsCurve } from "../../src/report/figures/stepsCurve.js";
+import { stopsOverSteps } from "../../src/report/figures/stopsOverSteps.js";
 import { tRollback } from "../../src/report/figures/tRollback.js";
 import { trainingLoss } from "../../src/report/figures/trainingLoss.js";
 import { gridOf } from "../../src/report/grids.js";
 import type { PublishedRow } from "../../src/report/published.js";
-import { sampleRun, sampleTrace } from "./sample.js";
+import { sampleLadder, sampleRun, sampleTrace } from "./sample.js";
 import { sampleStepsRun } from "./sample-steps.js";
 
 /** Every figure of the project, drawn from invented numbers, in its usual and its odd shapes. */
@@ -56,6 +58,13 @@ export function sampleFigures(): Record<string, Figure> {
     "routing-distances-bare": routingDistances(single),
     "t-rollback": tRollback(runs),
     "t-rollback-single": tRollback([ten], { title: "Quality over T", medium: "screen" }),
+    ladder: ladder([1, 10].flatMap((T) => [sampleLadder({ T }), sampleLadder({ T, targetStop: "eos" })])),
+    "ladder-single": ladder([sampleLadder({})], { title: "The ladder", medium: "screen" }),
+    "stops-over-steps": stopsOverSteps(
+      (["none", "newline"] as const).flatMap((targetStop) =>
+        [1, 5, 10, 20, 100].map((n_iter) => sampleRun({ targetStop, options: { n_iter } })),
+      ),
+    ),
     "published-over-t": publishedOverT(samplePublished(9)),
     "published-over-t-few": publishedOverT(samplePublished(2), { title: "Published", medium: "screen" }),
     "routing-histogram": routingHistogram(ten),

@@ -1,8 +1,9 @@
 import { createRng, type Rng } from "../../src/core/rng.js";
 import { marginOf, UNROUTED } from "../../src/edit/overlay.js";
 import type { EditStep, EditTrace } from "../../src/edit/trace.js";
+import { LADDER } from "../../src/eval/metrics.js";
 import type { ProbeScore, RecordScore } from "../../src/eval/types.js";
-import type { Protocol, RunResult } from "../../src/run/types.js";
+import type { Protocol, RunResult, ScoredRun } from "../../src/run/types.js";
 
 // Invented runs with the shape of real ones, for tests of tables and figures. No number here was measured.
 
@@ -155,4 +156,12 @@ function sampleScore(rng: Rng, { edit, block, threshold, crowd }: Situation): Re
 
 function positive(x: number): number {
   return Math.max(0, x);
+}
+
+/** An invented run with the metrics of the ladder: the less help, the worse. */
+export function sampleLadder(protocol: Partial<Protocol>): ScoredRun {
+  const { protocol: full, scores } = sampleRun({ ...protocol, metrics: LADDER });
+  const at = (rung: number) => sampleRun({ ...protocol, seed: 7 + rung, T: 10 + 10 * rung }).scores;
+  const under = LADDER.slice(1).map((name, i) => [name, at(i + 1)] as const);
+  return { protocol: full, scores, under: Object.fromEntries(under) };
 }

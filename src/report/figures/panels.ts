@@ -1,5 +1,17 @@
-import type { Annotation, Layout, LayoutAxis } from "plotly.js-dist";
-import { axis, gridLines, label, type Theme } from "../theme.js";
+import type { Annotation, Data, Layout, LayoutAxis } from "plotly.js-dist";
+import type { Figure } from "../figure.js";
+import type { Row } from "../tables.js";
+import {
+  axis,
+  baseConfig,
+  baseLayout,
+  createTheme,
+  type FigureOptions,
+  gridLines,
+  label,
+  metricStyles,
+  type Theme,
+} from "../theme.js";
 
 const MOST_COLUMNS = 3;
 /** Height of one panel with its name above it, in inches. */
@@ -52,6 +64,82 @@ export function layPanels(
       ...Object.assign({}, ...all.map((panel) => axesOf(panel, { grid, ticks: over.ticks, theme }))),
       annotations: [...all.map((panel) => nameOf(panel, grid, theme)), titleOf(over.title, below, theme)],
     }),
+  };
+}
+
+/** Scores of a panel: a row of `summaryFrame` for each place on its horizontal axis. */
+export interface PanelRows {
+  name: string;
+  rows: readonly Row[];
+}
+
+const scoreNames = ["rewrite", "rephrase", "locality"] as const;
+/** Distance between the marks of one place, in steps of the axis: their intervals must not lie over one another. */
+const APART = 0.1;
+
+/** Rewrite, rephrase and locality with 95% bootstrap intervals over records, over the same few places in small panels. */
+export function scoresInPanels(
+  groups: readonly PanelRows[],
+  { uid, ...over }: { uid: string; ticks: readonly string[]; title: string; columns?: number },
+  options: FigureOptions,
+): Figure {
+  const theme = createTheme(options.medium);
+  const panels = layPanels(
+    groups.map(({ name }) => name),
+    over,
+  );
+  return {
+    data: panels.all.flatMap((panel, i) => {
+      const { rows } = groups[i] as PanelRows;
+      return scoreNames.map((name, place) => intervals(name, { rows, panel, shift: (place - 1) * APART, uid, theme }));
+    }),
+    layout: {
+      ...baseLayout({ ...options, heightInches: panels.heightInches, margins: { bottom: panels.below } }),
+      ...panels.layout(theme),
+    },
+    config: baseConfig,
+  };
+}
+
+function intervals(
+  name: (typeof scoreNames)[number],
+  {
+    rows: own,
+    panel,
+    shift,
+    uid,
+    theme,
+  }: { rows: readonly Row[]; panel: Panel; shift: number; uid: string; theme: Theme },
+): Data {
+  const { color, symbol } = metricStyles[name];
+  const column = (ending: string) => own.map((row) => row[`${name}${ending}`] as number | null);
+  const [means, low, high] = [column(""), column("Low"), column("High")];
+  const arm = (end: number | null | undefined, mean: number | null | undefined) =>
+    end == null || mean == null ? 0 : Math.abs(end - mean);
+  return {
+    type: "scatter",
+    mode: "lines+markers",
+    uid: `${uid}-${panel.ending || "1"}-${name}`,
+    name,
+    legendgroup: name,
+    showlegend: panel.ending === "", // once for all panels
+    ...axesNamed(panel),
+    x: own.map((_, place) => place + shift),
+    y: means,
+    error_y: {
+      type: "data",
+      symmetric: false,
+      array: high.map((end, place) => arm(end, means[place])),
+      arrayminus: low.map((end, place) => arm(end, means[place])),
+      color,
+      thickness: theme.px(0.8),
+      width: theme.px(1.5),
+    },
+    line: { color, width: theme.px(1) },
+    marker: { color, symbol, size: theme.px(4) },
+    cliponaxis: false,
+    text: own.map(() => panel.name),
+    hovertemplate: "%{text}: %{y:.3f}",
   };
 }
 
