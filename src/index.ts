@@ -62,7 +62,7 @@ export { tRollback } from "./report/figures/tRollback.js";
 export { trainingLoss } from "./report/figures/trainingLoss.js";
 export { renderSummary, summaryView } from "./report/format.js";
 export { bestCells, type Grid, gridFrame, gridOf, gridView, sweepGrid } from "./report/grids.js";
-export { ladderFrame } from "./report/ladder.js";
+export { ladderFrame, ladderView } from "./report/ladder.js";
 export { escapeLatex, type LatexColumn, type LatexOptions, summaryLatex, toLatex } from "./report/latex.js";
 export { readOwnStudy, readRuns } from "./report/measured.js";
 export { methodsFrame } from "./report/methodsPage.js";

@@ -4,6 +4,7 @@ import { metricNamed } from "../eval/seeing.js";
 import { probesOf } from "../run/measures.js";
 import type { RunResult, ScoredRun } from "../run/types.js";
 import { underMetric } from "../run/under-metric.js";
+import { intervalText, scoreHeads } from "./format.js";
 import { requireAlike } from "./protocols.js";
 import { frameOf, type Row, rowsOf, summaryFrame } from "./tables.js";
 
@@ -30,6 +31,22 @@ export function ladderFrame(runs: readonly (ScoredRun | RunResult)[]): DataFrame
     });
   });
   return frameOf(rows, "runs");
+}
+
+/** The ladder for reading: a mean and its interval in one cell, and only the fields in which the runs differ, beside T. */
+export function ladderView(runs: readonly (ScoredRun | RunResult)[]): DataFrame {
+  const rows = rowsOf(ladderFrame(runs));
+  const fields = LADDER_FIELDS.filter((field) => field === "T" || new Set(rows.map((row) => row[field])).size > 1);
+  const view = rows.map(
+    (row): Row => ({
+      ...Object.fromEntries(fields.map((field) => [field, row[field] ?? null])),
+      Metric: row.metric ?? null,
+      ...Object.fromEntries(
+        (["rewrite", "rephrase", "locality"] as const).map((name) => [scoreHeads[name], intervalText(row, name, 3)]),
+      ),
+    }),
+  );
+  return frameOf(view, "runs");
 }
 
 /** Answers that rewrites want, where the run has its texts. */
