@@ -81,7 +81,7 @@ export { toCsv, toMarkdown, toText } from "./report/readable.js";
 export { bestValuesFrame, bestValuesView, rocFrame, routerFrame, routerView } from "./report/router.js";
 export type { FigureSource } from "./report/sources.js";
 export { recordOverSteps, stepsFindings, stepsFrame, stepsView } from "./report/steps.js";
-export { blocksFrame, casesFrame, summaryFrame } from "./report/tables.js";
+export { blocksFrame, casesFrame, groupsFrame, summaryFrame } from "./report/tables.js";
 export { type EditedBy, editByEvery } from "./run/everyMethod.js";
 export { readRun } from "./run/folder.js";
 export { DEFAULT_MODEL, DEFAULT_RECORDS, projectFile } from "./run/inputs.js";

@@ -8,7 +8,7 @@ import { summaryLatex, toLatex } from "../report/latex.js";
 import { readRunsAt } from "../report/measured.js";
 import { caption, fieldNames, rowFields } from "../report/protocols.js";
 import { toCsv, toMarkdown, toText } from "../report/readable.js";
-import { blocksFrame, casesFrame, frameOf, rowsOf, summaryFrame } from "../report/tables.js";
+import { blocksFrame, casesFrame, frameOf, groupsFrame, rowsOf, summaryFrame } from "../report/tables.js";
 import type { RunSummary } from "../run/summary.js";
 import type { RunResult } from "../run/types.js";
 import { underMetric } from "../run/under-metric.js";
@@ -17,7 +17,7 @@ import { terminal } from "./terminal.js";
 /** Options of `wise-lab table`, as the command line gives them. */
 export interface TableArguments {
   format: "text" | "markdown" | "csv" | "latex";
-  kind: "methods" | "blocks" | "cases";
+  kind: "methods" | "blocks" | "cases" | "groups";
   /** Fields in which runs may differ, besides method, T and when. */
   allow?: string[];
   mark?: boolean;
@@ -83,8 +83,15 @@ const columnsOfOne = {
     "average",
     "portability",
   ],
+  groups: ["kind", "group", "probes", "score", "scoreLow", "scoreHigh", "before"],
   cases: ["record", "block", "prompt", "answer", "rewrite", "rephrase", "locality", "rewriteRoute", "steps"],
 } as const;
+
+const FRAMES = {
+  blocks: blocksFrame,
+  groups: groupsFrame,
+  cases: (run) => casesFrame(withTexts(run)),
+} satisfies Record<keyof typeof columnsOfOne, (run: ShownRun) => DataFrame>;
 
 function tableOfOne(
   runs: readonly ShownRun[],
@@ -92,7 +99,7 @@ function tableOfOne(
   format: TableArguments["format"],
 ): string {
   const run = onlyRun(runs, kind);
-  const frame = kind === "blocks" ? blocksFrame(run) : casesFrame(withTexts(run));
+  const frame = FRAMES[kind](run);
   if (format === "csv") return toCsv(frame);
   const columns = columnsOfOne[kind].filter((name) => (frame.columns as string[]).includes(name));
   if (format === "latex") {

@@ -24,6 +24,8 @@ export interface EditRecord {
   portability: Probe[];
   /** Continuation out of the target's distribution (temporal set). */
   oodRephrase: string | null;
+  /** Facts that nobody edits, to see what the edits do to them. */
+  unedited?: Probe[];
   /** The answer before the edit, where the file states it; the first one, where it states several. */
   groundTruth: string | null;
 }

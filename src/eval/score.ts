@@ -16,12 +16,14 @@ import type { FreeScore, ProbeReading, ProbeScore } from "./types.js";
  * Kinds of probes. Locality measures if predictions stayed as they were, the others if the answer is predicted; of "ood",
  * which has no prompt, every token behind the first.
  */
-export type ProbeKind = "rewrite" | "rephrase" | "locality" | "portability" | "ood";
+export type ProbeKind = "rewrite" | "rephrase" | "locality" | "portability" | "unedited" | "ood";
 
 export interface Probe {
   kind: ProbeKind;
   prompt: string;
   answer: string;
+  /** Name of its group, where the data has groups. */
+  group?: string | undefined;
 }
 
 /** Locality prompts and texts without a prompt are never rendered with the chat template (protocol.md, as EasyEdit). */
@@ -254,6 +256,7 @@ function scoreOf(
   return {
     prompt: probe.prompt,
     answer: probe.answer,
+    ...(probe.group !== undefined && { group: probe.group }),
     target,
     pre: pre.tokens,
     post: post.tokens,

@@ -49,6 +49,7 @@ const recordSchema = z.looseObject({
   locality: z.array(probeSchema),
   portability: z.array(probeSchema),
   moreRephrases: z.array(probeSchema).optional(),
+  unedited: z.array(probeSchema).optional(),
   ood: probeSchema.optional(),
 });
 
@@ -67,8 +68,15 @@ export function checkScore(value: unknown, where: string): RecordScore {
     });
   }
   const score = value as RecordScore;
-  const { rewrite, rephrase, moreRephrases = [], locality, portability, ood } = score;
-  const answered = [rewrite, ...(rephrase ? [rephrase] : []), ...moreRephrases, ...portability, ...(ood ? [ood] : [])];
+  const { rewrite, rephrase, moreRephrases = [], locality, portability, unedited = [], ood } = score;
+  const answered = [
+    rewrite,
+    ...(rephrase ? [rephrase] : []),
+    ...moreRephrases,
+    ...portability,
+    ...unedited,
+    ...(ood ? [ood] : []),
+  ];
   for (const probe of answered) checkProbe(probe, probe.target, where);
   for (const probe of locality) checkProbe(probe, null, where);
   return score;

@@ -51,6 +51,8 @@ export interface ProbeReading extends Reading {
 export interface ProbeScore {
   prompt: string;
   answer: string;
+  /** Name of its group, where the data has groups. */
+  group?: string;
   /** Token ids of the answer, and the arg max tokens at its positions before and after the edit. */
   target: number[];
   pre: number[];
@@ -84,6 +86,8 @@ export interface RecordScore {
   /** One probe on zsRE; every probe of every group on KnowEdit. */
   locality: ProbeScore[];
   portability: ProbeScore[];
+  /** Facts that nobody edits, where such were asked for. */
+  unedited?: ProbeScore[];
   /** A text beyond the target, of a record that has one (temporal set): every token of it behind the first. */
   ood?: ProbeScore;
 }

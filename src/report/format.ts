@@ -16,6 +16,7 @@ export const scoreHeads = {
   locality: "Locality",
   average: "Avg",
   portability: "Portability",
+  unedited: "Unedited",
   ood: "OOD",
 } satisfies Partial<Record<MeasureName, string>>;
 
@@ -75,6 +76,7 @@ export function summaryView(frame: DataFrame, { digits = 3 }: FormatOptions = {}
       Blocks: row.blocks ?? null,
       ...Object.fromEntries(scores.map(([name, head]) => [head, intervalText(row, name, digits)])),
       "Pre-edit rew / reph": [row.preRewrite, row.preRephrase].map((value) => fixed(value, digits)).join(" / "),
+      ...(names.includes("preUnedited") ? { "Unedited before": fixed(row.preUnedited, digits) } : {}),
       ...toMain(row),
       "s/edit": fixed(row.secondsPerEdit, 2),
     };

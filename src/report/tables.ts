@@ -72,6 +72,49 @@ export function blocksFrame(run: ScoredRun): DataFrame {
   return frameOf(rows, "blocks of the run");
 }
 
+/**
+ * One row per group of probes of a run: its kind and name, the number of its probes, and their mean score after and before
+ * the edits, with a 95% bootstrap interval over probes. Groups are those of the data, such as relations.
+ * @throws {RefusedInput} for a run whose data has no groups, or the summary of one
+ */
+export function groupsFrame(run: ScoredRun): DataFrame {
+  const rows = probeKinds.flatMap((kind) => {
+    const groups = new Map<string, ScoredProbe[]>();
+    for (const probe of run.scores.flatMap((record) => probesOf<ScoredProbe>(record, kind))) {
+      if (probe.group !== undefined) groups.set(probe.group, [...(groups.get(probe.group) ?? []), probe]);
+    }
+    return [...groups]
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([group, probes]) => groupRow(run, { kind, group, probes }));
+  });
+  return frameOf(rows, "groups of the run's data");
+}
+
+function groupRow(
+  run: ScoredRun,
+  { kind, group, probes }: { kind: ProbeKind; group: string; probes: readonly ScoredProbe[] },
+): Row {
+  const rng = createRng(run.protocol.seed).fork("bootstrap", `${kind} ${group}`);
+  const {
+    mean: score,
+    low,
+    high,
+  } = bootstrapInterval(
+    probes.map((probe) => probe.score),
+    { rng },
+  );
+  const before = probes.flatMap(({ preScore }) => preScore ?? []);
+  return {
+    kind,
+    group,
+    probes: probes.length,
+    score,
+    scoreLow: low,
+    scoreHigh: high,
+    before: before.length === 0 ? null : mean(before),
+  };
+}
+
 export interface SummaryOptions {
   /** Fields of the protocol in which runs may differ; each is a column. Default: method, T and when. */
   allow?: readonly string[];
@@ -142,7 +185,8 @@ function byKind(
 function shownMeasures(runs: readonly ScoredRun[]): MeasureName[] {
   const [rewrite, rephrase, locality, ...rare] = shownKinds(runs) as [ProbeKind, ProbeKind, ProbeKind, ...ProbeKind[]];
   const average: MeasureName[] = runs.every((run) => isShare(metricOf(run))) ? ["average"] : []; // no mean of unlike numbers
-  return [rewrite, rephrase, locality, ...average, ...rare, "preRewrite", "preRephrase"];
+  const before: MeasureName[] = rare.includes("unedited") ? ["preUnedited"] : [];
+  return [rewrite, rephrase, locality, ...average, ...rare, "preRewrite", "preRephrase", ...before];
 }
 
 function meanColumns(scores: readonly ScoredRecord[], name: MeasureName): Row {

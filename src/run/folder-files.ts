@@ -32,7 +32,13 @@ export const FORMAT = "wise-lab run, version 4";
 export type SealedFile = "blocks" | "timings" | "environment";
 
 /** Fields of a protocol that runs had before they were written down. */
-const UNSAID = { precision: "float32", metrics: [TEACHER_FORCED.name], generation: null, targetStop: "none" } as const;
+const UNSAID = {
+  precision: "float32",
+  metrics: [TEACHER_FORCED.name],
+  generation: null,
+  unedited: null,
+  targetStop: "none",
+} as const;
 
 /** A protocol in a file that this project wrote. */
 export const protocolSchema = z

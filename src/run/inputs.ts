@@ -5,6 +5,7 @@ import { exists, requireWritableFolder } from "../core/files.js";
 import { catalogueEntry, locateData, recordsAt } from "../data/fetch.js";
 import { type IrrelevantList, loadIrrelevant, loadRecords, wrapsAround } from "../data/load.js";
 import type { Dataset } from "../data/records.js";
+import { loadUnedited, uneditedOfWorld, withUnedited } from "../data/unedited.js";
 import type { EditMethod, Needs } from "../edit/contract.js";
 import type { OptionSource } from "../edit/option-table.js";
 import { type MetricsRequest, seeingFor } from "../eval/seeing.js";
@@ -106,20 +107,16 @@ export function withDefaultPreset(
 }
 
 /** The parts of a request that say what is trained on and scored by. */
-export function scoringOf({
-  metrics,
-  promptContext,
-  freeRouting,
-  maxNewTokens,
-  targetStop,
-}: ScoringRequest): ScoringRequest {
-  return { metrics, promptContext, freeRouting, maxNewTokens, targetStop };
+export function scoringOf(request: ScoringRequest): ScoringRequest {
+  const { metrics, promptContext, freeRouting, maxNewTokens, unedited, uneditedItems, targetStop } = request;
+  return { metrics, promptContext, freeRouting, maxNewTokens, unedited, uneditedItems, targetStop };
 }
 
-export type ScoringRequest = MetricsRequest & Pick<RunRequest, "targetStop">;
+export type ScoringRequest = MetricsRequest & Pick<RunRequest, "targetStop" | "unedited" | "uneditedItems">;
 
 /** Inputs of a run besides the model, and what to tell the user about them. */
-export interface RunInputs extends Pick<RunPlan, "dataset" | "irrelevant" | "T" | "seeing" | "targetStop"> {
+export interface RunInputs
+  extends Pick<RunPlan, "dataset" | "irrelevant" | "T" | "seeing" | "targetStop" | "unedited"> {
   notices: string[];
 }
 
@@ -136,7 +133,8 @@ export async function loadRunInputs(
   const seeing = seeingFor(request);
   const { targetStop = "none" } = request;
   const data = request.data === undefined ? DEFAULT_RECORDS : await recordsAt(request.data);
-  const dataset = await loadRecords(data, { limit: request.limit });
+  const loaded = await loadRecords(data, { limit: request.limit });
+  const { dataset, unedited } = await addUnedited(loaded, request);
   const { list, notices } = await irrelevantFor(dataset, request.irrelevant, needs);
   const { length } = dataset.records;
   if (request.limit !== undefined && request.limit > length)
@@ -145,7 +143,21 @@ export async function loadRunInputs(
     notices.push(`T = ${T}: there are ${length} records, so they are one block, as with T = all`);
   await requireOneWorld(request.model ?? DEFAULT_MODEL, list === null ? [dataset] : [dataset, list]);
   if (request.out !== undefined) await requireWritableFolder(request.out);
-  return { dataset, irrelevant: list, T, seeing, targetStop, notices };
+  return { dataset, irrelevant: list, T, seeing, targetStop, unedited, notices };
+}
+
+/** Gives the records of a run the unedited facts that are asked for. */
+async function addUnedited(
+  dataset: Dataset,
+  { unedited: each, uneditedItems }: Pick<RunRequest, "unedited" | "uneditedItems">,
+): Promise<Pick<RunPlan, "dataset" | "unedited">> {
+  if (each === undefined) return { dataset, unedited: null };
+  const list = uneditedItems === undefined ? await uneditedOfWorld(dataset) : await loadUnedited(uneditedItems);
+  const { name, sha256 } = list;
+  return {
+    dataset: { ...dataset, records: withUnedited(dataset.records, list, each) },
+    unedited: { name, sha256, each },
+  };
 }
 
 /** The irrelevant prompts of a run, and what to tell the user about them. */

@@ -81,6 +81,10 @@ export interface RunRequest extends MetricsRequest {
   when?: When | undefined;
   /** Use the first records only. */
   limit?: number | undefined;
+  /** Facts that nobody edits, so many of them with every record: what the edits do to the rest. None by default. */
+  unedited?: number | undefined;
+  /** File of such facts; by default those of the made-up world that the records are of. */
+  uneditedItems?: string | undefined;
   /** Text behind every target that the edits train on; none by default, as released. */
   targetStop?: TargetStop | undefined;
   /** Folder to write to and to continue from; in memory when left out. */
@@ -250,7 +254,7 @@ async function workOf(
 ): Promise<PlannedWork> {
   if (planFor === undefined) {
     const dataset = await loadRecords(DEFAULT_RECORDS, { limit: RECORDS_TOGETHER });
-    return { dataset, irrelevant, T: 1, seeing: seeingFor({}), targetStop: "none" };
+    return { dataset, irrelevant, T: 1, seeing: seeingFor({}), unedited: null, targetStop: "none" };
   }
   checkWhen({ method, when: planFor.when ?? "after-all" });
   if (planFor.out !== undefined) await requireRunPlace(planFor.out);

@@ -3,10 +3,10 @@ import type { ProbeKind } from "../eval/score.js";
 import type { ScoredRecord, ScoredRun } from "./types.js";
 
 /** The probes of a record, in the order of tables. */
-export const probeKinds = ["rewrite", "rephrase", "locality", "portability", "ood"] as const;
+export const probeKinds = ["rewrite", "rephrase", "locality", "portability", "unedited", "ood"] as const;
 
 /** Kinds that only some data has: tables leave them out where no record has any. */
-const RARE: readonly ProbeKind[] = ["portability", "ood"];
+const RARE: readonly ProbeKind[] = ["portability", "unedited", "ood"];
 
 /** A number of a record; null where it has no such probe. */
 type Measure = (score: ScoredRecord) => number | null;
@@ -18,15 +18,18 @@ export const measures = {
   locality: (record) => kindScore(record, "locality"),
   average: averageScore,
   portability: (record) => kindScore(record, "portability"),
+  unedited: (record) => kindScore(record, "unedited"),
   ood: (record) => kindScore(record, "ood"),
   preRewrite: (record) => kindScore(record, "rewrite", "preScore"),
   preRephrase: (record) => kindScore(record, "rephrase", "preScore"),
+  preUnedited: (record) => kindScore(record, "unedited", "preScore"),
 } satisfies Record<string, Measure>;
 export type MeasureName = keyof typeof measures;
 
 /** All probes of one kind of a record: none, one, or several. */
 export function probesOf<P>(record: WithProbes<P>, kind: ProbeKind): readonly P[] {
-  const { rewrite, rephrase, moreRephrases = [], locality, portability, ood } = record;
+  const { rewrite, rephrase, moreRephrases = [], locality, portability, unedited = [], ood } = record;
+  if (kind === "unedited") return unedited;
   if (kind === "rewrite") return [rewrite];
   if (kind === "rephrase") return rephrase === null ? [] : [rephrase, ...moreRephrases];
   if (kind === "ood") return ood === undefined ? [] : [ood];
@@ -40,6 +43,7 @@ export interface WithProbes<P> {
   moreRephrases?: readonly P[];
   locality: readonly P[];
   portability: readonly P[];
+  unedited?: readonly P[];
   ood?: P;
 }
 
@@ -52,7 +56,7 @@ export function mapProbes<P, Q, R extends WithProbes<P>>(
   change: (probe: P, kind: ProbeKind) => Q | null,
 ): Omit<R, keyof WithProbes<P>> & WithProbes<Q> {
   const all = (kind: ProbeKind) => probesOf<P>(record, kind).flatMap((probe) => change(probe, kind) ?? []) as Q[];
-  const { rewrite: _, rephrase: __, moreRephrases: ___, locality, portability, ood: ____, ...rest } = record;
+  const { rewrite: _, rephrase: __, moreRephrases: ___, locality, portability, unedited, ood: ____, ...rest } = record;
   const [rewrite] = all("rewrite");
   if (rewrite === undefined) throw new LabFailure("a record without a rewrite");
   const [rephrase = null, ...moreRephrases] = all("rephrase");
@@ -64,6 +68,7 @@ export function mapProbes<P, Q, R extends WithProbes<P>>(
     ...(moreRephrases.length > 0 && { moreRephrases }),
     locality: all("locality"),
     portability: all("portability"),
+    ...(unedited !== undefined && { unedited: all("unedited") }),
     ...(ood !== undefined && { ood }),
   };
 }

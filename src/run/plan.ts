@@ -29,6 +29,8 @@ export interface RunPlan {
   templates: readonly string[];
   /** Metrics, and what is seen for them. */
   seeing: Seeing;
+  /** Facts that nobody edits, of which each record has some. */
+  unedited: Protocol["unedited"];
   /** Text behind every target that the edits train on. */
   targetStop: TargetStop;
   /** Settings for keeping the results of the model's frozen part. */
@@ -54,6 +56,7 @@ export function protocolOf(plan: ProtocolSource): Protocol {
     metric: TEACHER_FORCED.title,
     metrics: plan.seeing.metrics,
     generation: plan.seeing.generation,
+    unedited: plan.unedited,
     targetStop: plan.targetStop,
     locality: "agreement with the model before the edit",
     chatTemplate: plan.method.style.chatTemplate,
@@ -94,14 +97,15 @@ export function trainedOn(record: EditRecord, plan: Omit<TextSource, "model"> & 
   return { ...request, target: withStop(request.target, plan.targetStop, plan.model) };
 }
 
-/** The probes of a record: rewrite, then all of rephrase, locality and portability, then its text beyond the target. */
+/** The probes of a record: rewrite, then all of rephrase, locality, portability and unedited facts, then its text beyond the target. */
 export function probesOf(record: EditRecord): Probe[] {
   const rephrases = record.rephrase === null ? [] : [record.rephrase, ...(record.moreRephrases ?? [])];
   return [
     { kind: "rewrite", prompt: record.prompt, answer: record.target },
     ...rephrases.map((prompt): Probe => ({ kind: "rephrase", prompt, answer: record.target })),
-    ...record.locality.map(({ prompt, answer }): Probe => ({ kind: "locality", prompt, answer })),
-    ...record.portability.map(({ prompt, answer }): Probe => ({ kind: "portability", prompt, answer })),
+    ...(["locality", "portability", "unedited"] as const).flatMap((kind) =>
+      (record[kind] ?? []).map((probe): Probe => ({ kind, ...probe })),
+    ),
     ...(record.oodRephrase === null ? [] : [{ kind: "ood", prompt: "", answer: record.oodRephrase } as const]),
   ];
 }

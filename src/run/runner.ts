@@ -291,6 +291,7 @@ export function recordScore(
     ...(moreRephrases.length > 0 && { moreRephrases }),
     locality: take(record.locality.length),
     portability: take(record.portability.length),
+    ...(record.unedited !== undefined && { unedited: take(record.unedited.length) }),
     ...(record.oodRephrase !== null && { ood: take(1)[0] as ProbeScore }),
   };
 }

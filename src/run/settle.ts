@@ -28,7 +28,7 @@ export interface UnloadedModel {
 }
 
 /** Work with a model. */
-export type PlannedWork = Pick<RunPlan, "dataset" | "irrelevant" | "T" | "seeing" | "targetStop">;
+export type PlannedWork = Pick<RunPlan, "dataset" | "irrelevant" | "T" | "seeing" | "targetStop" | "unedited">;
 
 /**
  * Checks the texts of work with a model and plans its memory, shows the plan, and refuses what cannot fit: before the weights are read.

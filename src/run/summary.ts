@@ -27,7 +27,18 @@ export const SUMMARY_FORMAT = "wise-lab run summary, version 4";
  */
 const COLUMNS = {
   variant: ["name", "numbers ..."],
-  record: ["block", "steps", "stoppedEarly", "rewrite", "rephrases", "locality", "portability", "ood"],
+  record: [
+    "block",
+    "steps",
+    "stoppedEarly",
+    "rewrite",
+    "rephrase",
+    "locality",
+    "portability",
+    "ood",
+    "more rephrases",
+    "unedited",
+  ],
   probe: ["score", "score before", "route", "[variant, score under it, margin, numbers ...] ..."],
 };
 const DIGITS = 6;
@@ -114,8 +125,9 @@ export function shortened(
     const same = option === undefined || readings.length === 0 || option.decide(rounded, options).variant === route;
     return { score, preScore, exact: isExact, route, readings: same ? rounded : own };
   };
-  const { record, block, rewrite, rephrase, moreRephrases = [], locality, portability, ood } = score;
-  const probes = { rewrite, rephrase, moreRephrases, locality, portability, ...(ood && { ood }) };
+  const { record, block, rewrite, rephrase, moreRephrases = [], locality, portability, unedited, ood } = score;
+  const rare = { ...(unedited && { unedited }), ...(ood && { ood }) };
+  const probes = { rewrite, rephrase, moreRephrases, locality, portability, ...rare };
   return { record, block, ...mapProbes(probes, short) };
 }
 
@@ -192,10 +204,11 @@ function probeCells(score: ScoredRecord, names: NumberNames, places: Map<string,
     routePlace(probe),
     ...probe.readings.map(reading),
   ];
-  const { rewrite, rephrase, moreRephrases = [], locality, portability, ood } = score;
+  const { rewrite, rephrase, moreRephrases = [], locality, portability, unedited = [], ood } = score;
   const usual: ProbesCells = [cells(rewrite), rephrase && cells(rephrase), locality.map(cells), portability.map(cells)];
-  if (ood === undefined && moreRephrases.length === 0) return usual;
-  return [...usual, ood === undefined ? null : cells(ood), moreRephrases.map(cells)] as unknown as ProbesCells;
+  const rare = [ood === undefined ? null : cells(ood), moreRephrases.map(cells), unedited.map(cells)];
+  const isUsual = ood === undefined && moreRephrases.length === 0 && unedited.length === 0;
+  return isUsual ? usual : ([...usual, ...rare] as unknown as ProbesCells);
 }
 
 function routePlace({ route, readings }: ScoredProbe): number {
@@ -227,6 +240,7 @@ const probesShape = [
   z.array(probeSchema),
   z.array(probeSchema),
   probeSchema.nullable().optional(),
+  z.array(probeSchema).optional(),
   z.array(probeSchema).optional(),
 ] as const;
 const probesSchema = z.tuple(probesShape);
@@ -299,7 +313,7 @@ function readProbes(
   cells: ProbesCells,
   { variants, numbers, where }: { variants: readonly VariantCells[]; numbers: NumberNames; where: string },
 ): Omit<ScoredRecord, "record" | "block"> {
-  const [rewrite, rephrase, locality, portability, ood = null, moreRephrases = []] = cells;
+  const [rewrite, rephrase, locality, portability, ood = null, moreRephrases = [], unedited = []] = cells;
   const named = (names: readonly string[], values: readonly (number | null)[]) =>
     values.flatMap((value, i) => (value === null ? [] : [[pick(names, i, { what: "number", where }), value] as const]));
   const readingOf = ([place, score, margin, ...values]: ReadingCells): SummaryReading => {
@@ -331,6 +345,7 @@ function readProbes(
     ...(moreRephrases.length > 0 && { moreRephrases: moreRephrases.map(probe) }),
     locality: locality.map(probe),
     portability: portability.map(probe),
+    ...(unedited.length > 0 && { unedited: unedited.map(probe) }),
     ...(ood !== null && { ood: probe(ood) }),
   };
 }

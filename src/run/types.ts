@@ -30,6 +30,8 @@ export interface Protocol {
   metrics: readonly string[];
   /** The way free answers were written; null where none were. */
   generation: GenerationRule | null;
+  /** Facts that nobody edits, of which each record has some; null where none were scored. */
+  unedited: { name: string; sha256: string; each: number } | null;
   /** Text behind every target that the edits trained on. */
   targetStop: TargetStop;
   locality: "agreement with the model before the edit";
@@ -76,7 +78,7 @@ export interface RunResult {
 }
 
 /** Parts of a probe that tables and figures read. */
-export interface ScoredProbe extends Pick<ProbeScore, "score" | "preScore" | "exact" | "route"> {
+export interface ScoredProbe extends Pick<ProbeScore, "score" | "preScore" | "exact" | "route" | "group"> {
   readings: readonly Pick<ProbeReading, "variant" | "margin" | "numbers" | "score">[];
 }
 
@@ -87,6 +89,7 @@ export interface ScoredRecord extends Pick<RecordScore, "record" | "block"> {
   moreRephrases?: readonly ScoredProbe[];
   locality: readonly ScoredProbe[];
   portability: readonly ScoredProbe[];
+  unedited?: readonly ScoredProbe[];
   ood?: ScoredProbe;
 }
 

@@ -19,6 +19,7 @@ export const sampleProtocol: Protocol = {
   metric: "teacher-forced token accuracy",
   metrics: ["teacher-forced"],
   generation: null,
+  unedited: null,
   targetStop: "none",
   locality: "agreement with the model before the edit",
   chatTemplate: true,

@@ -3,6 +3,8 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { mean } from "../../src/core/stats.js";
+import { loadRecords } from "../../src/data/load.js";
+import { uneditedOfWorld } from "../../src/data/unedited.js";
 import { MAIN } from "../../src/edit/overlay.js";
 import { TARGET_STOPS } from "../../src/edit/target-stop.js";
 import type { Metric } from "../../src/eval/metrics.js";
@@ -16,8 +18,9 @@ import { tRollback } from "../../src/report/figures/tRollback.js";
 import { renderSummary } from "../../src/report/format.js";
 import { ladderFrame } from "../../src/report/ladder.js";
 import { summaryLatex } from "../../src/report/latex.js";
-import { rowsOf, summaryFrame } from "../../src/report/tables.js";
+import { groupsFrame, rowsOf, summaryFrame } from "../../src/report/tables.js";
 import { readRun } from "../../src/run/folder.js";
+import { DEFAULT_RECORDS } from "../../src/run/inputs.js";
 import type { Lab } from "../../src/run/lab.js";
 import { probesOf } from "../../src/run/measures.js";
 import { readRunSummary, summarizeRun, writeRunSummary } from "../../src/run/summary.js";
@@ -271,5 +274,53 @@ describe("data that has more than one probe of a kind", () => {
       expect(underMetric(made, "sure-tokens").scores[0]?.ood?.score).toBe(sure / ood.target.length);
       expect(rowsOf(summaryFrame([underMetric(made, "sure-tokens")]))[0]?.oodRecords).toBe(1);
     }
+  });
+});
+
+describe("facts that nobody edits", () => {
+  test("are scored with every record, the same ones whatever the setting, and shown by group", async () => {
+    const items = join(await temporaryFolder(), "facts.json");
+    const facts = Array.from({ length: 9 }, (_, i) => ({
+      prompt: `Where is ${i}?`,
+      answer: "Oslo",
+      group: `g${i % 2}`,
+    }));
+    await writeFile(items, JSON.stringify(facts));
+    const out = join(await temporaryFolder(), "run");
+    const request = { T: 2, limit: 3, unedited: 4, uneditedItems: items };
+    await lab.run({ ...request, out });
+    const made = await readRun(out);
+    const other = await lab.run({ ...request, T: 1 });
+    const promptsOf = ({ scores }: RunResult) => scores.map(({ unedited }) => unedited?.map(({ prompt }) => prompt));
+    expect(promptsOf(made)).toEqual(promptsOf(other));
+    for (const prompts of promptsOf(made)) expect(new Set(prompts).size).toBe(4);
+    expect(made.protocol.unedited).toMatchObject({ name: "facts", each: 4 });
+    const groups = rowsOf(groupsFrame(made));
+    expect(groups.map(({ kind, group }) => `${kind} ${group}`)).toEqual(["unedited g0", "unedited g1"]);
+    expect(groups.reduce((sum, { probes }) => sum + (probes as number), 0)).toBe(12);
+    const [row] = rowsOf(summaryFrame([made])) as [Record<string, number>];
+    const all = made.scores.flatMap(({ unedited = [] }) => unedited);
+    expect(row.unedited).toBeCloseTo(mean(all.map(({ score }) => score)), 12);
+    expect(row.preUnedited).toBeCloseTo(mean(all.map(({ preScore }) => preScore as number)), 12);
+    const path = join(await temporaryFolder(), "summary.json");
+    await writeRunSummary(await summarizeRun(out, "wise-lab run"), path);
+    expect(numbersOf(await readRunSummary(path))).toEqual(numbersOf(made));
+  });
+
+  test("of the made-up world are those that its records leave alone", async () => {
+    const data = await loadRecords(DEFAULT_RECORDS);
+    const { items } = await uneditedOfWorld(data);
+    const edited = new Set(
+      data.records.flatMap(({ prompt, rephrase, locality }) => [
+        prompt,
+        rephrase,
+        ...locality.map((one) => one.prompt),
+      ]),
+    );
+    expect(items.filter(({ prompt }) => edited.has(prompt))).toEqual([]);
+    expect(items).toHaveLength(2 * 705);
+    expect(new Set(items.map(({ group }) => group)).size).toBe(20);
+    const error = await refusal(() => lab.run({ T: 1, limit: 1, unedited: 2 }));
+    expect(error.message).toContain("--unedited-items FILE");
   });
 });

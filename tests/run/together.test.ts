@@ -129,6 +129,7 @@ function planFor(method: PreparedMethod, change: Partial<RunPlan> = {}): RunPlan
     when: "after-all",
     templates: ["{}"],
     seeing: seeingFor({}),
+    unedited: null,
     targetStop: "none",
     frozen: {},
     ...change,

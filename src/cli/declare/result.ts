@@ -15,8 +15,8 @@ export function resultCommands(program: Command): void {
     .description("runs as a table with its protocol: text, or files for a paper")
     .argument("<run...>", "run folders, folders of them, or summaries of runs")
     .addOption(
-      new Option("--kind <kind>", "one row per run, per block of a run, or per record of a run")
-        .choices(["methods", "blocks", "cases"])
+      new Option("--kind <kind>", "one row per run, or per block, record or group of probes of a run")
+        .choices(["methods", "blocks", "cases", "groups"])
         .default("methods"),
     )
     .addOption(new Option("--format <format>").choices(["text", "markdown", "csv", "latex"]).default("text"))

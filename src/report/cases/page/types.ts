@@ -1,5 +1,5 @@
 /** Kinds of probes, in the order in which people read them. */
-export type CaseKind = "rewrite" | "rephrase" | "locality" | "portability" | "ood";
+export type CaseKind = "rewrite" | "rephrase" | "locality" | "portability" | "unedited" | "ood";
 
 /** Outcome of a probe: all, some or none of its answer is as it should be. */
 export type Outcome = "right" | "partly right" | "wrong";

@@ -4,6 +4,7 @@ import type { Case, CaseEdit, CaseKind, CaseProbe, CaseReading, MethodWords, Out
 
 export const kindNames: Record<CaseKind, string> = {
   rewrite: "Rewrite",
+  unedited: "Unedited",
   ood: "OOD text",
   rephrase: "Rephrase",
   locality: "Locality",
