@@ -3,7 +3,10 @@ import type { DataFrame } from "danfojs-node";
 import { RefusedInput, show } from "../core/errors.js";
 import { createRng } from "../core/rng.js";
 import { bootstrapInterval, type Interval } from "../core/stats.js";
+import { type Metric, TEACHER_FORCED } from "../eval/metrics.js";
+import { metricNamed } from "../eval/seeing.js";
 import type { ScoredRun } from "../run/types.js";
+import { isShare, metricOf, underMetric } from "../run/under-metric.js";
 import { marked, type PublishedRow, type PublishedScore } from "./published.js";
 import { frameOf, intervalOf, type Row } from "./tables.js";
 import { type MeasureName, valuesOf } from "./values.js";
@@ -11,15 +14,21 @@ import { type MeasureName, valuesOf } from "./values.js";
 /** More options that differ are counted in the reason, not told one by one: those of another model differ in most. */
 const TOLD_OPTIONS = 3;
 
-/** Scores that publications print and runs have. */
-const common = [
-  "rewrite",
-  "rephrase",
-  "locality",
-  "average",
-  "preRewrite",
-  "preRephrase",
-] as const satisfies readonly (PublishedScore & MeasureName)[];
+/**
+ * Scores that publications print and runs have: the measure, and the metric where it is one of its own. The others are by
+ * the metric of the row, if the run was made for it.
+ */
+const common = {
+  rewrite: { measure: "rewrite" },
+  rephrase: { measure: "rephrase" },
+  locality: { measure: "locality" },
+  average: { measure: "average" },
+  preRewrite: { measure: "preRewrite" },
+  preRephrase: { measure: "preRephrase" },
+  perplexity: { measure: "rewrite", metric: "perplexity" },
+  oodRephrase: { measure: "ood", metric: "sure-tokens" },
+} as const satisfies Partial<Record<PublishedScore, { measure: MeasureName; metric?: string }>>;
+type CommonScore = keyof typeof common;
 
 /** A field in which a run is not what the publication says of itself. */
 export interface ProtocolDifference {
@@ -30,7 +39,7 @@ export interface ProtocolDifference {
 
 /** One published score with the run's own mean and 95% interval over records; null where nothing was measured. */
 export interface ComparedScore {
-  name: (typeof common)[number];
+  name: CommonScore;
   published: number;
   mean: number | null;
   low: number | null;
@@ -192,7 +201,7 @@ function protocolFields(row: PublishedRow, run: ScoredRun | null, model: string 
     { field: "records", published: row.records, measured: records },
     { field: "T", published: row.T, measured: measured?.T === "all" ? records : measured?.T },
     { field: "when", published: row.when, measured: measured?.when },
-    { field: "metric", published: row.metric, measured: measured?.metric },
+    { field: "metric", published: row.metric, measured: run === null ? undefined : metricFor(row, run).title },
     { field: "locality", published: row.locality, measured: measured?.locality },
     { field: "chatTemplate", published: row.chatTemplate, measured: measured?.chatTemplate },
     ...Object.entries(row.options).map(([name, published]) => ({
@@ -218,12 +227,28 @@ function plainModel(name: string): string {
 
 /** The scores that are published and that runs have too. The run's numbers are those of its summary. */
 function comparedScores(row: PublishedRow, run: ScoredRun | null): ComparedScore[] {
-  return common.flatMap((name) => {
+  return (Object.keys(common) as CommonScore[]).flatMap((name) => {
     const published = row.scores[name];
     if (published == null) return [];
-    const { mean, low, high } = (run && intervalOf(run, name)) ?? { mean: null, low: null, high: null };
+    const { mean, low, high } = (run && measuredScore(row, run, name)) ?? { mean: null, low: null, high: null };
     return [{ name, published, mean, low, high }];
   });
+}
+
+/** Null where the run was not made for the score's metric, or has no such probes. */
+function measuredScore(row: PublishedRow, run: ScoredRun, name: CommonScore): Interval | null {
+  const { measure, metric: own } = { metric: null, ...common[name] };
+  const metric = own === null ? metricFor(row, run) : metricNamed(own);
+  // Perplexity says nothing of locality: publications that print both take agreement there.
+  const taken = own === null && !isShare(metric) ? TEACHER_FORCED : metric;
+  if (!run.protocol.metrics.includes(taken.name)) return null;
+  return intervalOf(underMetric(run, taken), measure);
+}
+
+/** The metric of a published row where the run was made for it; else the run's own. */
+function metricFor(row: PublishedRow, run: ScoredRun): Metric {
+  const made = run.protocol.metrics.map(metricNamed);
+  return made.find(({ title }) => title === row.metric) ?? metricOf(run);
 }
 
 /** True if a value that rounds to the printed score lies in the interval; null where nothing was measured. */

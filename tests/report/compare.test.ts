@@ -13,9 +13,10 @@ import { type PublishedRow, readPublished } from "../../src/report/published.js"
 import { rowsOf, summaryFrame } from "../../src/report/tables.js";
 import { parseT } from "../../src/run/blocks.js";
 import { studyNamed } from "../../src/run/study.js";
-import type { Protocol, RunResult } from "../../src/run/types.js";
+import type { Protocol, RunResult, ScoredRun } from "../../src/run/types.js";
+import { underMetric } from "../../src/run/under-metric.js";
 import { modelOf } from "../edit/model-of.js";
-import { sampleRun } from "./sample.js";
+import { sampleLadder, sampleRun } from "./sample.js";
 
 const [headline] = (await readPublished({ source: "EasyEdit issue 474" })) as [PublishedRow];
 
@@ -274,5 +275,29 @@ describe("intervalOfRecords", () => {
 
   it("refuses a measure that the run has not", () => {
     expect(() => intervalOfRecords(run, "portability", 10)).toThrow(RefusedInput);
+  });
+});
+
+describe("scores of other metrics", () => {
+  it("are the run's by the metric that the publication names, where the run was made for it", async () => {
+    const ladder = sampleLadder({});
+    const all = await readPublished({ method: "WISE" });
+    const published = all.find(({ metric }) => metric === "exact match at the right length") as PublishedRow;
+    const { scores } = compareWithPublished(published, ladder);
+    const [{ rewrite }] = rowsOf(summaryFrame([underMetric(ladder, "em-gold-length")])) as [Record<string, number>];
+    expect(scores[0]).toMatchObject({ name: "rewrite", mean: rewrite });
+    const plain = compareWithPublished(published, sampleRun());
+    expect(plain.differs.map(({ field }) => field)).toContain("metric");
+  });
+
+  it("perplexity stands beside the rewrites' perplexity, its locality beside agreement", async () => {
+    const [published] = (await readPublished({ source: "WISE paper, Table 4", method: "WISE" })) as [PublishedRow];
+    const { protocol, scores } = sampleRun({ metrics: ["teacher-forced", "perplexity"] });
+    const of = (value: number) => scores.map((score) => ({ ...score, rewrite: { ...score.rewrite, score: value } }));
+    const run: ScoredRun = { protocol, scores, under: { perplexity: of(7) } };
+    const compared = compareWithPublished(published, run).scores;
+    expect(compared.find(({ name }) => name === "perplexity")).toMatchObject({ mean: 7 });
+    const [{ locality }] = rowsOf(summaryFrame([run])) as [Record<string, number>];
+    expect(compared.find(({ name }) => name === "locality")).toMatchObject({ mean: locality });
   });
 });

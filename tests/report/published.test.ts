@@ -287,7 +287,7 @@ describe("publishedFrame", () => {
         T: 600,
         records: 600,
         when: "after-all",
-        metric: "perplexity",
+        metric: "perplexity of the answer",
         rewrite: null,
         rephrase: null,
         locality: 0.99,
