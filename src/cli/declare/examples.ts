@@ -2,9 +2,9 @@ import type { Command } from "commander";
 
 /** One command line that works, for each command. */
 const EXAMPLES: Readonly<Record<string, string>> = {
-  run: "wise-lab run --T 10 --limit 100 --out runs/first",
+  run: "wise-lab run --T 10 --limit 100 --metrics free-em --out runs/first",
   sweep: "wise-lab sweep --T 1 --T 10 --limit 50 --out runs/sweep",
-  study: "wise-lab study --limit 20",
+  study: "wise-lab study free-answers --limit 20",
   stats: "wise-lab stats --layers 1-2 --samples 500",
   table: "wise-lab table runs/sweep --format markdown",
   report: "wise-lab report runs/first --out first.html",
@@ -15,6 +15,7 @@ const EXAMPLES: Readonly<Record<string, string>> = {
   "explore num-steps": "wise-lab explore num-steps --steps 1,2,5,10 --limit 50",
   golden: "wise-lab golden tests/fixtures/golden --backend wasm",
   methods: "wise-lab methods wise",
+  metrics: "wise-lab metrics",
   doctor: "wise-lab doctor",
   "data fetch": "wise-lab data fetch zsre_mend_edit",
   "kernel install": "wise-lab kernel install",

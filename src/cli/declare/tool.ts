@@ -35,6 +35,14 @@ export function toolCommands(program: Command): void {
     );
 
   program
+    .command("metrics")
+    .description("what a run can be scored by (--metrics)")
+    .option("--markdown", "as a table for a page")
+    .action((options: { markdown?: boolean }) =>
+      run(async () => (await import("../metrics.js")).metricsCommand(options)),
+    );
+
+  program
     .command("doctor")
     .description("report on this machine, the backend and what is missing")
     .option("--markdown", "as the facts part of environment.md")
