@@ -10,7 +10,7 @@ import { lora } from "./lora/lora.js";
 import { alphaedit } from "./memit/alphaedit.js";
 import { memit, memitMass } from "./memit/memit.js";
 import { mend } from "./mend/mend.js";
-import type { OptionSource } from "./option-table.js";
+import type { OptionSource, Options } from "./option-table.js";
 import { rome } from "./rome/rome.js";
 import { ultraedit } from "./ultraedit/ultraedit.js";
 import { wise } from "./wise/wise.js";
@@ -43,6 +43,16 @@ export function methodNamed(name: string): EditMethod {
     expected: `one of ${Object.keys(methods).join(", ")}`,
     ...(near === undefined ? {} : { hint: near }),
   });
+}
+
+/** Options as a file holds them, with the defaults of those that were not known when it was written. */
+export function withUnsaid(method: string, options: Options): Options {
+  const table: Options = methods[method as keyof typeof methods]?.options ?? {};
+  const having = Object.entries(table as EditMethod["options"]).filter(([, spec]) => spec.default !== undefined);
+  return {
+    ...options,
+    ...Object.fromEntries(having.map(([key, spec]) => [key, key in options ? options[key] : spec.default])),
+  };
 }
 
 /**

@@ -195,7 +195,8 @@ function requireOwner(path: string, saved: z.infer<typeof metadataSchema>, { met
   require("model sha256", saved.modelSha256, model.sha256);
   for (const key of new Set([...Object.keys(saved.options), ...Object.keys(method.options)])) {
     if (method.method.options[key]?.read === "inference") continue; // the same edits serve every value of it
-    require(`option ${key}`, saved.options[key], method.options[key]);
+    const unsaid = method.method.options[key]?.default; // edits made before the option was known
+    require(`option ${key}`, key in saved.options ? saved.options[key] : unsaid, method.options[key]);
   }
   const own = assetHashes(assets);
   for (const name of new Set([...Object.keys(saved.assets), ...Object.keys(own)])) {

@@ -141,6 +141,7 @@ function optionsOf({ layer, options }: GoldenWise): WiseOptions {
     double_bos: false,
     distance_act: options.distance_act,
     label_mean_extra: options.label_mean_extra,
+    released_label_cut: false,
     weight_decay: options.weight_decay,
     long_sequence_max: false,
   };

@@ -6,6 +6,7 @@ import { z } from "zod";
 import { RefusedInput } from "../core/errors.js";
 import { exists, readJsonFile } from "../core/files.js";
 import { readSealedLines, type SealedLines, unsealed } from "../core/seal.js";
+import { withUnsaid } from "../edit/registry.js";
 import { TEACHER_FORCED } from "../eval/metrics.js";
 import type { RunConfig } from "./output.js";
 import { requireOwnFiles } from "./own-files.js";
@@ -46,7 +47,10 @@ export const protocolSchema = z
     (value) => typeof value === "object" && value !== null && "T" in value,
     "the protocol of a run",
   )
-  .transform((protocol): Protocol => ({ ...UNSAID, ...protocol }));
+  .transform((protocol): Protocol => {
+    const { method, options } = protocol;
+    return { ...UNSAID, ...protocol, options: withUnsaid(method, options) };
+  });
 
 export const configSchema = z.object({
   protocol: protocolSchema,

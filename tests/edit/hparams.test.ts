@@ -83,6 +83,7 @@ describe("a released file", () => {
       double_bos: true,
       distance_act: true,
       label_mean_extra: true,
+      released_label_cut: false,
       weight_decay: 1e-5,
       long_sequence_max: true,
       seed: 0,
@@ -131,6 +132,7 @@ describe("variants and single settings", () => {
       double_bos: false,
       distance_act: false,
       label_mean_extra: false,
+      released_label_cut: false,
       weight_decay: 0,
       long_sequence_max: false,
     });
@@ -144,6 +146,7 @@ describe("variants and single settings", () => {
     expect(options).toMatchObject({
       distance_act: true,
       label_mean_extra: false,
+      released_label_cut: false,
       weight_decay: 1e-5,
     });
   });

@@ -1,6 +1,7 @@
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { withUnsaid } from "../../src/edit/registry.js";
 import { atInference } from "../../src/explore/atInference.js";
 import { inferenceOf } from "../../src/explore/router.js";
 import { rowsOf, summaryFrame } from "../../src/report/tables.js";
@@ -18,7 +19,7 @@ const { points: studyPoints, fields: studyFields } = studyNamed();
 async function madeUpRuns(): Promise<string> {
   const out = await temporaryFolder();
   for (const point of studyPoints) {
-    const options = { ...sampleProtocol.options, retrieve: !point.set.includes("retrieve=false") };
+    const options = withUnsaid("wise", { ...sampleProtocol.options, retrieve: !point.set.includes("retrieve=false") });
     await writeRun(join(out, point.name), sampleRun({ T: Number(point.T), records: 12, options }));
   }
   return out;

@@ -59,6 +59,8 @@ export type WiseOptions = {
   distance_act: boolean;
   /** The mean over n target tokens divides by n + 1. */
   label_mean_extra: boolean;
+  /** Where the irrelevant prompt is longer than every row, the loss also covers the end of the questions. */
+  released_label_cut: boolean;
   weight_decay: number;
   /** At inference a sequence over 100 tokens is routed by its largest token distance. */
   long_sequence_max: boolean;
@@ -148,6 +150,13 @@ export const wiseOptions: OptionTable<WiseOptions> = {
     ...flag,
     meaning: "the loss of n target tokens is their sum divided by n + 1",
     source: "released WISE.py, __cal_ft_loss",
+  },
+  released_label_cut: {
+    ...flag,
+    default: false,
+    meaning:
+      "where the irrelevant prompt is longer than every row, the loss also covers so many tokens at the end of the questions: labels are cut at the padded length of the prompts alone",
+    source: "released models/wise/utils.py, tokenize; the paper has no such thing",
   },
   weight_decay: {
     ...atLeast0,

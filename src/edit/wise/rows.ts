@@ -22,7 +22,7 @@ export const wiseTemplates: TemplateRecipe = {
 export function wiseRows(
   request: EditRequest,
   { tokenizer, templates }: RowContext,
-  options: Pick<WiseOptions, "use_chat_template" | "double_bos">,
+  options: Pick<WiseOptions, "use_chat_template" | "double_bos" | "released_label_cut">,
 ): TokenRow[] {
   requireTarget(request);
   const style = { chatTemplate: options.use_chat_template, doubleBos: options.double_bos };
@@ -34,10 +34,14 @@ export function wiseRows(
       expected: "a text of at least one token",
     });
   }
+  const rows = templates.map((template) =>
+    encodeForced(tokenizer, { prompt: fillTemplate(template, request.prompt), answer: request.target }, style),
+  );
+  const longest = Math.max(...rows.map(({ ids }) => ids.length));
+  const over = options.released_label_cut ? Math.max(0, irrelevant.length - longest) : 0;
   return [
-    ...templates.map((template) =>
-      encodeForced(tokenizer, { prompt: fillTemplate(template, request.prompt), answer: request.target }, style),
-    ),
+    // The first token has nothing before it that could predict it.
+    ...rows.map(({ ids, promptTokens }) => ({ ids, promptTokens: Math.max(1, promptTokens - over) })),
     { ids: irrelevant, promptTokens: irrelevant.length },
   ];
 }

@@ -14,9 +14,9 @@ beforeAll(async () => {
 });
 
 const { templates } = goldenRecords;
-const plain = { use_chat_template: false, double_bos: false };
-const chat = { use_chat_template: true, double_bos: false };
-const released = { use_chat_template: true, double_bos: true };
+const plain = { use_chat_template: false, double_bos: false, released_label_cut: false };
+const chat = { ...plain, use_chat_template: true };
+const released = { ...chat, double_bos: true };
 
 /** The rows of an edit, and the last of them apart. */
 function rowsOf(request: EditRequest, options: typeof plain, by = tokenizer) {
@@ -77,4 +77,20 @@ describe("refused", () => {
     const error = await refusal(() => rowsOf({ ...fact(0), irrelevant: null }, plain));
     expect(error).toMatchObject({ found: null, where: expect.stringContaining(fact(0).prompt) });
   });
+});
+
+test("labels as they are cut in the released code: longer by what the irrelevant text is longer than every row", () => {
+  const cut = { ...plain, released_label_cut: true };
+  const short = rowsOf(fact(0), plain);
+  expect(rowsOf({ ...fact(0), irrelevant: "So" }, cut).templates).toEqual(short.templates);
+  const longest = Math.max(...short.templates.map(({ ids }) => ids.length));
+  for (const over of [0, 1, 3, 500]) {
+    const words = (count: number) => Array.from({ length: count }, () => "a").join(" ");
+    let irrelevant = words(longest);
+    for (let n = 1; tokenizer.encode(irrelevant).length !== longest + over; n++) irrelevant = words(n);
+    const { templates: rows } = rowsOf({ ...fact(0), irrelevant }, cut);
+    expect(rows).toEqual(
+      short.templates.map(({ ids, promptTokens }) => ({ ids, promptTokens: Math.max(1, promptTokens - over) })),
+    );
+  }
 });
