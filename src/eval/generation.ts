@@ -24,10 +24,18 @@ export interface GenerationRule {
   routing: Routing;
   /** Tokens that are written whatever was answered, for metrics of longer texts; null for none. */
   whole: number | null;
+  /** Command that says whether an answer is right; null for none. */
+  judge: string | null;
 }
 
 /** As MIRAGE and its successors measure: arXiv 2502.11177. */
-export const GENERATION: GenerationRule = { maxNewTokens: 50, context: "none", routing: "once", whole: null };
+export const GENERATION: GenerationRule = {
+  maxNewTokens: 50,
+  context: "none",
+  routing: "once",
+  whole: null,
+  judge: null,
+};
 
 /** Tokens that fluency is measured on. */
 export const FLUENCY_TOKENS = 100;

@@ -1,6 +1,6 @@
 import { mean } from "../core/stats.js";
 import { agreement, bare, sameTokens, wordEntropy } from "./compare.js";
-import type { Seen } from "./types.js";
+import type { Seen, Written } from "./types.js";
 
 /** The probe that something was seen of. */
 export interface Asked {
@@ -39,6 +39,12 @@ const SHARE = { range: [0, 1], better: "higher" } as const;
 function perplexity(seen: Seen): number | null {
   const logp = meanLogp(seen);
   return logp === null ? null : Math.exp(-logp);
+}
+
+/** 1 where two free answers are the same, token by token. */
+function sameAnswer(one: Written | undefined, other: Written | undefined): 0 | 1 | null {
+  if (one === undefined || other === undefined) return null;
+  return sameTokens(one.tokens.slice(0, one.end), other.tokens.slice(0, other.end));
 }
 
 /** Every metric, in the order of tables: the rungs of the ladder from the mildest to the hardest, then the others. */
@@ -85,8 +91,18 @@ const all: readonly Metric[] = [
     of: ({ written }, { answer, before }) => {
       if (written === undefined) return null;
       if (before === null) return bare(written.text) === bare(answer) ? 1 : 0;
-      const was = before.written;
-      return was === undefined ? null : sameTokens(written.tokens.slice(0, written.end), was.tokens.slice(0, was.end));
+      return sameAnswer(written, before.written);
+    },
+  },
+  {
+    name: "free-judge",
+    title: "free answer as judged",
+    meaning: "1 where the judge takes a free answer, up to where it ends by itself, for right; of locality as free-em",
+    needs: ["written"],
+    ...SHARE,
+    of: ({ written }, { before }) => {
+      if (before !== null) return sameAnswer(written, before.written);
+      return written?.right === undefined ? null : Number(written.right);
     },
   },
   {

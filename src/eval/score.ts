@@ -9,6 +9,7 @@ import { encodeForced, encodeQuestion, PLAIN, type PromptStyle } from "../model/
 import { freeAnswers } from "./answers.js";
 import { agreement } from "./compare.js";
 import { endingOf, GENERATION, type GenerationRule, inContext } from "./generation.js";
+import { judgeOf } from "./judge.js";
 import type { Need } from "./metrics.js";
 import type { FreeScore, ProbeReading, ProbeScore } from "./types.js";
 
@@ -108,6 +109,7 @@ async function freeScores({ probes, encoded, overlay, setting }: Call): Promise<
   const answers = await freeAnswers(prompts, overlay, { ...freely, beside: once ? whateverCould : () => [] });
   // Decided at each step, only what answers writes: before the edit is another pass, and other variants are not seen.
   const before = once ? null : await freeAnswers(prompts, untouched(overlay.cut), freely);
+  const judge = rule.judge === null ? null : judgeOf(rule.judge);
   const found = answers.map(({ tokens, route, readings, under }, i): FreeScore => {
     const written = (made: readonly number[]) => ending.written(made, expected[i] as number);
     const writtenBy = (variant: string) => {
@@ -121,6 +123,14 @@ async function freeScores({ probes, encoded, overlay, setting }: Call): Promise<
       readings: readings.map((reading) => ({ ...reading, written: once ? writtenBy(reading.variant) : null })),
     };
   });
+  for (const [i, free] of found.entries()) {
+    const probe = probes[asked[i] as number] as Probe;
+    if (judge === null || probe.kind === "locality") continue;
+    for (const written of [free.pre, free.post, ...free.readings.map((reading) => reading.written)]) {
+      if (written === null) continue;
+      written.right = await judge({ question: probe.prompt, gold: probe.answer, answer: written.text });
+    }
+  }
   return probes.map((_, i) => found[asked.indexOf(i)] ?? null);
 }
 

@@ -21,6 +21,8 @@ export interface MetricsRequest {
   freeRouting?: Routing | undefined;
   /** Most tokens of a free answer; 50 by default. */
   maxNewTokens?: number | undefined;
+  /** Command that says whether a free answer is right, for free-judge: see `judgeOf`. */
+  judge?: string | undefined;
 }
 
 /** What is seen for metrics. @throws {RefusedInput} for a metric that there is not, and for answers without a token */
@@ -29,6 +31,7 @@ export function seeingFor({ metrics: names = [], ...free }: MetricsRequest): See
     promptContext: context = GENERATION.context,
     freeRouting: routing = GENERATION.routing,
     maxNewTokens = GENERATION.maxNewTokens,
+    judge = null,
   } = free;
   if (!Number.isInteger(maxNewTokens) || maxNewTokens < 1) {
     throw new RefusedInput("free answers need room", {
@@ -37,11 +40,19 @@ export function seeingFor({ metrics: names = [], ...free }: MetricsRequest): See
       expected: "a whole number from 1",
     });
   }
+  if (names.includes("free-judge") && judge === null) {
+    throw new RefusedInput("free answers need a judge", {
+      where: "metrics",
+      found: "free-judge, and no command",
+      expected: "a command that says A or B",
+      hint: "--judge COMMAND",
+    });
+  }
   const chosen = [...metrics.values()].filter((metric) => metric === TEACHER_FORCED || names.includes(metric.name));
   for (const name of names) metricNamed(name);
   const needs = [...new Set(chosen.flatMap((metric) => metric.needs))];
   const whole = chosen.some(({ name }) => name === "fluency") ? FLUENCY_TOKENS : null;
-  const generation = needs.includes("written") ? { maxNewTokens, context, routing, whole } : null;
+  const generation = needs.includes("written") ? { maxNewTokens, context, routing, whole, judge } : null;
   return { metrics: chosen.map(({ name }) => name), needs, generation };
 }
 

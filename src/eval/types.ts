@@ -10,6 +10,8 @@ export interface Written {
   text: string;
   /** Text of all tokens, where a metric reads longer texts. */
   whole?: string;
+  /** The judge's verdict, where there is one. */
+  right?: boolean;
 }
 
 /** What was seen of an answer under one variant; what no metric asked for is not there. */

@@ -108,8 +108,8 @@ export function withDefaultPreset(
 
 /** The parts of a request that say what is trained on and scored by. */
 export function scoringOf(request: ScoringRequest): ScoringRequest {
-  const { metrics, promptContext, freeRouting, maxNewTokens, unedited, uneditedItems, targetStop } = request;
-  return { metrics, promptContext, freeRouting, maxNewTokens, unedited, uneditedItems, targetStop };
+  const { metrics, promptContext, freeRouting, maxNewTokens, judge, unedited, uneditedItems, targetStop } = request;
+  return { metrics, promptContext, freeRouting, maxNewTokens, judge, unedited, uneditedItems, targetStop };
 }
 
 export type ScoringRequest = MetricsRequest & Pick<RunRequest, "targetStop" | "unedited" | "uneditedItems">;

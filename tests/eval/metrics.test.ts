@@ -1,9 +1,12 @@
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { bare, wordEntropy } from "../../src/eval/compare.js";
+import { judgeOf } from "../../src/eval/judge.js";
 import { type Asked, metrics } from "../../src/eval/metrics.js";
 import { metricNamed, seeingFor } from "../../src/eval/seeing.js";
 import type { Seen, Written } from "../../src/eval/types.js";
-import { refusal } from "../model/support.js";
+import { refusal, temporaryFolder } from "../model/support.js";
 
 const written = (tokens: number[], end: number, text = ""): Written => ({ tokens, end, text });
 const asked = (change: Partial<Asked> = {}): Asked => ({
@@ -101,7 +104,7 @@ describe("what is seen for metrics", () => {
     } = seeingFor({ metrics: ["perplexity", "free-em"], promptContext: "instruction" });
     expect(names).toEqual(["teacher-forced", "free-em", "perplexity"]);
     expect([...needs].sort()).toEqual(["logp", "written"]);
-    expect(generation).toEqual({ maxNewTokens: 50, context: "instruction", routing: "once", whole: null });
+    expect(generation).toEqual({ maxNewTokens: 50, context: "instruction", routing: "once", whole: null, judge: null });
     expect(seeingFor({ metrics: ["fluency"], maxNewTokens: 10 }).generation).toMatchObject({
       maxNewTokens: 10,
       whole: 100,
@@ -111,5 +114,25 @@ describe("what is seen for metrics", () => {
   test("an unknown metric and an answer without a token are refused", async () => {
     expect((await refusal(() => seeingFor({ metrics: ["free"] }))).message).toContain("free-em");
     expect((await refusal(() => seeingFor({ maxNewTokens: 0 }))).message).toContain("a whole number from 1");
+  });
+
+  test("a judge is a command that says A or B of each different answer, once", async () => {
+    expect((await refusal(() => seeingFor({ metrics: ["free-judge"] }))).hint).toBe("--judge COMMAND");
+    const log = join(await temporaryFolder(), "asked.txt");
+    const program = `let t="";process.stdin.on("data",(d)=>t+=d).on("end",()=>{require("fs").appendFileSync(${JSON.stringify(log)},t+"\\n");console.log(JSON.parse(t).answer===JSON.parse(t).gold?"A":"B")})`;
+    const file = join(await temporaryFolder(), "judge.cjs");
+    await writeFile(file, program.replaceAll("\\\\n", "\\n"));
+    const judge = judgeOf(`"${process.execPath}" "${file}"`);
+    const one = { question: "Where?", gold: "Oslo", answer: "Oslo" };
+    expect(await Promise.all([judge(one), judge({ ...one, answer: "Bergen" }), judge(one)])).toEqual([
+      true,
+      false,
+      true,
+    ]);
+    expect((await readFile(log, "utf8")).trim().split("\n")).toHaveLength(2);
+    const dumb = await refusal(() => judgeOf("echo perhaps")(one));
+    expect(dumb.message).toContain("perhaps");
+    const failing = await refusal(() => judgeOf("exit 3")(one));
+    expect(failing.message).toContain("status 3");
   });
 });

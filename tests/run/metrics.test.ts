@@ -184,6 +184,15 @@ test("a metric of one's own stands in table, LaTeX, figure and report", async ()
   expect(await reportHtml(lens, "run")).toContain("words of the free answer");
 });
 
+test("a judge's verdicts stand with the answers, and make a metric", async () => {
+  const judged = await lab.run({ T: 1, limit: 1, metrics: ["free-judge"], maxNewTokens: 4, judge: "echo A" });
+  const [record] = judged.scores as [RecordScore];
+  expect([record.rewrite.free?.pre.right, record.rewrite.free?.post.right]).toEqual([true, true]);
+  expect(record.locality[0]?.free?.post.right).toBeUndefined();
+  expect(underMetric(judged, "free-judge").scores[0]?.rewrite.score).toBe(1);
+  expect(judged.protocol.generation?.judge).toBe("echo A");
+});
+
 describe("the ladder", () => {
   test("has a row for each rung, with the means of the run by its metric", () => {
     const rows = rowsOf(ladderFrame([run]));

@@ -56,6 +56,10 @@ export function withRunOptions(command: Command): Command {
     .addOption(new Option("--prompt-context <form>", "of questions that are answered freely").choices(CONTEXTS))
     .addOption(new Option("--free-routing <when>", "when edits decide who writes a free answer").choices(ROUTINGS))
     .option("--max-new-tokens <number>", "of a free answer; 50 by default", wholeNumber)
+    .option(
+      "--judge <command>",
+      "says A or B of a free answer, for free-judge: JSON with question, gold, answer on its input",
+    )
     .option("--unedited <number>", "facts that nobody edits, scored with every record", wholeNumber)
     .option("--unedited-items <file>", "such facts: {prompt, answer, group}; those of the project's world by default")
     .addOption(new Option("--target-stop <stop>", "trained behind every target").choices(TARGET_STOPS))
