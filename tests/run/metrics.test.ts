@@ -27,6 +27,8 @@ import { readRunSummary, summarizeRun, writeRunSummary } from "../../src/run/sum
 import type { RunResult } from "../../src/run/types.js";
 import { underMetric } from "../../src/run/under-metric.js";
 import { refusal, temporaryFolder } from "../model/support.js";
+import { requires } from "../support/requires.js";
+import { sharedFolder } from "../support/shared.js";
 import { bytesOfRun, openQuickLab, recordsFile } from "./support.js";
 
 const METRICS = ["autoregressive", "em-gold-length", "free-em", "exact-match", "log-prob", "perplexity", "fluency"];
@@ -331,5 +333,18 @@ describe("facts that nobody edits", () => {
     expect(new Set(items.map(({ group }) => group)).size).toBe(20);
     const error = await refusal(() => lab.run({ T: 1, limit: 1, unedited: 2 }));
     expect(error.message).toContain("--unedited-items FILE");
+  });
+});
+
+describe.runIf(requires("shared"))("the real files", () => {
+  test.each(["hallucination", "temporal"])("%s: runs, and has its metrics", async (kind) => {
+    const file = (part: string) => join(sharedFolder() as string, "data", `${kind}-${part}.json`);
+    const request = { data: file("edit"), irrelevant: file("train"), T: 2, limit: 2 };
+    const made = await lab.run({ ...request, metrics: ["perplexity", "perplexity-clip-100", "sure-tokens"] });
+    for (const name of made.protocol.metrics) {
+      const [row] = rowsOf(summaryFrame([underMetric(made, name)])) as [Record<string, number>];
+      expect([row.rewriteRecords, row.localityRecords]).toEqual([2, 2]);
+      if (kind === "temporal") expect(row.oodRecords).toBe(2);
+    }
   });
 });
