@@ -13,6 +13,8 @@ export interface OptionSpec<T = unknown> {
   expected: string;
   /** Taken where neither file, preset nor variant gives a value; without one, one of them must. */
   default?: T;
+  /** Value of runs and edits that were made before the option was known. */
+  unsaid?: T;
   meaning: string;
   /** Equation of the paper, file of the released code, or "this project". */
   source: string;

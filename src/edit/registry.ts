@@ -45,14 +45,13 @@ export function methodNamed(name: string): EditMethod {
   });
 }
 
-/** Options as a file holds them, with the defaults of those that were not known when it was written. */
+/** Options as a file holds them, with those that were not known when it was written. */
 export function withUnsaid(method: string, options: Options): Options {
-  const table: Options = methods[method as keyof typeof methods]?.options ?? {};
-  const having = Object.entries(table as EditMethod["options"]).filter(([, spec]) => spec.default !== undefined);
-  return {
-    ...options,
-    ...Object.fromEntries(having.map(([key, spec]) => [key, key in options ? options[key] : spec.default])),
-  };
+  const known: EditMethod | undefined = methods[method as keyof typeof methods];
+  const later = Object.entries(known?.options ?? {}).filter(
+    ([key, { unsaid }]) => unsaid !== undefined && !(key in options),
+  );
+  return { ...options, ...Object.fromEntries(later.map(([key, { unsaid }]) => [key, unsaid])) };
 }
 
 /**

@@ -195,7 +195,7 @@ function requireOwner(path: string, saved: z.infer<typeof metadataSchema>, { met
   require("model sha256", saved.modelSha256, model.sha256);
   for (const key of new Set([...Object.keys(saved.options), ...Object.keys(method.options)])) {
     if (method.method.options[key]?.read === "inference") continue; // the same edits serve every value of it
-    const unsaid = method.method.options[key]?.default; // edits made before the option was known
+    const unsaid = method.method.options[key]?.unsaid;
     require(`option ${key}`, key in saved.options ? saved.options[key] : unsaid, method.options[key]);
   }
   const own = assetHashes(assets);

@@ -1,7 +1,9 @@
 import { RefusedInput } from "../core/errors.js";
 import type { EditMethod, InferenceOption, Router } from "../edit/contract.js";
+import { LARGEST_MARGIN } from "../edit/overlay.js";
 import { methodNamed } from "../edit/registry.js";
-import type { Protocol } from "../run/types.js";
+import { probeKinds, probesOf } from "../run/measures.js";
+import type { Protocol, ScoredRun } from "../run/types.js";
 
 /** The option of a run's router that is read at inference only, and the value that the run was made with. */
 export interface RunInference extends InferenceOption {
@@ -49,4 +51,12 @@ export function requireValue(value: unknown, where: string): number {
     found: typeof value === "number" ? String(value) : value,
     expected: "a number from 0",
   });
+}
+
+/** True of a run whose router decided nothing: its threshold is 0, so that an edit answers every probe it looked at. */
+export function alwaysAnswers({ scores }: ScoredRun): boolean {
+  const looked = scores
+    .flatMap((record) => probeKinds.flatMap((kind) => probesOf(record, kind)))
+    .filter(({ readings }) => readings.length > 0);
+  return looked.length > 0 && looked.every(({ readings }) => readings.some(({ margin }) => margin >= LARGEST_MARGIN));
 }

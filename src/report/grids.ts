@@ -2,12 +2,13 @@ import type { DataFrame } from "danfojs-node";
 import { RefusedInput } from "../core/errors.js";
 import type { Interval } from "../core/stats.js";
 import { gridPoints } from "../explore/grid.js";
-import { inferenceOf } from "../explore/router.js";
+import { alwaysAnswers, inferenceOf } from "../explore/router.js";
 import type { RunResult, ScoredRun } from "../run/types.js";
 import { newFrame } from "./frame.js";
 import { fieldOf, requireAlike } from "./protocols.js";
 import type { Cell } from "./readable.js";
 import { stepsKey, stepsOf } from "./steps.js";
+import { subtitleOf } from "./subtitle.js";
 import { frameOf, intervalOf, type Row } from "./tables.js";
 import type { MeasureName } from "./values.js";
 
@@ -17,15 +18,23 @@ export interface GridAxis {
   values: readonly Cell[];
 }
 
+/** A mean of a grid. */
+export interface GridCell extends Interval {
+  /** True where the router decided nothing: the number is that of edits which always answer. */
+  isOff: boolean;
+}
+
 /** A measure over two settings. */
 export interface Grid {
   x: GridAxis;
   y: GridAxis;
   measure: MeasureName;
   /** Row by row in the order of `y`, each in the order of `x`; null where nothing was measured. */
-  cells: readonly (readonly (Interval | null)[])[];
+  cells: readonly (readonly (GridCell | null)[])[];
   /** Column and row of the settings that the numbers were computed from, where one run gave them all. */
   own: Place | null;
+  /** The runs in few words, as `subtitleOf` has them. */
+  about: readonly string[];
 }
 
 /** A cell, by column and row. */
@@ -49,9 +58,9 @@ export function gridOf(
   const limit = stepsOf(run);
   const values = rising([...settings.values, own]);
   const steps = rising([...settings.steps, limit]);
-  const cells: (Interval | null)[][] = steps.map(() => []);
+  const cells: (GridCell | null)[][] = steps.map(() => []);
   for (const point of gridPoints(run, { values, steps })) {
-    cells[steps.indexOf(point.steps)]?.push(intervalOf(point.run, measure));
+    cells[steps.indexOf(point.steps)]?.push(cellOf(point.run, measure));
   }
   return {
     x: { title: key, values },
@@ -59,6 +68,7 @@ export function gridOf(
     measure,
     cells,
     own: { x: values.indexOf(own), y: steps.indexOf(limit) },
+    about: subtitleOf([run]),
   };
 }
 
@@ -78,16 +88,16 @@ export function sweepGrid(
   const sides = [settings.x, settings.y].map((fields) => [fields].flat());
   requireAlike(runs, sides.flat());
   const [x, y] = sides.map((fields): Side => ({ fields, values: settingsOf(runs, fields) })) as [Side, Side];
-  const cells: (Interval | null)[][] = y.values.map(() => x.values.map(() => null));
+  const cells: (GridCell | null)[][] = y.values.map(() => x.values.map(() => null));
   const seen = new Set<string>();
   for (const run of runs) {
     const place = [x, y].map(({ fields, values }) => values.indexOf(settingOf(run, fields)));
     if (seen.has(place.join())) throw twoOfOneCell(run, sides.flat());
     seen.add(place.join());
-    (cells[place[1] as number] as (Interval | null)[])[place[0] as number] = intervalOf(run, measure);
+    (cells[place[1] as number] as (GridCell | null)[])[place[0] as number] = cellOf(run, measure);
   }
   const side = ({ fields, values }: Side): GridAxis => ({ title: titleOf(fields), values });
-  return { x: side(x), y: side(y), measure, cells, own: null };
+  return { x: side(x), y: side(y), measure, cells, own: null, about: subtitleOf(runs) };
 }
 
 interface Side {
@@ -98,19 +108,24 @@ interface Side {
 /** Sums of the same scores in another order differ by rounding: a tie must still count as one. */
 const ROUNDING = 1e-12;
 
-/** Places of the largest mean: several where cells are equal. */
+/**
+ * Places of the largest mean: several where cells are equal. Cells where the router decided nothing are not among them,
+ * unless there is no other.
+ */
 export function bestCells({ cells }: Grid): Place[] {
-  const means = cells.flat().flatMap((cell) => (cell === null ? [] : [cell.mean]));
-  const best = Math.max(...means);
-  return cells.flatMap((row, y) => row.flatMap((cell, x) => (cell && cell.mean >= best - ROUNDING ? [{ x, y }] : [])));
+  const all = cells.flatMap((row, y) => row.flatMap((cell, x) => (cell === null ? [] : [{ x, y, ...cell }])));
+  const on = all.filter(({ isOff }) => !isOff);
+  const weighed = on.length > 0 ? on : all;
+  const best = Math.max(...weighed.map(({ mean }) => mean));
+  return weighed.filter(({ mean }) => mean >= best - ROUNDING).map(({ x, y }) => ({ x, y }));
 }
 
-/** One row per cell: both settings, the mean with its 95% bootstrap interval, and whether it is the best. */
+/** One row per cell: both settings, the mean with its 95% bootstrap interval, and whether it is the best, and whether the router was off. */
 export function gridFrame(grid: Grid): DataFrame {
   const best = bestCells(grid);
   const rows = grid.y.values.flatMap((y, row) =>
     grid.x.values.map((x, column): Row => {
-      const { mean = null, low = null, high = null } = grid.cells[row]?.[column] ?? {};
+      const { mean = null, low = null, high = null, isOff = false } = grid.cells[row]?.[column] ?? {};
       const isBest = best.some((place) => place.x === column && place.y === row);
       const { measure } = grid;
       return {
@@ -120,17 +135,28 @@ export function gridFrame(grid: Grid): DataFrame {
         [`${measure}Low`]: low,
         [`${measure}High`]: high,
         best: isBest,
+        off: isOff,
       };
     }),
   );
   return frameOf(rows, "cells");
 }
 
-/** The means of a grid as they lie: a row per value of `y`, a column per value of `x`. */
+/** The means of a grid as they lie: a row per value of `y`, a column per value of `x`; "off" where the router was. */
 export function gridView({ x, y, cells }: Grid): DataFrame {
-  const rows = y.values.map((value, row) => [String(value), ...(cells[row] ?? []).map((cell) => cell?.mean ?? null)]);
+  const rows = y.values.map((value, row) => [String(value), ...(cells[row] ?? []).map(textOf)]);
   // Not from objects: their keys would put columns named by whole numbers first.
   return newFrame(rows, [`${y.title} \\ ${x.title}`, ...x.values.map(String)]);
+}
+
+function textOf(cell: GridCell | null): Cell {
+  return cell?.isOff ? `${cell.mean.toFixed(3)} off` : (cell?.mean ?? null);
+}
+
+/** A measure of a run, as a cell. */
+function cellOf(run: ScoredRun, measure: MeasureName): GridCell | null {
+  const interval = intervalOf(run, measure);
+  return interval && { ...interval, isOff: alwaysAnswers(run) };
 }
 
 const rising = (values: readonly number[]) => [...new Set(values)].sort((a, b) => a - b);

@@ -65,17 +65,26 @@ export function createTheme(medium: Medium = "print"): Theme {
 
 export interface LayoutOptions extends FigureOptions {
   heightInches: number;
+  /** Parts of a small grey text at the top, such as those of `subtitleOf`; lines break between them. */
+  subtitle?: readonly string[];
   /** Room around the plot area, in CSS pixels at print size. */
   margins?: { left?: number; right?: number; top?: number; bottom?: number };
   /** Default true: a row of names above the plot area. */
   legend?: boolean;
 }
 
+/** Letters of a line of the subtitle: so many small ones fit into the width. */
+const SUBTITLE_LETTERS = 64;
+/** Heights in CSS pixels at print size: of the title, of a line under it, and of a line where there is none. */
+const HEADING = { title: 18, under: 16, line: 12.5 };
+
 /** Size, fonts, margins and legend that all figures share; a figure adds its axes. */
 export function baseLayout(options: LayoutOptions): Partial<Layout> {
-  const { heightInches, margins = {}, title, legend = true } = options;
-  const { px, pt, text } = createTheme(options.medium);
-  const heading = title === undefined ? 0 : 18;
+  const { heightInches, margins = {}, title, subtitle = [], legend = true } = options;
+  const theme = createTheme(options.medium);
+  const { px, pt, text } = theme;
+  const lines = brokenInto(SUBTITLE_LETTERS, subtitle);
+  const heading = title === undefined ? HEADING.line * lines.length : HEADING.title + HEADING.under * lines.length;
   return {
     width: px(COLUMN_INCHES * PIXELS_PER_INCH),
     height: px(heightInches * PIXELS_PER_INCH + heading),
@@ -89,7 +98,7 @@ export function baseLayout(options: LayoutOptions): Partial<Layout> {
       b: px(margins.bottom ?? 32),
       pad: 0,
     },
-    ...(title === undefined ? {} : { title: titleAt(title, px(5), pt(9)) }),
+    ...(heading === 0 ? {} : { title: headingOf(title, lines, theme) }),
     showlegend: legend,
     ...(legend ? { legend: legendAt(1 - heading / (heightInches * PIXELS_PER_INCH + heading), pt(7.5)) } : {}),
   };
@@ -176,10 +185,26 @@ function at(values: readonly number[], index: number): number {
   return values[index] as number;
 }
 
-function titleAt(text: string, inset: number, size: number): Partial<Layout["title"]> {
+/** Parts with dots between them, in lines of at most so many letters; a longer part has a line of its own. */
+function brokenInto(letters: number, parts: readonly string[]): string[] {
+  const lines: string[] = [];
+  for (const part of parts) {
+    const longer = `${lines.at(-1)} · ${part}`;
+    if (lines.length > 0 && longer.length <= letters) lines[lines.length - 1] = longer;
+    else lines.push(part);
+  }
+  return lines;
+}
+
+/** The title and the lines under it, as one text in the upper left corner of the picture. */
+function headingOf(title: string | undefined, lines: readonly string[], { px, pt, smallText }: Theme) {
+  const look = `font-size: ${smallText.size}px; font-weight: 400; color: ${smallText.color}`;
+  const under = lines.map((line) => `<span style="${look}">${line}</span>`);
+  const inset = px(5);
   return {
-    text,
-    font: { size, weight: 600, color: colors.ink },
+    ...(title === undefined
+      ? { text: lines.join("<br>"), font: smallText }
+      : { text: [title, ...under].join("<br>"), font: { size: pt(9), weight: 600, color: colors.ink } }),
     x: 0,
     xref: "container",
     xanchor: "left",
@@ -187,7 +212,7 @@ function titleAt(text: string, inset: number, size: number): Partial<Layout["tit
     yref: "container",
     yanchor: "top",
     pad: { t: inset, l: inset },
-  };
+  } satisfies Partial<Layout["title"]>;
 }
 
 /** A row of names hung from a height of the whole picture. */

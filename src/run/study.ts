@@ -17,10 +17,12 @@ const studySchema = z.strictObject({
   about: z.string(),
   limit: z.int().positive().optional(),
   metrics: z.array(z.string()).optional(),
+  unedited: z.int().positive().optional(),
   points: z.array(
     z.strictObject({
       name: z.string(),
       T: z.union([z.number(), z.string()]),
+      method: z.string().optional(),
       set: z.array(z.string()),
       targetStop: z.enum(TARGET_STOPS).optional(),
     }),
@@ -34,7 +36,7 @@ export interface Study {
   about: string;
   points: readonly SweepPoint[];
   /** What the runs share. */
-  shared: Pick<SweepRun, "limit" | "metrics">;
+  shared: Pick<SweepRun, "limit" | "metrics" | "unedited">;
   /** Fields of the protocol in which they differ: what `allow` of a table of them is. */
   fields: readonly string[];
   /** The command that makes it and saves its summaries. */
@@ -48,9 +50,13 @@ export function studyNamed(name: string = "study"): Study {
     throw new RefusedInput("there is no such study", { where: "study", found: name, expected: STUDIES.join(", ") });
   }
   const file = projectFile("data", "lab", `${known}.json`);
-  const { about, limit, metrics, points, fields } = checked(studySchema, JSON.parse(readFileSync(file, "utf8")), file);
+  const { about, limit, metrics, unedited, points, fields } = checked(
+    studySchema,
+    JSON.parse(readFileSync(file, "utf8")),
+    file,
+  );
   const command = `npm run study -- ${known === "study" ? "" : `${known} `}--save`;
-  return { name: known, about, points, shared: { limit, metrics }, fields, command };
+  return { name: known, about, points, shared: { limit, metrics, unedited }, fields, command };
 }
 
 /** Folder of the summaries that come with the project. */

@@ -31,7 +31,8 @@ import type { Protocol, RunResult, When } from "./types.js";
 export interface SweepPoint {
   /** Name of its folder. */
   name: string;
-  /** In place of the one that the runs share. */
+  /** In place of those that the runs share. */
+  method?: string | undefined;
   targetStop?: TargetStop | undefined;
   T: number | string;
   /** "key=value", over what all points share. */
@@ -144,38 +145,56 @@ async function checkPoints(
 ): Promise<Job[]> {
   refuseTwins(points, ({ name }) => name);
   const Ts = points.map(({ T }) => parseT(T));
-  const name = shared.method ?? DEFAULT_METHOD;
   const { config, model } = await identify(shared.model ?? DEFAULT_MODEL, shared.precision ?? "float32");
   const { hparams: file, preset, set = [], scoreSteps = [] } = shared;
   const methods = await Promise.all(
     points.map((point) => {
+      const name = methodOf(point, shared);
       const source = withDefaultPreset({ file, preset, set: [...set, ...point.set] }, config, methodNamed(name));
       return prepareNamed(name, source, config);
     }),
   );
-  const [first] = methods as [PreparedMethod];
-  const { notices, ...inputs } = await loadRunInputs({ ...shared, T: Ts[0] ?? 1 }, first.needs);
-  for (const T of Ts) checkScoreSteps({ T, dataset: inputs.dataset, method: first }, scoreSteps);
   const when = shared.when ?? "after-all";
-  checkWhen({ method: first, when });
+  const inputsOf = createInputs({ ...shared, T: Ts[0] ?? 1 });
+  const told = new Set<string>();
+  for (const [i, method] of methods.entries()) {
+    const { dataset, notices } = await inputsOf(method);
+    for (const notice of notices) told.add(notice);
+    checkScoreSteps({ T: Ts[i] as number | "all", dataset, method }, scoreSteps);
+    checkWhen({ method, when });
+  }
   const backend = await backendFor(config, shared);
   await requireWritableFolder(out);
   const ignored = new Set(methods.flatMap((method) => method.ignored.map((key) => `no effect here: ${key}`)));
   const opened: ReadonlyMap<string, Asset>[] = [];
   for (const method of methods) opened.push(await openAssets(method, model));
-  const jobs = points.map((point, i): Job => {
+  const jobs: Job[] = [];
+  for (const [i, point] of points.entries()) {
     const [T, method, assets] = [Ts[i], methods[i], opened[i]] as [number | "all", PreparedMethod, (typeof opened)[0]];
+    const { notices: _, ...inputs } = await inputsOf(method);
     const { targetStop = inputs.targetStop } = point;
     const protocol = protocolOf({ ...inputs, targetStop, model, method, assets, T, backend, when });
     const folder = join(out, point.name);
     const args = runArguments(point, { ...shared, backend: backend.name }, folder);
-    return { name: point.name, folder, protocol, args, finished: false };
-  });
+    jobs.push({ name: point.name, folder, protocol, args, finished: false });
+  }
   refuseTwins(jobs, ({ protocol }) => canonicalJson(protocol));
   for (const { folder } of jobs) await requireRunPlace(folder);
   for (const job of jobs) job.finished = (await isFinished(job.folder, job.protocol)) && (await holds(job, scoreSteps));
-  for (const line of [backend.detail, ...notices, ...ignored]) onNotice(line);
+  for (const line of [backend.detail, ...told, ...ignored]) onNotice(line);
   return jobs;
+}
+
+const methodOf = (point: SweepPoint, shared: SweepRun) => point.method ?? shared.method ?? DEFAULT_METHOD;
+
+/** Inputs of runs with a method: read once for all methods with the same needs. */
+function createInputs(request: Parameters<typeof loadRunInputs>[0]) {
+  const known = new Map<boolean, ReturnType<typeof loadRunInputs>>();
+  return ({ needs }: Pick<PreparedMethod, "needs">) => {
+    const found = known.get(needs.irrelevant) ?? loadRunInputs(request, needs);
+    known.set(needs.irrelevant, found);
+    return found;
+  };
 }
 
 /** True if a finished run was scored after all of these numbers of steps. */
@@ -214,7 +233,8 @@ function refuseTwins<P extends { name: string }>(points: readonly P[], key: (poi
 /** The command line of a point. */
 function runArguments(point: SweepPoint, shared: SweepRun, out: string): string[] {
   const { set = [], scoreSteps = [], fastMath, cache, cacheSize, ...rest } = shared;
-  const single = { ...rest, targetStop: point.targetStop ?? rest.targetStop };
+  const { targetStop = rest.targetStop, method = rest.method } = point;
+  const single = { ...rest, targetStop, method };
   const steps = scoreSteps.length === 0 ? undefined : scoreSteps.join(",");
   const folder = cache === false ? undefined : cache;
   const valued = { T: point.T, ...single, "score-steps": steps, cache: folder, "cache-size": cacheSize, out };

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { methodNamed, methods, prepareNamed } from "../../src/edit/registry.js";
+import { methodNamed, methods, prepareNamed, withUnsaid } from "../../src/edit/registry.js";
 import { refusal } from "../model/support.js";
 import { modelOf } from "./model-of.js";
 
@@ -34,4 +34,12 @@ test("a prepared method says what its numbers stand under", async () => {
 test("what cannot be prepared is refused with what there is", async () => {
   expect((await refusal(() => prepareNamed("rmoe", { preset: "tiny" }, modelOf(4)))).where).toBe("method");
   expect((await refusal(() => prepareNamed("wise", { preset: "tiny" }, modelOf(2)))).expected).toContain("0 to 1");
+});
+
+test("options of files that were written before an option was known have its value of then, and no others are added", () => {
+  const { released_label_cut: cut, ...before } = withUnsaid("wise", { layer: 3, act_ratio: 0.5 });
+  expect([before, cut]).toEqual([{ layer: 3, act_ratio: 0.5 }, false]);
+  expect(withUnsaid("wise", { released_label_cut: true })).toEqual({ released_label_cut: true });
+  expect(withUnsaid("mend", { rank: 16 })).toEqual({ rank: 16 }); // those of its training are not recorded
+  expect(withUnsaid("of tomorrow", { a: 1 })).toEqual({ a: 1 });
 });

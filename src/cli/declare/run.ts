@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { collect, layers, seconds, wholeNumber, wholeNumbers } from "../parse.js";
 import type { RunArguments } from "../run.js";
+import type { SearchArguments } from "../search.js";
 import type { StatsArguments } from "../stats.js";
 import type { StudyArguments } from "../study.js";
 import type { SweepArguments } from "../sweep.js";
@@ -47,6 +48,18 @@ export function runCommands(program: Command): void {
     .addOption(backendOption())
     .action((name: string, options: StudyArguments) =>
       run(async (signal) => (await import("../study.js")).studyCommand(name, options, signal), GOES_ON),
+    );
+
+  program
+    .command("search")
+    .description("try each method's settings on practice records (data/lab/search.json), and choose")
+    .argument("[method...]", "some of the methods; all by default")
+    .addOption(workersOption())
+    .option("--out <folder>", "folder of the run folders, to continue from", "runs/search")
+    .option("--save", "write what came of it beside the project's other results (data/lab/search-results.json)")
+    .addOption(backendOption())
+    .action((methods: string[], options: SearchArguments) =>
+      run(async (signal) => (await import("../search.js")).searchCommand(methods, options, signal), GOES_ON),
     );
 
   program

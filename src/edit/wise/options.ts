@@ -154,6 +154,7 @@ export const wiseOptions: OptionTable<WiseOptions> = {
   released_label_cut: {
     ...flag,
     default: false,
+    unsaid: false,
     meaning:
       "where the irrelevant prompt is longer than every row, the loss also covers so many tokens at the end of the questions: labels are cut at the padded length of the prompts alone",
     source: "released models/wise/utils.py, tokenize; the paper has no such thing",

@@ -1,9 +1,8 @@
 import type { Annotation, Data, Shape } from "plotly.js-dist";
 import { RefusedInput } from "../../core/errors.js";
-import type { Interval } from "../../core/stats.js";
 import type { Figure } from "../figure.js";
 import { scoreHeads } from "../format.js";
-import { bestCells, type Grid, type GridAxis, type Place } from "../grids.js";
+import { bestCells, type Grid, type GridAxis, type GridCell, type Place } from "../grids.js";
 import {
   axis,
   baseConfig,
@@ -23,15 +22,18 @@ const SCALE = ["#E3EDF5", "#A9CBE3", "#4F97C7", "#0B5E97", "#06304F"];
 const DARK = 0.5;
 /** In CSS pixels at print size: around the cells, the heights of a row and of all, and the least width of a numbered cell. */
 const MARGINS = { left: 40, right: 52, top: 30, bottom: 32 };
-const ROW = { least: 10, usual: 18 };
+const ROW = { least: 10, usual: 18, marked: 21 };
 const LABEL_WIDTH = 19;
 const CELLS = { least: 76, most: 170 };
+/** The mark of cells where the router decided nothing, and what it says. They are grey: no colour speaks well of them. */
+const OFF = { mark: "off", meaning: "off: the router is off, an edit always answers" };
 /** Most letters of all ticks of the x axis together, and of ticks on the y axis. */
 const TICKS = { letters: 46, rows: 17 };
 
 /**
  * A measure over two settings as coloured cells, with their numbers where they fit. The best cell (several where equal)
- * has a solid frame, the run's own settings a dashed one. Cells are shapes, so that they stay sharp in print.
+ * has a solid frame, the run's own settings a dashed one. Where the router decided nothing, a cell is grey and marked
+ * "off". Cells are shapes, so that they stay sharp in print.
  * @throws {RefusedInput} for a grid in which nothing was measured
  */
 export function gridHeatmap(grid: Grid, options: FigureOptions = {}): Figure {
@@ -39,10 +41,18 @@ export function gridHeatmap(grid: Grid, options: FigureOptions = {}): Figure {
   const cells = measuredCells(grid);
   const scale = scaleOf(cells);
   const [columns, rows] = [grid.x.values.length, grid.y.values.length];
-  const height = Math.min(Math.max(ROW.usual * rows, CELLS.least), Math.max(ROW.least * rows, CELLS.most));
+  const anyOff = cells.some(({ isOff }) => isOff);
+  const wanted = (anyOff ? ROW.marked : ROW.usual) * rows;
+  const height = Math.min(Math.max(wanted, CELLS.least), Math.max(ROW.least * rows, CELLS.most));
   const heightInches = (height + MARGINS.top + MARGINS.bottom) / PIXELS_PER_INCH;
   const cellWidth = (COLUMN_INCHES * PIXELS_PER_INCH - MARGINS.left - MARGINS.right) / columns;
-  const layout = baseLayout({ ...options, heightInches, margins: MARGINS });
+  const subtitle = [...grid.about, ...(anyOff ? [OFF.meaning] : [])];
+  const layout = baseLayout({ ...options, heightInches, subtitle, margins: MARGINS });
+  const lookOf = (cell: Cell): Look => {
+    const share = shareOf(cell, scale);
+    if (cell.isOff) return { fill: colors.grid, ink: colors.muted };
+    return { fill: colorAt(share), ink: share < DARK ? colors.ink : colors.paper };
+  };
   return {
     data: [marks(grid, { cells, scale, theme }), ...frameNames(grid, theme)],
     layout: {
@@ -50,24 +60,26 @@ export function gridHeatmap(grid: Grid, options: FigureOptions = {}): Figure {
       margin: { ...layout.margin, autoexpand: false }, // the colour bar has its place already
       xaxis: cellAxis(grid.x, theme, Math.ceil(lettersOf(grid.x) / TICKS.letters)),
       yaxis: cellAxis(grid.y, theme, Math.ceil(rows / TICKS.rows)),
-      shapes: [
-        ...cells.map((cell) => square(cell, { fillcolor: colorAt(shareOf(cell, scale)) })),
-        ...frames(grid, theme),
-      ],
-      annotations: cellWidth < LABEL_WIDTH ? [] : cells.map((cell) => number(cell, shareOf(cell, scale), theme)),
+      shapes: [...cells.map((cell) => square(cell, { fillcolor: lookOf(cell).fill })), ...frames(grid, theme)],
+      annotations:
+        cellWidth < LABEL_WIDTH
+          ? []
+          : cells.map((cell) => number(cell, { ink: lookOf(cell).ink, hasRoom: height >= ROW.marked * rows, theme })),
     },
     config: baseConfig,
   };
 }
 
-interface Cell extends Place {
-  interval: Interval;
+type Cell = Place & GridCell;
+
+/** Colours of a cell, and of its number. */
+interface Look {
+  fill: string;
+  ink: string;
 }
 
 function measuredCells({ cells, measure }: Grid): Cell[] {
-  const measured = cells.flatMap((row, y) =>
-    row.flatMap((interval, x) => (interval === null ? [] : [{ x, y, interval }])),
-  );
+  const measured = cells.flatMap((row, y) => row.flatMap((cell, x) => (cell === null ? [] : [{ x, y, ...cell }])));
   if (measured.length > 0) return measured;
   throw new RefusedInput("a grid without numbers cannot be drawn", {
     where: `${measure} of the grid`,
@@ -79,20 +91,21 @@ function measuredCells({ cells, measure }: Grid): Cell[] {
 /** Narrower ranges of means are widened to this: colours shall not make much of little. */
 const LEAST_RANGE = 0.1;
 
-/** Ends of the colour scale: the range of the means. */
+/** Ends of the colour scale: the range of the means, of cells that have a colour where any has. */
 interface Scale {
   low: number;
   high: number;
 }
 
 function scaleOf(cells: readonly Cell[]): Scale {
-  const means = cells.map(({ interval }) => interval.mean);
+  const on = cells.filter(({ isOff }) => !isOff);
+  const means = (on.length > 0 ? on : cells).map(({ mean }) => mean);
   const [low, high] = [Math.min(...means), Math.max(...means)];
   return { low: Math.min(low, high - LEAST_RANGE), high };
 }
 
-function shareOf({ interval }: Cell, { low, high }: Scale): number {
-  return (interval.mean - low) / (high - low);
+function shareOf({ mean }: Cell, { low, high }: Scale): number {
+  return (mean - low) / (high - low);
 }
 
 /** The colour at a share of the scale, linear between its neighbours. */
@@ -120,7 +133,7 @@ function marks(grid: Grid, { cells, scale, theme }: { cells: readonly Cell[]; sc
     y: cells.map(({ y }) => y),
     marker: {
       opacity: 0,
-      color: cells.map(({ interval }) => interval.mean),
+      color: cells.map(({ mean }) => mean),
       cmin: scale.low,
       cmax: scale.high,
       colorscale: SCALE.map((color, i): [number, string] => [i / (SCALE.length - 1), color]),
@@ -141,9 +154,9 @@ function marks(grid: Grid, { cells, scale, theme }: { cells: readonly Cell[]; sc
         tickwidth: theme.px(0.7),
       },
     },
-    text: cells.map(({ x, y, interval: { mean, low, high } }) => {
+    text: cells.map(({ x, y, mean, low, high, isOff }) => {
       const at = `${grid.x.title} ${grid.x.values[x]}, ${grid.y.title} ${grid.y.values[y]}`;
-      return `${at}: ${mean.toFixed(3)} [${low.toFixed(3)}, ${high.toFixed(3)}]`;
+      return `${at}: ${mean.toFixed(3)} [${low.toFixed(3)}, ${high.toFixed(3)}]${isOff ? `, ${OFF.mark}` : ""}`;
     }),
     hovertemplate: "%{text}<extra></extra>",
   };
@@ -197,9 +210,14 @@ function frameNames(grid: Grid, theme: Theme): Data[] {
   return named.map((each): Data => ({ type: "scatter", mode: "lines", x: [null], y: [null], ...each }));
 }
 
-function number({ x, y, interval }: Cell, share: number, theme: Theme): Partial<Annotation> {
-  const color = share < DARK ? colors.ink : colors.paper;
-  return label(interval.mean.toFixed(2), { x, y, xref: "x", yref: "y", font: { size: theme.pt(6.5), color } });
+/** The number of a cell; where the router was off, over the mark, or the mark alone where two lines have no room. */
+function number(
+  { x, y, mean, isOff }: Cell,
+  { ink, hasRoom, theme }: { ink: string; hasRoom: boolean; theme: Theme },
+): Partial<Annotation> {
+  const written = mean.toFixed(2);
+  const text = isOff ? [...(hasRoom ? [written] : []), OFF.mark].join("<br>") : written;
+  return label(text, { x, y, xref: "x", yref: "y", font: { size: theme.pt(isOff ? 6 : 6.5), color: ink } });
 }
 
 function lettersOf({ values }: GridAxis): number {

@@ -4,6 +4,7 @@ import type { RouterExploration } from "../../explore/exploreRouter.js";
 import { type CurveMeasure, curveMeasures } from "../../explore/routerScores.js";
 import type { Figure } from "../figure.js";
 import { runNames } from "../router.js";
+import { subtitleOf } from "../subtitle.js";
 import {
   axis,
   baseConfig,
@@ -40,7 +41,8 @@ export function routerCurves(explorations: readonly RouterExploration[], options
   requireOneOrTwo(explorations);
   requireOneOption(explorations);
   const theme = createTheme(options.medium);
-  const names = runNames(explorations.map(({ run }) => run));
+  const runs = explorations.map(({ run }) => run);
+  const names = runNames(runs);
   const plot = explorations.length * (BAND + PANEL) - BAND; // the first band is part of the top margin
   const panels = explorations.map((exploration, i): Panel => {
     const top = 1 - (i * (BAND + PANEL)) / plot;
@@ -48,6 +50,7 @@ export function routerCurves(explorations: readonly RouterExploration[], options
     const suffix = i === 0 ? "" : `${i + 1}`;
     return { exploration, name: names[i] as string, suffix, ends, row: ROW / plot, theme };
   });
+  const subtitle = subtitleOf(runs);
   const margins = { top: BAND * PIXELS_PER_INCH, bottom: FOOT * PIXELS_PER_INCH, right: 44 };
   return {
     data: panels.flatMap((panel) => [
@@ -55,7 +58,7 @@ export function routerCurves(explorations: readonly RouterExploration[], options
       ...curveMeasures.map((name) => line(name, panel)),
     ]),
     layout: {
-      ...baseLayout({ ...options, heightInches: BAND + plot + FOOT, margins, legend: false }),
+      ...baseLayout({ ...options, heightInches: BAND + plot + FOOT, subtitle, margins, legend: false }),
       ...Object.fromEntries(panels.flatMap((panel, i) => axesOf(panel, i === panels.length - 1))),
       shapes: panels.flatMap(marks),
       annotations: panels.flatMap((panel) => [...labels(panel), ...lineNames(panel)]),

@@ -2,6 +2,7 @@ import type { Annotation, Data, LayoutAxis } from "plotly.js-dist";
 import type { RouterExploration } from "../../explore/exploreRouter.js";
 import type { Figure } from "../figure.js";
 import { runNames } from "../router.js";
+import { subtitleOf } from "../subtitle.js";
 import {
   axis,
   baseConfig,
@@ -33,7 +34,8 @@ const styles = [
 export function routerRocCurve(explorations: readonly RouterExploration[], options: FigureOptions = {}): Figure {
   requireOneOrTwo(explorations);
   const theme = createTheme(options.medium);
-  const names = runNames(explorations.map(({ run }) => run));
+  const runs = explorations.map(({ run }) => run);
+  const names = runNames(runs);
   const share: Partial<LayoutAxis> = { range: [-0.01, 1.02], dtick: 0.2, tickformat: ".0%", ...gridLines(theme) };
   const legend = LEGEND_ROW * explorations.length;
   return {
@@ -42,6 +44,7 @@ export function routerRocCurve(explorations: readonly RouterExploration[], optio
       ...baseLayout({
         ...options,
         heightInches: 2.35 + legend,
+        subtitle: subtitleOf(runs),
         margins: { left: 44, right: 14, top: (0.06 + legend) * PIXELS_PER_INCH },
       }),
       xaxis: axis("Unrelated prompts to an edit", theme, share),

@@ -7,6 +7,7 @@ import { methodNamed } from "../../edit/registry.js";
 import { inferenceOf, type RunInference, requireRouter } from "../../explore/router.js";
 import type { ScoredProbe, ScoredRun } from "../../run/types.js";
 import type { Figure } from "../figure.js";
+import { subtitleOf } from "../subtitle.js";
 import {
   axis,
   baseConfig,
@@ -72,11 +73,12 @@ export function routingHistogram(
     const place = { domain: [Math.max(0, top - PANEL / plot), top] as [number, number], anchor: "x" as const };
     return [`yaxis${panel.suffix}`, axis("", theme, { ...place, rangemode: "tozero", tickformat: ".0%", nticks: 3 })];
   });
+  const subtitle = subtitleOf([run]);
   const margins = { top: BAND * PIXELS_PER_INCH, bottom: FOOT * PIXELS_PER_INCH };
   return {
     data: panels.map((panel) => bars(panel, edgesOf(scale, lastEdge), { scale, theme })),
     layout: {
-      ...baseLayout({ ...options, heightInches: BAND + plot + FOOT, margins, legend: false }),
+      ...baseLayout({ ...options, heightInches: BAND + plot + FOOT, subtitle, margins, legend: false }),
       bargap: 0,
       xaxis: xAxis(lastEdge, panels.at(-1)?.suffix ?? "", { scale, theme }),
       ...Object.fromEntries(axes),

@@ -2,6 +2,7 @@ import type { Annotation, Data, Layout } from "plotly.js-dist";
 import type { RunResult } from "../../run/types.js";
 import type { Figure } from "../figure.js";
 import { bySteps, shareStopped, stepsField, stepsKey, stepsOf } from "../steps.js";
+import { subtitleOf } from "../subtitle.js";
 import { type Row, rowsOf, summaryFrame } from "../tables.js";
 import {
   axis,
@@ -17,8 +18,6 @@ import {
 } from "../theme.js";
 
 const names = ["rewrite", "rephrase", "locality", "average"] as const;
-/** Distance between the marks of one limit, in powers of ten: their intervals must not lie over one another. */
-const APART = 0.012;
 /** Parts of the plot area: the curves, and under them the share of edits that stopped early. */
 const CURVES = [0.3, 1] as const;
 const STOPPED = [0, 0.19] as const;
@@ -36,12 +35,9 @@ export function stepsCurve(runs: readonly RunResult[], options: FigureOptions = 
   const steps = ordered.map(stepsOf);
   const key = stepsKey(ordered[0] as RunResult);
   return {
-    data: [
-      ...names.map((name, i) => curve(name, { rows, steps, key, place: i - 1.5, theme })),
-      stopped(ordered, theme),
-    ],
+    data: [...names.map((name) => curve(name, { rows, steps, key, theme })), stopped(ordered, theme)],
     layout: {
-      ...baseLayout({ ...options, heightInches: 2.6 }),
+      ...baseLayout({ ...options, heightInches: 2.6, subtitle: subtitleOf(ordered) }),
       ...axes(ordered[0] as RunResult, { steps, key, theme }),
       annotations: [stoppedLabel(theme)],
     },
@@ -54,12 +50,10 @@ interface Curve {
   steps: readonly number[];
   /** The option that limits them. */
   key: string;
-  /** Its place among the marks of one limit. */
-  place: number;
   theme: Theme;
 }
 
-function curve(name: (typeof names)[number], { rows, steps, key, place, theme }: Curve): Data {
+function curve(name: (typeof names)[number], { rows, steps, key, theme }: Curve): Data {
   const { color, symbol } = metricStyles[name];
   const column = (ending: string) => rows.map((row) => (row[`${name}${ending}`] ?? null) as number | null);
   const means = column("");
@@ -69,7 +63,7 @@ function curve(name: (typeof names)[number], { rows, steps, key, place, theme }:
     mode: "lines+markers",
     uid: `steps-${name}`,
     name: name === "average" ? "Avg" : name,
-    x: steps.map((limit) => limit * 10 ** (place * APART)),
+    x: [...steps],
     y: means,
     error_y: {
       type: "data",

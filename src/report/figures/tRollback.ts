@@ -3,6 +3,7 @@ import { RefusedInput } from "../../core/errors.js";
 import type { ScoredRun } from "../../run/types.js";
 import type { Figure } from "../figure.js";
 import { requireAlike } from "../protocols.js";
+import { subtitleOf } from "../subtitle.js";
 import { rowsOf, summaryFrame } from "../tables.js";
 import { axis, baseConfig, baseLayout, createTheme, type FigureOptions, metricStyles, scoreAxis } from "../theme.js";
 
@@ -56,8 +57,8 @@ export function tRollback(runs: readonly ScoredRun[], options: FigureOptions = {
   return {
     data: lines,
     layout: {
-      ...baseLayout({ ...options, heightInches: 2.1 }),
-      xaxis: axis("Edits between rollbacks T", theme, {
+      ...baseLayout({ ...options, heightInches: 2.1, subtitle: subtitleOf(ordered) }),
+      xaxis: axis("Edits between rollbacks T, marks side by side", theme, {
         tickmode: "array",
         tickvals: rows.map((_, place) => place),
         ticktext: rows.map((row) => String(row.T)),

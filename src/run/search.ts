@@ -1,0 +1,108 @@
+import { readFileSync } from "node:fs";
+import { z } from "zod";
+import { RefusedInput } from "../core/errors.js";
+import { exists, readJsonFile, writeFileAtomic } from "../core/files.js";
+import { mean } from "../core/stats.js";
+import { checked } from "../model/schema.js";
+import { projectFile } from "./inputs.js";
+import { type MeasureName, valuesOf } from "./measures.js";
+import type { SweepPoint, SweepRun } from "./sweep.js";
+import type { RunResult } from "./types.js";
+
+/*
+ * The search of each method's settings, on practice records alone: what is tried stands in data/lab/search.json, what came
+ * of it in data/lab/search-results.json.
+ */
+
+const SEARCH_FILE = projectFile("data", "lab", "search.json");
+const RESULTS_FILE = projectFile("data", "lab", "search-results.json");
+
+const searchSchema = z.strictObject({
+  about: z.string(),
+  data: z.string(),
+  irrelevant: z.string(),
+  limit: z.int().positive(),
+  T: z.array(z.int().positive()),
+  unedited: z.int().positive(),
+  candidates: z.record(z.string(), z.array(z.array(z.string())).min(1)),
+});
+
+/** Measures that a search keeps of each run. */
+const KEPT = ["rewrite", "rephrase", "locality", "average", "unedited"] as const satisfies readonly MeasureName[];
+
+const scoresSchema = z.object(Object.fromEntries(KEPT.map((name) => [name, z.number()])) as Record<Kept, z.ZodNumber>);
+type Kept = (typeof KEPT)[number];
+const resultsSchema = z.record(
+  z.string(),
+  z.strictObject({
+    chosen: z.array(z.string()),
+    tried: z.array(
+      z.strictObject({ set: z.array(z.string()), value: z.number(), T: z.record(z.string(), scoresSchema) }),
+    ),
+  }),
+);
+
+/** What was tried for each method, and the setting that was chosen. */
+export type SearchResults = z.infer<typeof resultsSchema>;
+
+/** The search of some methods, as points of a sweep and what they share. @throws {RefusedInput} for a method without one */
+export function searchOf(methods: readonly string[]): { points: SweepPoint[]; shared: SweepRun; methods: string[] } {
+  const { data, irrelevant, limit, T: Ts, unedited, candidates } = readSearch();
+  const names = methods.length > 0 ? [...methods] : Object.keys(candidates);
+  const points = names.flatMap((method) => {
+    const sets = candidates[method];
+    if (sets === undefined) {
+      throw new RefusedInput("no settings are to be tried for this method", {
+        where: SEARCH_FILE,
+        found: method,
+        expected: Object.keys(candidates).join(", "),
+      });
+    }
+    return sets.flatMap((set, i) => Ts.map((T): SweepPoint => ({ name: pointName(method, i, T), method, T, set })));
+  });
+  const file = (name: string) => projectFile("data", "lab", name);
+  return { points, shared: { data: file(data), irrelevant: file(irrelevant), limit, unedited }, methods: names };
+}
+
+/** What came of the runs of a search, method by method. @param runs in the order of its points */
+export function resultsOf(methods: readonly string[], runs: readonly RunResult[]): SearchResults {
+  const { T: Ts, candidates } = readSearch();
+  const left = [...runs];
+  return Object.fromEntries(
+    methods.map((method) => {
+      const tried = (candidates[method] as string[][]).map((set) => {
+        const T = Object.fromEntries(Ts.map((one) => [String(one), scoresOf(left.shift() as RunResult)]));
+        return { set, value: mean(Object.values(T).map(({ average }) => average)), T };
+      });
+      const best = Math.max(...tried.map(({ value }) => value));
+      const chosen = tried.find(({ value }) => value === best) as (typeof tried)[number];
+      return [method, { chosen: chosen.set, tried }];
+    }),
+  );
+}
+
+/** Writes results beside those of other methods. @returns the file */
+export async function saveResults(results: SearchResults): Promise<string> {
+  const all = { ...(await readResults()), ...results };
+  const sorted = Object.fromEntries(Object.entries(all).sort(([a], [b]) => (a < b ? -1 : 1)));
+  await writeFileAtomic(RESULTS_FILE, `${JSON.stringify(sorted, null, 1)}\n`);
+  return RESULTS_FILE;
+}
+
+/** The results that come with the project; none where there are none yet. */
+export async function readResults(): Promise<SearchResults> {
+  if (!(await exists(RESULTS_FILE))) return {};
+  return checked(resultsSchema, await readJsonFile(RESULTS_FILE), RESULTS_FILE);
+}
+
+function readSearch(): z.infer<typeof searchSchema> {
+  return checked(searchSchema, JSON.parse(readFileSync(SEARCH_FILE, "utf8")), SEARCH_FILE);
+}
+
+function pointName(method: string, candidate: number, T: number): string {
+  return `${method}-${candidate + 1}-T${T}`;
+}
+
+function scoresOf({ scores }: RunResult): Record<Kept, number> {
+  return Object.fromEntries(KEPT.map((name) => [name, mean(valuesOf(scores, name))])) as Record<Kept, number>;
+}
