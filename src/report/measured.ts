@@ -3,7 +3,8 @@ import { RefusedInput } from "../core/errors.js";
 import { errorText, exists } from "../core/files.js";
 import { isFinished, readRun } from "../run/folder.js";
 import { readStudy, studyFolder } from "../run/study.js";
-import { type RunSummary, readRunSummary } from "../run/summary.js";
+import type { RunSummary } from "../run/summary.js";
+import { readRunSummary } from "../run/summary-file.js";
 import type { RunResult } from "../run/types.js";
 
 /**

@@ -25,7 +25,7 @@ import {
 import { openRunFolder } from "./folder-writer.js";
 import { requireOwnFiles } from "./own-files.js";
 import type { RerunFile } from "./position.js";
-import { SUMMARY_FORMAT, summaryText } from "./summary.js";
+import { SUMMARY_FORMAT, summaryText } from "./summary-file.js";
 import type { StepScore } from "./types.js";
 
 /*

@@ -15,6 +15,7 @@ import {
   endOf,
   FORMAT,
   fileOf,
+  protocolSchema,
   type RunFolder,
   readEnvironmentLines,
   readFolder,
@@ -245,7 +246,7 @@ async function openSame(path: string, config: RunConfig): Promise<RunFolder> {
   if (!existsSync(file))
     await writeFileAtomic(file, `${JSON.stringify(withSeal({ format: FORMAT, ...config }, FORMAT), null, 2)}\n`);
   const folder = await readFolder(path);
-  const fields = ({ protocol, ...rest }: RunConfig) => ({ ...protocol, ...rest });
+  const fields = ({ protocol, ...rest }: RunConfig) => ({ ...protocolSchema.parse(protocol), ...rest });
   refuseOther(path, fields(folder.config), fields(config));
   return folder;
 }

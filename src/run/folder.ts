@@ -12,6 +12,7 @@ import {
   endOf,
   fileOf,
   parseLines,
+  protocolSchema,
   type RunFolder,
   readEnvironmentLines,
   readFolder,
@@ -77,7 +78,7 @@ export async function readEnvironments(path: string): Promise<EnvironmentChange[
 export async function isFinished(path: string, protocol: Protocol): Promise<boolean> {
   if (!existsSync(configFile(path))) return false;
   const { config, blocks } = await readFolder(path);
-  refuseOther(path, config.protocol, protocol);
+  refuseOther(path, config.protocol, protocolSchema.parse(protocol));
   return blocks.length === blocksOf(protocol.records, protocol.T).length;
 }
 

@@ -6,7 +6,8 @@ import { exists } from "../core/files.js";
 import { TARGET_STOPS } from "../edit/target-stop.js";
 import { checked } from "../model/schema.js";
 import { projectFile } from "./inputs.js";
-import { type RunSummary, readRunSummary, summarizeRun, writeRunSummary } from "./summary.js";
+import { type RunSummary, summarizeRun } from "./summary.js";
+import { readRunSummary, writeRunSummary } from "./summary-file.js";
 import type { SweepPoint, SweepRun } from "./sweep.js";
 
 /** Studies of the project, each described in data/lab/NAME.json, with the summaries of its runs in data/lab/NAME. */

@@ -25,7 +25,7 @@ export const sampleProtocol: Protocol = {
   chatTemplate: true,
   doubleBos: false,
   method: "wise",
-  options: { act_ratio: 0.5, n_iter: 30, act_margin: [2, 20, 10], retrieve: true },
+  options: { act_ratio: 0.5, n_iter: 30, act_margin: [2, 20, 10], retrieve: true, released_label_cut: false },
   model: "invented",
   modelSha256: "1".repeat(64),
   seed: 7,
