@@ -1,21 +1,22 @@
-import { createRenderer, type ExportedFigure, exportFigure, type Renderer } from "../report/export.js";
-import type { Figure } from "../report/figure.js";
+import { createRenderer, type ExportedFigure, exportFigure, type Renderer, sizeOf } from "../report/export.js";
+import { type Figure, titleText } from "../report/figure.js";
 import type { FigureSource } from "../report/sources.js";
 import { type TableInput, type TableOptions, tableBundle } from "./bundles.js";
 import { type KernelHost, kernelHost } from "./host.js";
 import type { MimeBundle } from "./wire.js";
 
-/** Pictures in notebooks have twice the pixels of their size on the page. */
+/** Pictures in notebooks have twice the pixels of their size on the page, which their metadata says. */
 const PNG_SCALE = 2;
 
 /**
  * Shows one value in the richest form that the viewer knows.
  * @param bundle MIME type to content: text, bytes (sent as base64), or a JSON value for `+json` types.
  * Give `text/plain` too: outside a notebook it is what gets printed.
+ * @param metadata by MIME type, e.g. the width of a picture
  */
-export function display(bundle: MimeBundle): void {
+export function display(bundle: MimeBundle, metadata: Record<string, unknown> = {}): void {
   const host = kernelHost();
-  if (host) host.display(encodeBytes(bundle), {});
+  if (host) host.display(encodeBytes(bundle), { metadata });
   else console.log(bundle["text/plain"] ?? `[${Object.keys(bundle).join(", ")}]`);
 }
 
@@ -29,7 +30,7 @@ export function displayTable(input: TableInput, options: TableOptions = {}): voi
  * terminal. Where nothing on this machine can draw, the picture is left out and the text says so.
  */
 export async function displayFigure(figure: Figure): Promise<void> {
-  const title = figureTitle(figure);
+  const title = ["Figure", titleText(figure)].filter((part) => part !== "").join(": ");
   const host = kernelHost();
   if (!host) {
     display({ "text/plain": title });
@@ -38,11 +39,13 @@ export async function displayFigure(figure: Figure): Promise<void> {
   const renderer = await rendererOf(host);
   const { png, steppedDown } = await renderer.render(figure, { formats: ["png"], scale: PNG_SCALE });
   const remark = steppedDown ? `\n${steppedDown}` : "";
-  display({
+  const bundle = {
     "application/vnd.plotly.v1+json": { data: figure.data, layout: figure.layout, config: figure.config },
     ...(png ? { "image/png": png } : {}),
     "text/plain": `${title}${remark}`,
-  });
+  };
+  const { width, height } = sizeOf(figure);
+  display(bundle, png ? { "image/png": { width: Math.round(width), height: Math.round(height) } } : {});
 }
 
 /**
@@ -69,12 +72,6 @@ function rendererOf(host: KernelHost): Promise<Renderer> {
  */
 export function interruptSignal(): AbortSignal {
   return kernelHost()?.signal() ?? new AbortController().signal;
-}
-
-function figureTitle({ layout }: Figure): string {
-  const title: unknown = layout.title;
-  const text = typeof title === "object" && title !== null && "text" in title ? title.text : title;
-  return typeof text === "string" && text ? `Figure: ${text.replace(/<[^>]*>/g, "")}` : "Figure";
 }
 
 function encodeBytes(bundle: MimeBundle): MimeBundle {

@@ -23,8 +23,8 @@ export interface KernelHost {
  */
 const HOST = Symbol.for("wise-lab.kernel-host");
 
-export function setKernelHost(host: KernelHost): void {
-  (globalThis as { [HOST]?: KernelHost })[HOST] = host;
+export function setKernelHost(host: KernelHost | null): void {
+  (globalThis as { [HOST]?: KernelHost | null })[HOST] = host;
 }
 
 /** The kernel this code runs in, or null outside a notebook. */

@@ -2,7 +2,7 @@ import { dirname } from "node:path";
 import { LabFailure, RefusedInput } from "../core/errors.js";
 import { errorText, requireWritableFolder, writeFileAtomic } from "../core/files.js";
 import { type FoundBrowser, findBrowsers } from "./browser.js";
-import type { Figure } from "./figure.js";
+import { type Figure, titleText } from "./figure.js";
 import { startChromium } from "./render/chromium.js";
 import { startStatic } from "./render/static.js";
 import { type Drawing, type Engine, type FigureFormat, figureFormats, type Pictures } from "./render/types.js";
@@ -70,8 +70,8 @@ async function drawnBy(engine: Engine, drawing: Drawing): Promise<Pictures> {
     return await engine.draw(drawing);
   } catch (cause) {
     if (cause instanceof LabFailure) throw cause;
-    const { title } = drawing.figure.layout as { title?: { text?: string } };
-    const name = title?.text === undefined ? "a figure" : `the figure "${title.text}"`;
+    const title = titleText(drawing.figure);
+    const name = title === "" ? "a figure" : `the figure "${title}"`;
     const reason = errorText(cause).split("\n")[0];
     throw new LabFailure(
       `${name} was not drawn: ${engine.name} failed (${reason}); pictures drawn before are as they were, run the same again`,
@@ -195,8 +195,9 @@ function withReasons(text: string, failures: readonly string[]): string {
 
 function drawingOf(figure: Figure, options: RenderOptions): Drawing {
   const { formats, scale = 4 } = options;
-  const width = pixels(options.widthInches) ?? figure.layout.width ?? COLUMN_INCHES * PIXELS_PER_INCH;
-  const height = pixels(options.heightInches) ?? figure.layout.height ?? Math.round(width * 0.65);
+  const own = sizeOf(figure);
+  const width = pixels(options.widthInches) ?? own.width;
+  const height = pixels(options.heightInches) ?? figure.layout.height ?? heightFor(width);
   for (const [name, value] of Object.entries({ width, height, scale })) {
     if (Number.isFinite(value) && value > 0) continue;
     throw new RefusedInput("a figure needs a size", { where: name, found: value, expected: "a number above 0" });
@@ -210,6 +211,16 @@ function drawingOf(figure: Figure, options: RenderOptions): Drawing {
     });
   }
   return { figure, formats, width, height, scale };
+}
+
+/** Width and height of a figure on a page, in CSS pixels. */
+export function sizeOf({ layout }: Figure): { width: number; height: number } {
+  const { width = COLUMN_INCHES * PIXELS_PER_INCH } = layout;
+  return { width, height: layout.height ?? heightFor(width) };
+}
+
+function heightFor(width: number): number {
+  return Math.round(width * 0.65);
 }
 
 function pixels(inches: number | undefined): number | undefined {

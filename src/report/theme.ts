@@ -77,6 +77,8 @@ export interface LayoutOptions extends FigureOptions {
 const SUBTITLE_LETTERS = 64;
 /** Heights in CSS pixels at print size: of the title, of a line under it, and of a line where there is none. */
 const HEADING = { title: 18, under: 16, line: 12.5 };
+/** Distances of the first baseline from the top, of the title and of a line where there is none. */
+const BASELINE = { title: 13.5, line: 11.5 };
 
 /** Size, fonts, margins and legend that all figures share; a figure adds its axes. */
 export function baseLayout(options: LayoutOptions): Partial<Layout> {
@@ -85,9 +87,10 @@ export function baseLayout(options: LayoutOptions): Partial<Layout> {
   const { px, pt, text } = theme;
   const lines = brokenInto(SUBTITLE_LETTERS, subtitle);
   const heading = title === undefined ? HEADING.line * lines.length : HEADING.title + HEADING.under * lines.length;
+  const full = heightInches * PIXELS_PER_INCH + heading;
   return {
     width: px(COLUMN_INCHES * PIXELS_PER_INCH),
-    height: px(heightInches * PIXELS_PER_INCH + heading),
+    height: px(full),
     font: { ...text, family: `"${FONT_NAME}", Helvetica, Arial, sans-serif` },
     paper_bgcolor: colors.paper,
     plot_bgcolor: colors.paper,
@@ -98,9 +101,9 @@ export function baseLayout(options: LayoutOptions): Partial<Layout> {
       b: px(margins.bottom ?? 32),
       pad: 0,
     },
-    ...(heading === 0 ? {} : { title: headingOf(title, lines, theme) }),
+    ...(heading === 0 ? {} : { title: headingOf(title, lines, { full, theme }) }),
     showlegend: legend,
-    ...(legend ? { legend: legendAt(1 - heading / (heightInches * PIXELS_PER_INCH + heading), pt(7.5)) } : {}),
+    ...(legend ? { legend: legendAt(1 - heading / full, pt(7.5)) } : {}),
   };
 }
 
@@ -196,11 +199,14 @@ function brokenInto(letters: number, parts: readonly string[]): string[] {
   return lines;
 }
 
-/** The title and the lines under it, as one text in the upper left corner of the picture. */
-function headingOf(title: string | undefined, lines: readonly string[], { px, pt, smallText }: Theme) {
+/** The title and the lines under it, as one text in the upper left corner of a picture of a height at print size. */
+function headingOf(
+  title: string | undefined,
+  lines: readonly string[],
+  { full, theme: { px, pt, smallText } }: { full: number; theme: Theme },
+) {
   const look = `font-size: ${smallText.size}px; font-weight: 400; color: ${smallText.color}`;
   const under = lines.map((line) => `<span style="${look}">${line}</span>`);
-  const inset = px(5);
   return {
     ...(title === undefined
       ? { text: lines.join("<br>"), font: smallText }
@@ -208,10 +214,11 @@ function headingOf(title: string | undefined, lines: readonly string[], { px, pt
     x: 0,
     xref: "container",
     xanchor: "left",
-    y: 1,
+    // By the first baseline: from the top plotly places a text of one line only.
+    y: 1 - (title === undefined ? BASELINE.line : BASELINE.title) / full,
     yref: "container",
-    yanchor: "top",
-    pad: { t: inset, l: inset },
+    yanchor: "bottom",
+    pad: { l: px(5) },
   } satisfies Partial<Layout["title"]>;
 }
 

@@ -1,7 +1,9 @@
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { resultBundle, tableBundle } from "../../src/notebook/bundles.js";
 import { display, displayFigure, displayTable, interruptSignal } from "../../src/notebook/display.js";
+import { type KernelHost, setKernelHost } from "../../src/notebook/host.js";
 import { formatDuration, progress } from "../../src/notebook/progress.js";
+import type { RenderedFigure } from "../../src/report/export.js";
 
 afterEach(() => vi.restoreAllMocks());
 
@@ -73,6 +75,44 @@ describe("outside a notebook", () => {
       `edits  ${"█".repeat(24)} 2/2 · done`,
     ]);
     expect(interruptSignal().aborted).toBe(false);
+  });
+});
+
+describe("a figure in a notebook", () => {
+  const figure = { data: [], layout: { width: 561.6, height: 302.4, title: { text: "Loss<br>one edit" } }, config: {} };
+
+  /** What a cell shows of the figure where drawing gives these pictures. */
+  async function shown(pictures: RenderedFigure) {
+    const host = {
+      display: vi.fn<KernelHost["display"]>(),
+      signal: () => new AbortController().signal,
+      renderer: Promise.resolve({
+        engine: "invented",
+        steppedDown: pictures.steppedDown,
+        render: async () => pictures,
+        close: async () => {},
+      }),
+    };
+    setKernelHost(host);
+    try {
+      await displayFigure(figure);
+    } finally {
+      setKernelHost(null);
+    }
+    const [[bundle, options] = []] = host.display.mock.calls;
+    return { bundle, options };
+  }
+
+  it("tells how wide its picture is on a page, which has more pixels than that", async () => {
+    const { bundle, options } = await shown({ png: Buffer.from("a picture"), steppedDown: null });
+    expect(options).toEqual({ metadata: { "image/png": { width: 562, height: 302 } } });
+    expect(bundle?.["text/plain"]).toBe("Figure: Loss; one edit");
+  });
+
+  it("has no size where there is no picture", async () => {
+    const { bundle, options } = await shown({ steppedDown: "nothing here can draw" });
+    expect(options).toEqual({ metadata: {} });
+    expect(bundle).not.toHaveProperty("image/png");
   });
 });
 

@@ -69,8 +69,11 @@ describe("a notebook run over the real protocol", () => {
     const data = output && "data" in output ? output.data : {};
     expect(data["application/vnd.plotly.v1+json"]).toMatchObject({ data: [{ y: [1, 3, 2] }] });
     expect(data["text/plain"]).toMatch(/^Figure: Three points/);
-    if (data["image/png"]) expect(data["image/png"]).toMatch(/^iVBORw0KGgo[\w+/=]+$/);
-    else expect(data["text/plain"]).toContain("\n");
+    const metadata = output && "metadata" in output ? output.metadata : {};
+    if (data["image/png"]) {
+      expect(data["image/png"]).toMatch(/^iVBORw0KGgo[\w+/=]+$/);
+      expect(metadata).toEqual({ "image/png": { width: 312, height: 203 } });
+    } else expect(data["text/plain"]).toContain("\n");
   });
 
   it("runs `for await` at top level and takes declarations anew", async () => {

@@ -223,6 +223,54 @@ describe.runIf(requires("chromium") && process.platform === "linux")("a browser 
   });
 });
 
+describe.runIf(requires("chromium"))("the texts of every figure", () => {
+  it("lie apart from each other, and inside of the picture", async () => {
+    const { chromium } = await import("playwright-core");
+    const browser = await chromium.launch({ executablePath: findBrowser()?.path ?? "" });
+    const renderer = await createRenderer({ rungs: ["system"] });
+    try {
+      const page = await browser.newPage();
+      for (const [name, each] of figures) {
+        const { svg } = await renderer.render(each, { formats: ["svg"] });
+        await page.setContent(`<body style="margin: 0">${svg}</body>`);
+        await page.evaluate("document.fonts.ready");
+        const boxes = (await page.evaluate(TEXT_BOXES)) as TextBox[];
+        const { width = 0, height = 0 } = each.layout;
+        const outside = boxes.filter(
+          ({ x, y, right, bottom }) => x < -1 || y < -1 || right > width + 1 || bottom > height + 1,
+        );
+        expect(outside, name).toEqual([]);
+        expect(
+          boxes.flatMap((box, i) => boxes.slice(i + 1).flatMap((other) => overlap(box, other))),
+          name,
+        ).toEqual([]);
+      }
+    } finally {
+      await Promise.all([browser.close(), renderer.close()]);
+    }
+  });
+});
+
+interface TextBox {
+  text: string;
+  x: number;
+  y: number;
+  right: number;
+  bottom: number;
+}
+
+/** The texts that are seen, without the room over and under their letters, a seventh of each. */
+const TEXT_BOXES = `[...document.querySelectorAll("text")]
+  .filter((text) => text.textContent.trim() !== "" && getComputedStyle(text).opacity !== "0")
+  .map((text) => [text.textContent, text.getBoundingClientRect()])
+  .map(([text, { x, y, right, bottom, height }]) => ({ text, x, y: y + height / 7, right, bottom: bottom - height / 7 }))`;
+
+function overlap(one: TextBox, other: TextBox): string[] {
+  const width = Math.min(one.right, other.right) - Math.max(one.x, other.x);
+  const height = Math.min(one.bottom, other.bottom) - Math.max(one.y, other.y);
+  return width > 1 && height > 1 ? [`"${one.text}" and "${other.text}"`] : [];
+}
+
 const plotly = createRequire(import.meta.url).resolve("plotly.js-cartesian-dist-min");
 
 describe.runIf(requires("chromium"))("Plotly.validate in the browser", () => {

@@ -5,6 +5,7 @@ import { createRng } from "../../src/core/rng.js";
 import { marginOf } from "../../src/edit/overlay.js";
 import type { ProbeReading } from "../../src/eval/types.js";
 import { exploreRouter } from "../../src/explore/exploreRouter.js";
+import { titleText } from "../../src/report/figure.js";
 import { lossCurve } from "../../src/report/figures/lossCurve.js";
 import { publishedOverT } from "../../src/report/figures/publishedOverT.js";
 import { routerCurves } from "../../src/report/figures/routerCurves.js";
@@ -54,6 +55,17 @@ describe("every figure", () => {
   it("is the same every time", () => {
     expect(JSON.stringify(sampleFigures())).toBe(JSON.stringify(sampleFigures()));
   });
+});
+
+describe("figures of runs", () => {
+  const ofRuns = /^(router-|routing-histogram|t-rollback|steps-curve|grid-heatmap)/;
+
+  it.each(Object.entries(sampleFigures()).filter(([name]) => ofRuns.test(name)))(
+    "%s says what was run",
+    (_, figure) => {
+      expect(titleText(figure)).toMatch(/\d+ records · T = [\w, ]+ · invented · scored after-all/);
+    },
+  );
 });
 
 describe("lossCurve", () => {

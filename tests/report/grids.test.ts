@@ -3,9 +3,12 @@ import { RefusedInput } from "../../src/core/errors.js";
 import { mean } from "../../src/core/stats.js";
 import { atInference } from "../../src/explore/atInference.js";
 import { atSteps } from "../../src/explore/numSteps.js";
+import { alwaysAnswers } from "../../src/explore/router.js";
+import { titleText } from "../../src/report/figure.js";
 import { gridHeatmap } from "../../src/report/figures/gridHeatmap.js";
 import { bestCells, gridFrame, gridOf, gridView, sweepGrid } from "../../src/report/grids.js";
 import { rowsOf } from "../../src/report/tables.js";
+import { colors } from "../../src/report/theme.js";
 import { measures } from "../../src/report/values.js";
 import type { RunResult } from "../../src/run/types.js";
 import { sampleUnroutedRun } from "./sample.js";
@@ -57,6 +60,29 @@ describe("gridOf", () => {
   });
 });
 
+describe("cells where an edit always answers", () => {
+  const grid = gridOf(run, { values: [0, 1], steps: [5] });
+
+  it("are those of a threshold of 0: every probe is at the largest margin", () => {
+    expect(grid.cells.map((row) => row.map((cell) => cell?.isOff))).toEqual([
+      [true, false, false],
+      [true, false, false],
+    ]);
+    expect(alwaysAnswers(atInference(run, 0))).toBe(true);
+    expect(alwaysAnswers(run)).toBe(false);
+    expect(alwaysAnswers(sampleUnroutedRun())).toBe(false); // there is no router to be off
+  });
+
+  it("are marked in both tables, and are the best only where there is no other", () => {
+    expect(rowsOf(gridFrame(grid)).map((row) => row.off)).toEqual([true, false, false, true, false, false]);
+    expect(String(rowsOf(gridView(grid))[0]?.["0"])).toMatch(/^0\.\d{3} off$/);
+    const row = (isOff: boolean) =>
+      [true, isOff].map((off, x) => ({ mean: 1 - x / 2, low: 0, high: 1, n: 4, isOff: off }));
+    expect(bestCells({ ...grid, cells: [row(false)] })).toEqual([{ x: 1, y: 0 }]);
+    expect(bestCells({ ...grid, cells: [row(true)] })).toEqual([{ x: 0, y: 0 }]);
+  });
+});
+
 describe("sweepGrid", () => {
   const runs = [
     pointOf({ edit_lr: 1, mask_ratio: 0.2 }),
@@ -104,11 +130,25 @@ describe("gridHeatmap", () => {
   it("frames the best cells and the run's own, and writes numbers only where they fit", () => {
     const grid = gridOf(run, { values: [0, 1], steps: [1, 5] });
     const { layout, data } = gridHeatmap(grid);
-    expect(layout.annotations?.map(({ text }) => text)).toEqual(grid.cells.flat().map((cell) => cell?.mean.toFixed(2)));
+    const numbers = grid.cells.flat().map((cell) => `${cell?.mean.toFixed(2)}${cell?.isOff ? "<br>off" : ""}`);
+    expect(layout.annotations?.map(({ text }) => text)).toEqual(numbers);
     expect(layout.shapes).toHaveLength(9 + bestCells(grid).length + 2);
     expect(data.map((trace) => (trace as { name: string }).name)).toEqual(["Avg", "best", "the run's own"]);
     const wide = gridOf(run, { values: Array.from({ length: 41 }, (_, i) => i / 20), steps: [5] });
     expect(gridHeatmap(wide).layout.annotations).toEqual([]);
+  });
+
+  it("takes the colour, and the frame of the best, from cells where the router was off", () => {
+    const grid = gridOf(run, { values: [0, 1], steps: [1, 5] });
+    const { layout, data } = gridHeatmap(grid);
+    const fills = layout.shapes?.slice(0, 9).map(({ fillcolor }) => fillcolor) as string[];
+    expect(fills.map((fill) => fill === colors.grid)).toEqual(grid.cells.flat().map((cell) => cell?.isOff));
+    expect(titleText({ data, layout, config: {} })).toContain("grey: the router is off");
+    const crowded = gridOf(run, { values: [0], steps: run.scoreSteps });
+    const marks = gridHeatmap({ ...crowded, y: { ...crowded.y, values: [...crowded.y.values, 30, 40, 50] } }).layout;
+    expect(marks.annotations?.[0]?.text).toBe("off"); // two lines have no room
+    const on = gridHeatmap(gridOf(run, { values: [1], steps: [5] }));
+    expect(titleText(on)).not.toContain("grey");
   });
 
   it("refuses a grid without numbers", () => {

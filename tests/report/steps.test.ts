@@ -72,8 +72,9 @@ describe("recordOverSteps", () => {
 describe("stepsCurve", () => {
   it("draws the table's means, and the share that stopped early under them", () => {
     const rows = rowsOf(stepsFrame(runs));
-    const lines = stepsCurve(runs).data as { name: string; y: number[] }[];
+    const lines = stepsCurve(runs).data as { name: string; x: number[]; y: number[] }[];
     expect(lines.map(({ name }) => name)).toEqual(["rewrite", "rephrase", "locality", "Avg", "stopped early"]);
+    for (const { x } of lines) expect(x).toEqual([1, 3, 10, 20]); // each mark where its number is
     expect(lines[1]?.y).toEqual(rows.map(({ rephrase }) => rephrase));
     expect(lines[4]?.y).toEqual(rows.map(({ stoppedEarly }) => stoppedEarly));
   });

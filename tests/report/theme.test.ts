@@ -1,6 +1,9 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { metricNamed } from "../../src/eval/seeing.js";
+import { subtitleOf } from "../../src/report/subtitle.js";
 import { baseLayout, createTheme, spread, wholeTicks } from "../../src/report/theme.js";
+import { sampleRun } from "./sample.js";
 
 describe("spread", () => {
   const positions = fc.array(fc.double({ min: -100, max: 100, noNaN: true }), { minLength: 1, maxLength: 8 });
@@ -35,6 +38,44 @@ describe("wholeTicks", () => {
     [1037, 200],
   ])("over a span of %d are %d apart", (span, step) => {
     expect(wholeTicks(span)).toBe(step);
+  });
+});
+
+describe("a subtitle", () => {
+  const parts = ["100 records", "T = 1, 10, 100", "a model with a name", "scored after-all", "a metric of its own"];
+  const titleOf = (options: object) => baseLayout({ heightInches: 2, ...options }).title as { text: string };
+
+  it("is in lines that break between its parts, under the title where there is one", () => {
+    expect(titleOf({ subtitle: parts }).text).toBe(
+      "100 records · T = 1, 10, 100 · a model with a name<br>scored after-all · a metric of its own",
+    );
+    const { text } = titleOf({ subtitle: parts.slice(0, 1), title: "Quality" });
+    expect(text).toMatch(/^Quality<br><span style="[^"]*">100 records<\/span>$/);
+    expect(baseLayout({ heightInches: 2, subtitle: [] }).title).toBeUndefined();
+  });
+
+  it("has room of its own: what is under it is as large as without it", () => {
+    const inner = (options: object) => {
+      const { height = 0, margin } = baseLayout({ heightInches: 2, ...options });
+      return height - (margin?.t ?? 0) - (margin?.b ?? 0);
+    };
+    const without = inner({});
+    for (const options of [{ subtitle: parts }, { subtitle: parts, title: "Quality" }]) {
+      expect(inner(options)).toBeCloseTo(without, 1);
+    }
+  });
+
+  it("says records, T, model and time of scoring of all runs, and the metric where it is not the usual one", () => {
+    const runs = [sampleRun({ T: 1 }), sampleRun({ T: 10, model: "another" })];
+    expect(subtitleOf(runs)).toEqual(["60 records", "T = 1, 10", "invented or another", "scored after-all"]);
+    const one = sampleRun({ T: "all", records: 1, when: "after-each" });
+    expect(subtitleOf([{ ...one, metric: metricNamed("free-em") }])).toEqual([
+      "1 record",
+      "T = all",
+      "invented",
+      "scored after-each",
+      "exact match of the free answer",
+    ]);
   });
 });
 

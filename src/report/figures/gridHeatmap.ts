@@ -26,7 +26,7 @@ const ROW = { least: 10, usual: 18, marked: 21 };
 const LABEL_WIDTH = 19;
 const CELLS = { least: 76, most: 170 };
 /** The mark of cells where the router decided nothing, and what it says. They are grey: no colour speaks well of them. */
-const OFF = { mark: "off", meaning: "off: the router is off, an edit always answers" };
+const OFF = { mark: "off", meaning: "grey: the router is off, an edit always answers" };
 /** Most letters of all ticks of the x axis together, and of ticks on the y axis. */
 const TICKS = { letters: 46, rows: 17 };
 

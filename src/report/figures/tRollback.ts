@@ -58,7 +58,7 @@ export function tRollback(runs: readonly ScoredRun[], options: FigureOptions = {
     data: lines,
     layout: {
       ...baseLayout({ ...options, heightInches: 2.1, subtitle: subtitleOf(ordered) }),
-      xaxis: axis("Edits between rollbacks T, marks side by side", theme, {
+      xaxis: axis("Edits between rollbacks T (marks side by side)", theme, {
         tickmode: "array",
         tickvals: rows.map((_, place) => place),
         ticktext: rows.map((row) => String(row.T)),

@@ -104,9 +104,7 @@ async function draw(tools: Tools, drawing: Drawing): Promise<Pictures> {
   if (formats.includes("svg")) pictures.svg = Buffer.from(await selfContained(svg));
   if (formats.includes("png")) {
     const font = { loadSystemFonts: false, fontDirs: [tools.fontFolder], defaultFontFamily: FONT_NAME };
-    pictures.png = new tools.Resvg(semiboldNamed(svg), { fitTo: { mode: "zoom", value: scale }, font })
-      .render()
-      .asPng();
+    pictures.png = new tools.Resvg(forResvg(svg), { fitTo: { mode: "zoom", value: scale }, font }).render().asPng();
   }
   if (formats.includes("pdf")) pictures.pdf = await pdfOf(tools, svg, drawing);
   return pictures;
@@ -136,9 +134,15 @@ function greekMarked(svg: string): string {
   );
 }
 
-/** resvg finds a face by the family name in its file, and the semibold face has one of its own. */
-function semiboldNamed(svg: string): string {
-  return svg.replaceAll("font-weight: 600;", `font-weight: 600; font-family: '${FONT_NAME} SemiBold';`);
+/** resvg finds a face by the family name in its file, the semibold one by its own, and a gradient without quotes. */
+function forResvg(svg: string): string {
+  const families = { 400: FONT_NAME, 600: `${FONT_NAME} SemiBold` } as const;
+  return svg
+    .replaceAll(
+      /font-weight: (400|600)/g,
+      (found, weight: "400" | "600") => `${found}; font-family: '${families[weight]}'`,
+    )
+    .replaceAll(/url\('(#[^']*)'\)/g, "url($1)");
 }
 
 function nameOf({ script, weight }: FontFace): string {
