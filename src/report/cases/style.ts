@@ -14,7 +14,7 @@ export const reportStyle = `
   }
 }
 * { box-sizing: border-box; }
-html { font: 16px/1.5 "Source Sans 3", "Helvetica Neue", Arial, sans-serif; background: var(--paper); color: var(--ink); -webkit-text-size-adjust: 100%; }
+html { font: 16px/1.5 "Source Sans 3", "Helvetica Neue", Arial, sans-serif; background: var(--paper); color: var(--ink); -webkit-text-size-adjust: 100%; overflow-wrap: break-word; }
 body { margin: 0; }
 .sheet { max-width: 76rem; margin: 0 auto; padding: 2.5rem 1.5rem 4rem; }
 h1, h2, h3 { line-height: 1.2; margin: 0; font-weight: 600; }
@@ -33,6 +33,7 @@ a { color: var(--link); text-decoration-thickness: 1px; text-underline-offset: 0
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th { font-weight: 600; text-align: left; }
 .wide { overflow-x: auto; }
+.wide.more { mask-image: linear-gradient(to left, rgb(0 0 0 / 50%), #000 2.5rem); box-shadow: inset -0.8rem 0 0.7rem -0.6rem var(--muted); }
 .grid-table { width: 100%; }
 .grid-table th, .grid-table td { padding: 0.5rem 0.7rem; border-bottom: 1px solid var(--rule); vertical-align: baseline; }
 .grid-table thead > tr > * { color: var(--muted); font-size: 0.85rem; border-bottom: 1px solid var(--muted); }
@@ -68,7 +69,7 @@ details > summary { cursor: pointer; color: var(--link); padding: 0.3rem 0; }
 .list { width: 100%; font-size: 0.95rem; }
 .list th, .list td { padding: 0.36rem 0.6rem; border-bottom: 1px solid var(--rule); vertical-align: baseline; }
 .list thead th { position: sticky; top: 0; background: var(--paper); color: var(--muted); font-size: 0.82rem; box-shadow: 0 1px 0 var(--muted); }
-.list tbody th { font-weight: 400; }
+.list tbody th { font-weight: 400; overflow-wrap: anywhere; }
 .list tbody a { color: inherit; text-decoration: none; }
 .list tbody a:hover { color: var(--link); text-decoration: underline; }
 .list .open { background: var(--panel); box-shadow: inset 3px 0 0 var(--blue); }
@@ -124,6 +125,7 @@ details > summary { cursor: pointer; color: var(--link); padding: 0.3rem 0; }
   .meter, .picture, .raw, .meaning { display: none; }
   .readings th, .readings td { padding-right: 0.5rem; }
   .grid-table .meant { min-width: 0; } .grid-table th, .grid-table td { padding: 0.5rem 0.4rem; }
+  .grid-table th:first-child { min-width: 0; position: sticky; left: 0; background: var(--paper); }
   .list thead { position: absolute; clip-path: inset(50%); }
   .list tr { display: flex; flex-wrap: wrap; gap: 0.15rem 0.6rem; padding: 0.6rem 0; border-bottom: 1px solid var(--rule); }
   .list th, .list td { border: 0; padding: 0; } .list tbody th { order: -1; flex: 0 0 100%; font-weight: 600; }
@@ -136,6 +138,7 @@ details > summary { cursor: pointer; color: var(--link); padding: 0.3rem 0; }
   .sheet { max-width: none; padding: 0; }
   .reading { padding: 0; overflow: visible; } .reading .sheet { display: none; }
   .detail { position: static; width: auto; padding: 0; border: 0; box-shadow: none; overflow: visible; }
+  .wide.more { mask-image: none; box-shadow: none; }
   .list thead th { position: static; } tr, .probe { break-inside: avoid; }
 }
 `;

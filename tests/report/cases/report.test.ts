@@ -5,6 +5,7 @@ import { pathToFileURL } from "node:url";
 import { type Browser, chromium, type Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { methodNamed } from "../../../src/edit/registry.js";
+import type { RecordScore } from "../../../src/eval/types.js";
 import { findBrowser, prepareBrowser } from "../../../src/report/browser.js";
 import { reportHtml } from "../../../src/report/cases/report.js";
 import { wordsOf } from "../../../src/report/cases/words.js";
@@ -115,6 +116,45 @@ describe("wise-lab report", () => {
     expect(existsSync(join(folder, "none.html"))).toBe(false);
   });
 });
+
+/** Colours of a page as "rgb(R, G, B)": of all of it, and of every kind of text and of drawing, on what it stands on. */
+interface Colours {
+  ink: string;
+  paper: string;
+  pairs: { name: string; color: string; ground: string }[];
+}
+
+const COLOURS = `(() => {
+  const style = (element) => getComputedStyle(element);
+  const isClear = (color) => color === "rgba(0, 0, 0, 0)";
+  const groundOf = (element) => {
+    while (element && isClear(style(element).backgroundColor)) element = element.parentElement;
+    return style(element ?? document.documentElement).backgroundColor;
+  };
+  const { color: ink, backgroundColor: paper } = style(document.documentElement);
+  const texts = ".note, .over, .why, .badge, .cause, .tag, .token, .readings td, .readings th, a, label, .interval, h2";
+  const pairs = [...document.querySelectorAll(texts)].map((each) => ({
+    name: each.className || each.tagName, color: style(each).color, ground: groundOf(each),
+  }));
+  const drawn = [...document.querySelectorAll("svg.loss text")].map((each) => ({
+    name: each.getAttribute("class"), color: style(each).fill, ground: groundOf(each),
+  }));
+  return { ink, paper, pairs: [...pairs, ...drawn] };
+})()`;
+
+/** Relative luminance and contrast as WCAG 2 defines them. */
+function luminance(color: string): number {
+  const [r, g, b] = (color.match(/\d+/g) ?? []).slice(0, 3).map((text) => {
+    const share = Number(text) / 255;
+    return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+  }) as [number, number, number];
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+}
+
+function contrast(one: string, other: string): number {
+  const [low, high] = [luminance(one), luminance(other)].sort((a, b) => a - b) as [number, number];
+  return (high + 0.05) / (low + 0.05);
+}
 
 describe.runIf(requires("chromium"))("a report in a browser, offline", () => {
   const folder = scratchFolder();
@@ -227,13 +267,51 @@ describe.runIf(requires("chromium"))("a report in a browser, offline", () => {
     expect(await rows().count()).toBe(0);
   });
 
-  it("fits a phone", async () => {
-    await page.setViewportSize({ width: 360, height: 700 });
-    for (const hash of ["", "#record=1"]) {
-      await open(hash);
-      expect(await page.evaluate("document.documentElement.scrollWidth")).toBeLessThanOrEqual(360);
+  it("fits a phone, whatever the length of a word", async () => {
+    const word = "w".repeat(90);
+    const [first, ...others] = mixedRun().scores as [RecordScore, ...RecordScore[]];
+    const long = { ...first, rewrite: { ...first.rewrite, prompt: word, answer: word }, subject: word };
+    const run = { ...mixedRun(), scores: [long, ...others] };
+    const file = join(await folder(), "long.html");
+    await writeFile(file, await reportHtml({ ...run, protocol: { ...run.protocol, data: word } }, word));
+    for (const width of [360, 375]) {
+      await page.setViewportSize({ width, height: 700 });
+      for (const hash of ["", "#record=0", "#record=1"]) {
+        await page.goto("about:blank");
+        await page.goto(pathToFileURL(file).href + hash);
+        expect(await page.evaluate("document.scrollingElement.scrollWidth"), hash).toBeLessThanOrEqual(width);
+        const detail = await page.evaluate("document.querySelector('#detail').scrollWidth");
+        expect(detail, hash).toBeLessThanOrEqual(width);
+      }
     }
     await page.setViewportSize({ width: 1300, height: 900 });
+  });
+
+  it("shows that a table goes on to the right, until it is seen to its end", async () => {
+    const scores = "document.querySelector('.wide')";
+    const isMarked = () => page.evaluate(`${scores}.classList.contains("more")`);
+    await open();
+    expect(await isMarked()).toBe(false);
+    await page.setViewportSize({ width: 375, height: 700 });
+    await expect.poll(isMarked).toBe(true);
+    expect(await page.evaluate(`getComputedStyle(${scores}).boxShadow`)).toContain("inset");
+    await page.evaluate(`${scores}.scrollTo(999, 0)`);
+    await expect.poll(isMarked).toBe(false);
+    await page.setViewportSize({ width: 1300, height: 900 });
+  });
+
+  it("is light letters on dark where the reader wants it dark, and the other way round, with contrast", async () => {
+    for (const colorScheme of ["light", "dark"] as const) {
+      await page.emulateMedia({ colorScheme });
+      await open("#record=1");
+      const { ink, paper, pairs } = (await page.evaluate(COLOURS)) as Colours;
+      expect(luminance(paper) < luminance(ink)).toBe(colorScheme === "dark");
+      expect(contrast(ink, paper)).toBeGreaterThan(10);
+      for (const { name, color, ground } of pairs) {
+        expect(contrast(color, ground), `${name} in ${colorScheme}`).toBeGreaterThan(4.5);
+      }
+    }
+    await page.emulateMedia({ colorScheme: null });
   });
 
   it("shows a run of a method without a router, and nothing of routing", async () => {

@@ -13,11 +13,14 @@ interface PageElement {
   hidden: boolean;
   open: boolean;
   scrollTop: number;
+  scrollLeft: number;
+  scrollWidth: number;
+  clientWidth: number;
   tabIndex: number;
   classList: { toggle(name: string, on: boolean): void };
   focus(options?: { preventScroll: boolean }): void;
   scrollIntoView(options: { block: "nearest" | "start" }): void;
-  addEventListener(type: string, listener: (event: PageEvent) => void): void;
+  addEventListener(type: string, listener: (event: PageEvent) => void, capture?: boolean): void;
   matches(selector: string): boolean;
 }
 interface PageEvent {
@@ -30,6 +33,7 @@ interface PageEvent {
 }
 declare const document: PageElement & {
   body: PageElement;
+  fonts: { ready: Promise<unknown> };
   querySelector(selector: string): PageElement | null;
   querySelectorAll(selector: string): Iterable<PageElement>;
 };
@@ -57,6 +61,7 @@ function startReport(): void {
       showDetail(one && caseView(one, data.words), shown, state.record);
     }
     showNeighbours(selected, state);
+    markWide();
     shown = state;
   }
 
@@ -72,6 +77,9 @@ function startReport(): void {
     if (shown?.record === null && location.hash !== "#") element("#records").scrollIntoView({ block: "start" });
   });
   document.addEventListener("keydown", (event) => pressKey(event));
+  window.addEventListener("resize", markWide);
+  for (const type of ["scroll", "toggle"]) document.addEventListener(type, markWide, true); // of any element: they do not bubble
+  document.fonts.ready.then(markWide);
   window.addEventListener("beforeprint", () => {
     for (const details of document.querySelectorAll("details")) details.open = true;
   });
@@ -128,6 +136,13 @@ function showDetail(view: Html | undefined, before: ReportState | null, record: 
   title.tabIndex = -1; // read out when it opens
   title.focus({ preventScroll: true });
   document.querySelector(`#row-${record}`)?.scrollIntoView({ block: "nearest" });
+}
+
+/** Marks the tables that go on to the right of what is seen of them: their edge fades. */
+function markWide(): void {
+  for (const box of document.querySelectorAll(".wide")) {
+    box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 1);
+  }
 }
 
 function missing(record: number): Html {
