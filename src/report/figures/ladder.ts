@@ -2,6 +2,7 @@ import { LADDER } from "../../eval/metrics.js";
 import type { RunResult, ScoredRun } from "../../run/types.js";
 import type { Figure } from "../figure.js";
 import { ladderFrame } from "../ladder.js";
+import { subtitleOf } from "../subtitle.js";
 import { rowsOf } from "../tables.js";
 import type { FigureOptions } from "../theme.js";
 import { scoresInPanels } from "./panels.js";
@@ -23,10 +24,15 @@ const RUNGS: Readonly<Record<string, string>> = {
  */
 export function ladder(runs: readonly (ScoredRun | RunResult)[], options: FigureOptions = {}): Figure {
   const rows = rowsOf(ladderFrame(runs));
+  const subtitle = subtitleOf(runs);
   const ticks = LADDER.map((name) => RUNGS[name] as string);
   const names = panelNames(runs);
   const groups = names.map((name, i) => ({ name, rows: rows.slice(i * LADDER.length, (i + 1) * LADDER.length) }));
-  return scoresInPanels(groups, { uid: "ladder", ticks, title: "Less and less help", columns: 2 }, options);
+  return scoresInPanels(
+    groups,
+    { uid: "ladder", subtitle, ticks, title: "Less and less help (marks side by side)", columns: 2 },
+    options,
+  );
 }
 
 /** What tells the runs apart, in few words. */

@@ -80,7 +80,11 @@ const APART = 0.1;
 /** Rewrite, rephrase and locality with 95% bootstrap intervals over records, over the same few places in small panels. */
 export function scoresInPanels(
   groups: readonly PanelRows[],
-  { uid, ...over }: { uid: string; ticks: readonly string[]; title: string; columns?: number },
+  {
+    uid,
+    subtitle,
+    ...over
+  }: { uid: string; subtitle: readonly string[]; ticks: readonly string[]; title: string; columns?: number },
   options: FigureOptions,
 ): Figure {
   const theme = createTheme(options.medium);
@@ -94,7 +98,7 @@ export function scoresInPanels(
       return scoreNames.map((name, place) => intervals(name, { rows, panel, shift: (place - 1) * APART, uid, theme }));
     }),
     layout: {
-      ...baseLayout({ ...options, heightInches: panels.heightInches, margins: { bottom: panels.below } }),
+      ...baseLayout({ ...options, heightInches: panels.heightInches, subtitle, margins: { bottom: panels.below } }),
       ...panels.layout(theme),
     },
     config: baseConfig,

@@ -4,6 +4,7 @@ import type { RunResult, ScoredRun } from "../../run/types.js";
 import type { Figure } from "../figure.js";
 import { requireAlike } from "../protocols.js";
 import { stepsField, stepsKey, stepsOf } from "../steps.js";
+import { subtitleOf } from "../subtitle.js";
 import { rowsOf, summaryFrame } from "../tables.js";
 import type { FigureOptions } from "../theme.js";
 import { scoresInPanels } from "./panels.js";
@@ -22,8 +23,9 @@ export function stopsOverSteps(runs: readonly (ScoredRun | RunResult)[], options
     const own = limits.map((limit) => runOf(runs, stop, limit));
     return { name: stop === "none" ? "no stop" : `stop ${stop}`, rows: rowsOf(summaryFrame(own, { allow })) };
   });
-  const title = `Steps per edit ${stepsKey(runs[0] as ScoredRun)}`;
-  return scoresInPanels(groups, { uid: "stops", ticks: limits.map(String), title, columns: 2 }, options);
+  const title = `Steps per edit ${stepsKey(runs[0] as ScoredRun)} (marks side by side)`;
+  const subtitle = subtitleOf(runs);
+  return scoresInPanels(groups, { uid: "stops", subtitle, ticks: limits.map(String), title, columns: 2 }, options);
 }
 
 function runOf<R extends ScoredRun | RunResult>(runs: readonly R[], stop: string, limit: number): R {
