@@ -20,11 +20,45 @@ export interface UneditedList {
 }
 
 const text = z.string("a text").regex(/\S/, "a text that is not blank");
-const itemSchema = z
+const plain = z
   .object({ prompt: text, answer: text, group: text.optional() })
   .transform(({ prompt, answer, group }): Probe => ({ prompt, answer, ...(group !== undefined && { group }) }));
 
-/** Reads such facts: a JSON list, or lines, of {prompt, answer, group}. @throws {RefusedInput} naming file, item and field */
+const LETTERS = ["A", "B", "C", "D", "E", "F"];
+
+/** MMLU's form: answered by a letter. */
+const choice = z
+  .object({
+    question: text,
+    choices: z.array(text).min(2).max(LETTERS.length),
+    answer: z.int().nonnegative(),
+    group: text.default("multiple choice"),
+  })
+  .refine(({ choices, answer }) => answer < choices.length, "answer: the place of one of the choices, from 0")
+  .transform(({ question, choices, answer, group }): Probe => {
+    const listed = choices.map((one, i) => `(${LETTERS[i]}) ${one}`);
+    return {
+      prompt: ["Question: ".concat(question), ...listed, "Answer:"].join("\n"),
+      answer: LETTERS[answer] as string,
+      group,
+    };
+  });
+
+/** SST-2's form: answered by a label. */
+const review = z
+  .object({ review: text, label: z.enum(["positive", "negative"]), group: text.default("sentiment") })
+  .transform(({ review, label, group }): Probe => ({ prompt: `Review :${review}\nSentiment :`, answer: label, group }));
+
+const itemSchema = z.union(
+  [plain, choice, review],
+  "{prompt, answer}, {question, choices, answer: place of the right one}, or {review, label}, each with a group where wanted",
+);
+
+/**
+ * Reads such facts: a JSON list, or lines, of {prompt, answer}, of {question, choices, answer}, answered by a letter, or of
+ * {review, label}; each may have a group.
+ * @throws {RefusedInput} naming file, item and field
+ */
 export async function loadUnedited(path: string): Promise<UneditedList> {
   const { items, name, sha256 } = await readListFile(path);
   return { name, sha256, items: items.map((item, index) => parseItem(itemSchema, item, { path, index })) };

@@ -74,7 +74,7 @@ export interface LayoutOptions extends FigureOptions {
 }
 
 /** Letters of a line of the subtitle: so many small ones fit into the width. */
-const SUBTITLE_LETTERS = 64;
+const SUBTITLE_LETTERS = 72;
 /** Heights in CSS pixels at print size: of the title, of a line under it, and of a line where there is none. */
 const HEADING = { title: 18, under: 16, line: 12.5 };
 /** Distances of the first baseline from the top, of the title and of a line where there is none. */

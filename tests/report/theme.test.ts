@@ -47,7 +47,7 @@ describe("a subtitle", () => {
 
   it("is in lines that break between its parts, under the title where there is one", () => {
     expect(titleOf({ subtitle: parts }).text).toBe(
-      "100 records · T = 1, 10, 100 · a model with a name<br>scored after-all · a metric of its own",
+      "100 records · T = 1, 10, 100 · a model with a name · scored after-all<br>a metric of its own",
     );
     const { text } = titleOf({ subtitle: parts.slice(0, 1), title: "Quality" });
     expect(text).toMatch(/^Quality<br><span style="[^"]*">100 records<\/span>$/);

@@ -4,7 +4,7 @@ import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { mean } from "../../src/core/stats.js";
 import { loadRecords } from "../../src/data/load.js";
-import { uneditedOfWorld } from "../../src/data/unedited.js";
+import { loadUnedited, uneditedOfWorld } from "../../src/data/unedited.js";
 import { MAIN } from "../../src/edit/overlay.js";
 import { TARGET_STOPS } from "../../src/edit/target-stop.js";
 import type { Metric } from "../../src/eval/metrics.js";
@@ -317,6 +317,21 @@ describe("facts that nobody edits", () => {
     const path = join(await temporaryFolder(), "summary.json");
     await writeRunSummary(await summarizeRun(out, "wise-lab run"), path);
     expect(numbersOf(await readRunSummary(path))).toEqual(numbersOf(made));
+  });
+
+  test("may be multiple choice or reviews, put in the usual forms", async () => {
+    const path = join(await temporaryFolder(), "items.jsonl");
+    const lines = [
+      { question: "What is 1 + 1?", choices: ["1", "2", "3"], answer: 1 },
+      { review: "a lovely film", label: "positive", group: "films" },
+    ];
+    await writeFile(path, lines.map((line) => JSON.stringify(line)).join("\n"));
+    expect((await loadUnedited(path)).items).toEqual([
+      { prompt: "Question: What is 1 + 1?\n(A) 1\n(B) 2\n(C) 3\nAnswer:", answer: "B", group: "multiple choice" },
+      { prompt: "Review :a lovely film\nSentiment :", answer: "positive", group: "films" },
+    ]);
+    await writeFile(path, JSON.stringify({ question: "Which?", choices: ["1", "2"], answer: 2 }));
+    expect((await refusal(() => loadUnedited(path))).message).toContain("{question, choices, answer");
   });
 
   test("of the made-up world are those that its records leave alone", async () => {
