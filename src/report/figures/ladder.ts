@@ -35,7 +35,7 @@ export function ladder(runs: readonly (ScoredRun | RunResult)[], options: Figure
   );
 }
 
-/** What tells the runs apart, in few words. */
+/** Names of the panels: the fields in which the runs differ, in few words. */
 function panelNames(runs: readonly (ScoredRun | RunResult)[]): string[] {
   const texts = runs.map(({ protocol: { method, T, when, targetStop } }) => [
     method,

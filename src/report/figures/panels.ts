@@ -12,6 +12,7 @@ import {
   metricStyles,
   type Theme,
 } from "../theme.js";
+import { meansOf } from "./intervals.js";
 
 const MOST_COLUMNS = 3;
 /** Height of one panel with its name above it, in inches. */
@@ -95,7 +96,7 @@ export function scoresInPanels(
   return {
     data: panels.all.flatMap((panel, i) => {
       const { rows } = groups[i] as PanelRows;
-      return scoreNames.map((name, place) => intervals(name, { rows, panel, shift: (place - 1) * APART, uid, theme }));
+      return scoreNames.map((name, place) => curve(name, { rows, panel, shift: (place - 1) * APART, uid, theme }));
     }),
     layout: {
       ...baseLayout({ ...options, heightInches: panels.heightInches, subtitle, margins: { bottom: panels.below } }),
@@ -105,7 +106,7 @@ export function scoresInPanels(
   };
 }
 
-function intervals(
+function curve(
   name: (typeof scoreNames)[number],
   {
     rows: own,
@@ -116,10 +117,6 @@ function intervals(
   }: { rows: readonly Row[]; panel: Panel; shift: number; uid: string; theme: Theme },
 ): Data {
   const { color, symbol } = metricStyles[name];
-  const column = (ending: string) => own.map((row) => row[`${name}${ending}`] as number | null);
-  const [means, low, high] = [column(""), column("Low"), column("High")];
-  const arm = (end: number | null | undefined, mean: number | null | undefined) =>
-    end == null || mean == null ? 0 : Math.abs(end - mean);
   return {
     type: "scatter",
     mode: "lines+markers",
@@ -129,16 +126,7 @@ function intervals(
     showlegend: panel.ending === "", // once for all panels
     ...axesNamed(panel),
     x: own.map((_, place) => place + shift),
-    y: means,
-    error_y: {
-      type: "data",
-      symmetric: false,
-      array: high.map((end, place) => arm(end, means[place])),
-      arrayminus: low.map((end, place) => arm(end, means[place])),
-      color,
-      thickness: theme.px(0.8),
-      width: theme.px(1.5),
-    },
+    ...meansOf(own, name, { color, sizes: { thickness: 0.8, width: 1.5 }, theme }),
     line: { color, width: theme.px(1) },
     marker: { color, symbol, size: theme.px(4) },
     cliponaxis: false,

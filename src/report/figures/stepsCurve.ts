@@ -16,6 +16,7 @@ import {
   scoreAxis,
   type Theme,
 } from "../theme.js";
+import { meansOf } from "./intervals.js";
 
 const names = ["rewrite", "rephrase", "locality", "average"] as const;
 /** Parts of the plot area: the curves, and under them the share of edits that stopped early. */
@@ -55,25 +56,13 @@ interface Curve {
 
 function curve(name: (typeof names)[number], { rows, steps, key, theme }: Curve): Data {
   const { color, symbol } = metricStyles[name];
-  const column = (ending: string) => rows.map((row) => (row[`${name}${ending}`] ?? null) as number | null);
-  const means = column("");
-  const arms = (ending: string) => column(ending).map((end, i) => Math.abs((end ?? 0) - (means[i] ?? 0)));
   return {
     type: "scatter",
     mode: "lines+markers",
     uid: `steps-${name}`,
     name: name === "average" ? "Avg" : name,
     x: [...steps],
-    y: means,
-    error_y: {
-      type: "data",
-      symmetric: false,
-      array: arms("High"),
-      arrayminus: arms("Low"),
-      color,
-      thickness: theme.px(0.8),
-      width: theme.px(1.5),
-    },
+    ...meansOf(rows, name, { color, sizes: { thickness: 0.8, width: 1.5 }, theme }),
     line: { color, width: theme.px(name === "average" ? 1.5 : 1.1), dash: name === "average" ? "dot" : "solid" },
     marker: { color, symbol, size: theme.px(4.5) },
     text: steps.map((limit) => `${key} = ${limit}`),

@@ -6,6 +6,7 @@ import { requireAlike } from "../protocols.js";
 import { subtitleOf } from "../subtitle.js";
 import { rowsOf, summaryFrame } from "../tables.js";
 import { axis, baseConfig, baseLayout, createTheme, type FigureOptions, metricStyles, scoreAxis } from "../theme.js";
+import { meansOf } from "./intervals.js";
 
 const names = ["rewrite", "rephrase", "locality"] as const;
 /** Distance between the marks of one T, in steps of the axis: their intervals must not lie over one another. */
@@ -30,24 +31,13 @@ export function tRollback(runs: readonly ScoredRun[], options: FigureOptions = {
   const rows = rowsOf(summaryFrame(ordered, { allow: ["T"] }));
   const lines = names.map((name, i): Data => {
     const style = metricStyles[name];
-    const column = (ending: string) => rows.map((row) => row[`${name}${ending}`] as number | null);
-    const means = column("");
     return {
       type: "scatter",
       mode: "lines+markers",
       uid: `t-rollback-${name}`,
       name,
       x: rows.map((_, place) => place + (i - 1) * APART),
-      y: means,
-      error_y: {
-        type: "data",
-        symmetric: false,
-        array: column("High").map((high, place) => distance(high, means[place])),
-        arrayminus: column("Low").map((low, place) => distance(low, means[place])),
-        color: style.color,
-        thickness: theme.px(0.9),
-        width: theme.px(2),
-      },
+      ...meansOf(rows, name, { color: style.color, sizes: { thickness: 0.9, width: 2 }, theme }),
       line: { color: style.color, width: theme.px(1.1) },
       marker: { color: style.color, symbol: style.symbol, size: theme.px(5.5) },
       text: rows.map((row) => `T = ${row.T}`),
@@ -72,9 +62,4 @@ export function tRollback(runs: readonly ScoredRun[], options: FigureOptions = {
 
 function order(run: ScoredRun): number {
   return run.protocol.T === "all" ? Number.POSITIVE_INFINITY : run.protocol.T;
-}
-
-/** Length of one arm of an interval; nothing where there is no mean. */
-function distance(end: number | null | undefined, mean: number | null | undefined): number {
-  return end == null || mean == null ? 0 : Math.abs(end - mean);
 }
