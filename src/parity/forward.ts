@@ -1,7 +1,7 @@
 import { join } from "node:path";
-import { generateAfresh } from "../model/afresh.js";
 import { batchCuts, type Cut, logitsAt, mainOutput } from "../model/cut.js";
 import { runFrozen } from "../model/frozen.js";
+import { generate } from "../model/generate.js";
 import type { LlamaModel } from "../model/model.js";
 import { openSafetensors, type SafetensorsFile } from "../model/safetensors.js";
 import { tf } from "../tensor/tf.js";
@@ -33,9 +33,12 @@ async function compareGreedy(
   const { whole } = greedy;
   const prompts = greedy.texts.filter((ids) => ids.length < whole.length && ids.every((id, i) => id === whole[i]));
   const prompt = prompts.sort((a, b) => b.length - a.length)[0] ?? whole.slice(0, 1);
-  const [made] = await generateAfresh(model, [prompt], { maxNewTokens: whole.length - prompt.length });
+  const [made] = await generate(model, [prompt], {
+    cut: { layer: model.config.layers - 1, at: "mlpIn" },
+    maxNewTokens: whole.length - prompt.length,
+  });
   tally.equal("greedy continuation", {
-    ours: [...prompt, ...(made ?? [])],
+    ours: [...prompt, ...(made?.tokens ?? [])],
     golden: whole,
     where: `${prompt.length} tokens given`,
   });
