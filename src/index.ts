@@ -85,7 +85,8 @@ export { blocksFrame, casesFrame, groupsFrame, summaryFrame } from "./report/tab
 export { type EditedBy, editByEvery } from "./run/everyMethod.js";
 export { readRun } from "./run/folder.js";
 export { DEFAULT_MODEL, DEFAULT_RECORDS, projectFile } from "./run/inputs.js";
-export { type Fact, type Lab, type LabOptions, type MethodOptions, openLab, type RunRequest } from "./run/lab.js";
+export { type Fact, type Lab, type LabOptions, type MethodOptions, openLab } from "./run/lab.js";
+export type { RunRequest } from "./run/request.js";
 export type { RunProgress } from "./run/runner.js";
 export { readStudy, type Study, studyNamed } from "./run/study.js";
 export { type RunSummary, summarizeRun } from "./run/summary.js";

@@ -2,11 +2,13 @@ import { availableParallelism } from "node:os";
 import type { FrozenProgress } from "../model/frozen.js";
 import { formatDuration } from "../notebook/progress.js";
 import { renderSummary } from "../report/format.js";
+import { rowFields } from "../report/protocols.js";
 import { parseT } from "../run/blocks.js";
-import { type ScoringRequest, scoringOf } from "../run/inputs.js";
 import { openLab } from "../run/lab.js";
+import { type ScoringRequest, scoringOf } from "../run/request.js";
 import type { RunProgress } from "../run/runner.js";
 import type { When } from "../run/types.js";
+import { byMetrics } from "../run/under-metric.js";
 import { type MachineArguments, machineOptions } from "./machine.js";
 import { terminal } from "./terminal.js";
 
@@ -70,7 +72,8 @@ export async function runCommand(options: RunArguments, signal: AbortSignal): Pr
       onNotice: (notice) => console.error(notice),
     });
     line.end();
-    console.log(renderSummary([result], "text", terminal()));
+    const { runs, differ } = byMetrics([result]);
+    console.log(renderSummary(runs, "text", { allow: [...rowFields, ...differ], ...terminal() }));
     console.log(`run folder: ${out}`);
     return 0;
   } finally {

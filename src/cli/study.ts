@@ -1,7 +1,7 @@
 import { RefusedInput } from "../core/errors.js";
 import { renderSummary } from "../report/format.js";
 import { saveStudy, studyNamed } from "../run/study.js";
-import { underMetric } from "../run/under-metric.js";
+import { byMetrics } from "../run/under-metric.js";
 import type { BackendName } from "../tensor/backend.js";
 import { runShownSweep } from "./sweep.js";
 import { terminal } from "./terminal.js";
@@ -33,10 +33,8 @@ export async function studyCommand(
   const out = options.out ?? (limit === undefined ? `runs/${study.name}` : `runs/${study.name}-${limit}`);
   const shared = { ...study.shared, ...(limit !== undefined && { limit }), backend };
   const made = await runShownSweep(study.points, shared, { out, workers, signal });
-  const metrics = made[0]?.protocol.metrics ?? [];
-  const runs = made.flatMap((run) => metrics.map((metric) => underMetric(run, metric)));
-  const allow = metrics.length > 1 ? [...study.fields, "metric"] : study.fields;
-  console.log(renderSummary(runs, "text", { allow, ...terminal() }));
+  const { runs, differ } = byMetrics(made);
+  console.log(renderSummary(runs, "text", { allow: [...study.fields, ...differ], ...terminal() }));
   console.log(`run folders: ${out}`);
   if (save) console.log(`summaries:   ${await saveStudy(study, out)}`);
   return 0;

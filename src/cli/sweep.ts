@@ -4,6 +4,7 @@ import { formatDuration } from "../notebook/progress.js";
 import { renderSummary } from "../report/format.js";
 import { runSweep, type SweepOptions, type SweepPoint, type SweepProgress, type SweepRun } from "../run/sweep.js";
 import type { RunResult } from "../run/types.js";
+import { byMetrics } from "../run/under-metric.js";
 import { createProgressLine } from "./run.js";
 
 /** Options of `wise-lab sweep`, as the command line gives them. */
@@ -20,7 +21,8 @@ export async function sweepCommand(options: SweepArguments, signal: AbortSignal)
   const axes = grid.map(readAxis);
   refuseRepeatedKeys(axes, shared.set ?? []);
   const runs = await runShownSweep(gridPoints(T, axes), shared, { out, workers, signal });
-  console.log(renderSummary(runs, "text", { allow: ["T", ...differingOptions(runs)] }));
+  const shown = byMetrics(runs);
+  console.log(renderSummary(shown.runs, "text", { allow: ["T", ...differingOptions(runs), ...shown.differ] }));
   console.log(`run folders: ${out}`);
   return 0;
 }

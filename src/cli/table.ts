@@ -11,7 +11,7 @@ import { toCsv, toMarkdown, toText } from "../report/readable.js";
 import { blocksFrame, casesFrame, frameOf, groupsFrame, rowsOf, summaryFrame } from "../report/tables.js";
 import type { RunSummary } from "../run/summary.js";
 import type { RunResult } from "../run/types.js";
-import { underMetric } from "../run/under-metric.js";
+import { byMetrics } from "../run/under-metric.js";
 import { terminal } from "./terminal.js";
 
 /** Options of `wise-lab table`, as the command line gives them. */
@@ -32,27 +32,24 @@ type ShownRun = RunResult | RunSummary;
 export async function tableCommand(paths: readonly string[], options: TableArguments): Promise<number> {
   const made: ShownRun[] = [];
   for (const path of paths) made.push(...(await readRunsAt(path)));
-  const names = options.metric ?? (options.kind === "methods" ? sharedMetrics(made) : [TEACHER_FORCED.name]);
-  const runs = made.flatMap((run) => names.map((name) => underMetric(run, name) as ShownRun));
-  if (names.length > 1) options.allow = [...(options.allow ?? []), "metric"];
+  const names = options.metric ?? (options.kind === "methods" ? undefined : [TEACHER_FORCED.name]);
+  const { runs, differ } = byMetrics(made, names);
   if (options.out !== undefined) await requireWritableFolder(dirname(options.out));
   const text =
-    options.kind === "methods" ? methodsTable(runs, options) : tableOfOne(runs, options.kind, options.format);
+    options.kind === "methods" ? methodsTable(runs, options, differ) : tableOfOne(runs, options.kind, options.format);
   if (options.format === "csv") console.error(caption(runs)); // a CSV file has no place for it
   if (options.out === undefined) process.stdout.write(text);
   else await writeFileAtomic(options.out, text);
   return 0;
 }
 
-/** Metrics that all of the runs were made for. */
-function sharedMetrics(runs: readonly ShownRun[]): string[] {
-  const [first, ...others] = runs.map(({ protocol }) => protocol.metrics);
-  return (first ?? []).filter((name) => others.every((all) => all.includes(name)));
-}
-
-function methodsTable(runs: readonly ShownRun[], { format, allow: more = [], mark = false }: TableArguments): string {
+function methodsTable(
+  runs: readonly ShownRun[],
+  { format, allow: more = [], mark = false }: TableArguments,
+  differ: readonly string[],
+): string {
   for (const field of more) requireField(field, runs);
-  const allow = [...new Set([...rowFields, ...more])];
+  const allow = [...new Set([...rowFields, ...more, ...differ])];
   if (format === "csv") return toCsv(summaryFrame(runs, { allow, mark }));
   if (format === "latex") return summaryLatex(runs, { allow, mark, label: "tab:methods" });
   return renderSummary(runs, format, { allow, mark, ...terminal() });

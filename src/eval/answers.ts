@@ -6,7 +6,7 @@ import type { LlamaModel } from "../model/model.js";
 import { encodeQuestion, type PromptStyle } from "../model/prompt.js";
 import type { Routing } from "./generation.js";
 
-/** What the model writes after a prompt. */
+/** Tokens that the model writes after a prompt. */
 export interface FreeAnswer {
   /** The new tokens, with that at which it ended. */
   tokens: number[];

@@ -74,7 +74,7 @@ export async function scoreProbes(
   });
 }
 
-/** What is asked of all probes of a call. */
+/** Probes of a call, with all that they are asked under. */
 interface Call {
   probes: readonly Probe[];
   encoded: readonly TokenRow[];
@@ -139,7 +139,7 @@ function whateverCould({ readings }: Decision, { reachable }: RoutedBatch, row: 
   return [MAIN, ...readings.map(({ variant }) => variant).filter((variant) => reachable(variant, row))];
 }
 
-/** What was seen of one probe's answer, by the untouched model and by each variant, with the choice among them. */
+/** Predictions for one probe, by the untouched model and by each variant, with the choice among them. */
 interface Prediction {
   pre: Forced;
   /** Of the variants that could answer. */

@@ -25,7 +25,7 @@ export interface MetricsRequest {
   judge?: string | undefined;
 }
 
-/** What is seen for metrics. @throws {RefusedInput} for a metric that there is not, and for answers without a token */
+/** The metrics of a request, with the parts to be seen for them. @throws {RefusedInput} for a metric that there is not, and for answers without a token */
 export function seeingFor({ metrics: names = [], ...free }: MetricsRequest): Seeing {
   const {
     promptContext: context = GENERATION.context,

@@ -14,7 +14,7 @@ export interface Written {
   right?: boolean;
 }
 
-/** What was seen of an answer under one variant; what no metric asked for is not there. */
+/** The parts seen of an answer under one variant; those that no metric asked for are not there. */
 export interface Seen {
   /** Arg max tokens at the answer's positions. */
   predicted?: readonly number[] | undefined;
@@ -74,22 +74,26 @@ export interface ProbeScore {
   free?: FreeScore;
 }
 
-/** All probes of one record after its block (or right after its own edit, see `Protocol.when`). */
-export interface RecordScore {
+/** The probes of one record, in some form. */
+export interface RecordProbes<P> {
+  rewrite: P;
+  rephrase: P | null;
+  /** The others, where the file has several for a record. */
+  moreRephrases?: readonly P[];
+  /** One probe on zsRE; every probe of every group on KnowEdit. */
+  locality: readonly P[];
+  portability: readonly P[];
+  /** Facts that nobody edits, where such were asked for. */
+  unedited?: readonly P[];
+  /** A text beyond the target, of a record that has one (temporal set): every token of it behind the first. */
+  ood?: P;
+}
+
+/** Scores of one record after its block (or right after its own edit, see `Protocol.when`). */
+export interface RecordScore extends RecordProbes<ProbeScore> {
   /** 0-based position of the record in its file. */
   record: number;
   /** 0-based block the record was edited in. */
   block: number;
   subject: string;
-  rewrite: ProbeScore;
-  rephrase: ProbeScore | null;
-  /** The others, where the file has several for a record. */
-  moreRephrases?: ProbeScore[];
-  /** One probe on zsRE; every probe of every group on KnowEdit. */
-  locality: ProbeScore[];
-  portability: ProbeScore[];
-  /** Facts that nobody edits, where such were asked for. */
-  unedited?: ProbeScore[];
-  /** A text beyond the target, of a record that has one (temporal set): every token of it behind the first. */
-  ood?: ProbeScore;
 }

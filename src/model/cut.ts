@@ -169,7 +169,7 @@ export function logitsNext(
   });
 }
 
-/** What comes after the cut, up to the final norm. @returns the stream of the rows that the last layer gives */
+/** The layers after the cut, up to the final norm. @returns the stream of the rows that the last layer gives */
 function editedLayers(
   model: LlamaModel,
   batch: Pick<CutBatch, "point" | "stream" | "mlpIn">,

@@ -56,7 +56,7 @@ export interface Continuation {
   tokens: number[];
 }
 
-/** Positions, those to be written included, that are remembered together: bounds the memory of keys and values. */
+/** Positions of one batch, those to be written included: bounds the memory of its passes. Keys and values stay for all batches. */
 const GENERATE_TOKENS = 4096;
 
 /**

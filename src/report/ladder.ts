@@ -1,7 +1,6 @@
 import type { DataFrame } from "danfojs-node";
 import { LADDER } from "../eval/metrics.js";
 import { metricNamed } from "../eval/seeing.js";
-import { probesOf } from "../run/measures.js";
 import type { RunResult, ScoredRun } from "../run/types.js";
 import { underMetric } from "../run/under-metric.js";
 import { intervalText, scoreHeads } from "./format.js";
@@ -14,7 +13,8 @@ const LADDER_FIELDS = ["method", "T", "when", "targetStop"];
 /**
  * The ladder: what of an edit is left the less one helps the model. A row per run and rung, from teacher forcing to the
  * free answer that ends by itself, with means and their 95% bootstrap intervals as `summaryFrame` gives them, and
- * `endsWithin`, the rewrites whose answer holds a "." or a line break: a free answer ends there, and cannot be right.
+ * `endsWithin`, the rewrites whose answer holds a "." or a line break: a free answer ends there, and cannot be right; null
+ * for the summary of a run, which has no texts.
  * @param runs made for the metrics of the ladder
  * @throws {RefusedInput} when one is not, or when they differ in more than method, T, when and targetStop
  */
@@ -22,7 +22,7 @@ export function ladderFrame(runs: readonly (ScoredRun | RunResult)[]): DataFrame
   requireAlike(runs, LADDER_FIELDS);
   const rows = runs.flatMap((run) => {
     const { method, T, when, targetStop } = run.protocol;
-    const endsWithin = answersOf(run).filter((answer) => /[.\n]/.test(answer)).length;
+    const endsWithin = answersOf(run)?.filter((answer) => /[.\n]/.test(answer)).length ?? null;
     return LADDER.map((name): Row => {
       const [row] = rowsOf(summaryFrame([underMetric(run, name)], { allow: [] })) as [Row];
       const { records, blocks: _, secondsPerEdit: __, ...scores } = row;
@@ -49,9 +49,7 @@ export function ladderView(runs: readonly (ScoredRun | RunResult)[]): DataFrame 
   return frameOf(view, "runs");
 }
 
-/** Answers that rewrites want, where the run has its texts. */
-function answersOf({ scores }: ScoredRun | RunResult): string[] {
-  return scores
-    .flatMap((record) => probesOf<object>(record, "rewrite"))
-    .flatMap((probe) => ("answer" in probe ? [String(probe.answer)] : []));
+/** Answers that rewrites want; null where the run has no texts. */
+function answersOf(run: ScoredRun | RunResult): string[] | null {
+  return "tokens" in run ? run.scores.map(({ rewrite }) => rewrite.answer) : null;
 }

@@ -152,7 +152,7 @@ function firstOf(runs: readonly ScoredRun[]): ScoredRun {
   return first;
 }
 
-/** What else a run saw makes no number another; how answers were written counts where the metric reads them. */
+/** Fields of a protocol by name. The metrics that a run saw beside change no number; the rule of free answers counts where the metric reads them. */
 function fieldsOf({ options, assets, metrics: _, generation, ...plain }: Protocol): Map<string, unknown> {
   const metric = [...metrics.values()].find(({ title }) => title === plain.metric);
   const written = metric === undefined || metric.needs.includes("written");

@@ -6,10 +6,12 @@ import type { EditTrace } from "../edit/trace.js";
 import type { RecordScore } from "../eval/types.js";
 import { hasLargeProducts } from "../model/config.js";
 import { type Block, blocksOf, RECORDS_TOGETHER } from "./blocks.js";
-import { projectFile, scoringOf } from "./inputs.js";
-import type { LabOptions, RunRequest } from "./lab.js";
+import { projectFile } from "./inputs.js";
+import type { LabOptions } from "./lab.js";
 import type { RunConfig, RunOutput } from "./output.js";
 import type { RunPlan } from "./plan.js";
+import type { RunRequest } from "./request.js";
+import { scoringOf } from "./request.js";
 import type { Pace } from "./runner.js";
 import type { StepScore } from "./types.js";
 

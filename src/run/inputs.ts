@@ -8,11 +8,12 @@ import type { Dataset } from "../data/records.js";
 import { loadUnedited, uneditedOfWorld, withUnedited } from "../data/unedited.js";
 import type { EditMethod, Needs } from "../edit/contract.js";
 import type { OptionSource } from "../edit/option-table.js";
-import { type MetricsRequest, seeingFor } from "../eval/seeing.js";
+import { seeingFor } from "../eval/seeing.js";
 import type { LlamaConfig } from "../model/config.js";
 import { parseT } from "./blocks.js";
-import type { LabOptions, RunRequest } from "./lab.js";
+import type { LabOptions } from "./lab.js";
 import type { RunPlan } from "./plan.js";
+import type { RunRequest } from "./request.js";
 import { requireOneWorld } from "./world.js";
 
 /** A file of the project itself, wherever it is installed. */
@@ -105,14 +106,6 @@ export function withDefaultPreset(
     hint: "--hparams FILE",
   });
 }
-
-/** The parts of a request that say what is trained on and scored by. */
-export function scoringOf(request: ScoringRequest): ScoringRequest {
-  const { metrics, promptContext, freeRouting, maxNewTokens, judge, unedited, uneditedItems, targetStop } = request;
-  return { metrics, promptContext, freeRouting, maxNewTokens, judge, unedited, uneditedItems, targetStop };
-}
-
-export type ScoringRequest = MetricsRequest & Pick<RunRequest, "targetStop" | "unedited" | "uneditedItems">;
 
 /** Inputs of a run besides the model, and what to tell the user about them. */
 export interface RunInputs

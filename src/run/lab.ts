@@ -8,12 +8,11 @@ import type { OptionSource } from "../edit/option-table.js";
 import { type Overlay, untouched } from "../edit/overlay.js";
 import { methodNamed, methods, prepareNamed } from "../edit/registry.js";
 import { hashEdits, restoreEdits, saveEdits } from "../edit/state.js";
-import type { TargetStop } from "../edit/target-stop.js";
 import { makeContextTemplates } from "../edit/templates.js";
-import type { EditStep, EditTrace } from "../edit/trace.js";
+import type { EditTrace } from "../edit/trace.js";
 import { type Answer, ask } from "../eval/answers.js";
 import { type Probe, scoreProbes } from "../eval/score.js";
-import { type MetricsRequest, seeingFor } from "../eval/seeing.js";
+import { seeingFor } from "../eval/seeing.js";
 import type { ProbeScore } from "../eval/types.js";
 import { backendFor } from "../model/backend.js";
 import { type Checkpoint, openCheckpoint } from "../model/checkpoint.js";
@@ -38,9 +37,10 @@ import {
 import { copiesBeside, readMachine } from "./memory-fit.js";
 import type { MemoryPlan } from "./memory-plan.js";
 import { checkWhen, type RunPlan } from "./plan.js";
-import { ownerOf, type RunProgress, runProtocol } from "./runner.js";
+import type { RunRequest } from "./request.js";
+import { ownerOf, runProtocol } from "./runner.js";
 import { type PlannedWork, settleMemory, type WeightOptions } from "./settle.js";
-import type { RunResult, When } from "./types.js";
+import type { RunResult } from "./types.js";
 
 /** Options of a lab. Everything has a default: the model, records and hyperparameters of the project. */
 export interface LabOptions extends WeightOptions, FrozenPartOptions {
@@ -70,38 +70,6 @@ export interface Fact {
   subject?: string;
   /** A text whose answer must not change, to train the router on; one of the project's own by default. */
   irrelevant?: string;
-}
-
-/** One run of the T-rollback protocol. */
-export interface RunRequest extends MetricsRequest {
-  /** Records file; the project's own by default. */
-  data?: string | undefined;
-  irrelevant?: string | undefined;
-  T: number | string;
-  when?: When | undefined;
-  /** Use the first records only. */
-  limit?: number | undefined;
-  /** Facts that nobody edits, so many of them with every record: what the edits do to the rest. None by default. */
-  unedited?: number | undefined;
-  /** File of such facts; by default those of the made-up world that the records are of. */
-  uneditedItems?: string | undefined;
-  /** Text behind every target that the edits train on; none by default, as released. */
-  targetStop?: TargetStop | undefined;
-  /** Folder to write to and to continue from; in memory when left out. */
-  out?: string | undefined;
-  /** T = 1: score each record also after these numbers of steps of its edit. */
-  scoreSteps?: readonly number[] | undefined;
-  /** Keep the edits of every block in the folder. */
-  saveEdits?: boolean | undefined;
-  /** Seconds of work between two safe points within a block that this process makes; 60 by default. */
-  keepEvery?: number | undefined;
-  /** Most other processes to make the blocks; see `handsFor`. By default this one makes them. */
-  processes?: number | undefined;
-  signal?: AbortSignal | undefined;
-  onProgress?: ((progress: RunProgress) => void) | undefined;
-  onStep?: ((step: EditStep) => void) | undefined;
-  /** Told what was chosen where nothing was named. */
-  onNotice?: ((line: string) => void) | undefined;
 }
 
 /** A model to ask, edit by hand and roll back, and to run the protocol on. */

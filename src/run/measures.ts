@@ -1,5 +1,6 @@
 import { LabFailure } from "../core/errors.js";
 import type { ProbeKind } from "../eval/score.js";
+import type { RecordProbes } from "../eval/types.js";
 import type { ScoredRecord, ScoredRun } from "./types.js";
 
 /** The probes of a record, in the order of tables. */
@@ -27,7 +28,7 @@ export const measures = {
 export type MeasureName = keyof typeof measures;
 
 /** All probes of one kind of a record: none, one, or several. */
-export function probesOf<P>(record: WithProbes<P>, kind: ProbeKind): readonly P[] {
+export function probesOf<P>(record: RecordProbes<P>, kind: ProbeKind): readonly P[] {
   const { rewrite, rephrase, moreRephrases = [], locality, portability, unedited = [], ood } = record;
   if (kind === "unedited") return unedited;
   if (kind === "rewrite") return [rewrite];
@@ -36,25 +37,14 @@ export function probesOf<P>(record: WithProbes<P>, kind: ProbeKind): readonly P[
   return kind === "locality" ? locality : portability;
 }
 
-/** A record with probes of some form, by their kinds. */
-export interface WithProbes<P> {
-  rewrite: P;
-  rephrase: P | null;
-  moreRephrases?: readonly P[];
-  locality: readonly P[];
-  portability: readonly P[];
-  unedited?: readonly P[];
-  ood?: P;
-}
-
 /**
  * A record with each of its probes changed; one that becomes null is left out.
  * @throws {LabFailure} where that is the rewrite, which every record has
  */
-export function mapProbes<P, Q, R extends WithProbes<P>>(
+export function mapProbes<P, Q, R extends RecordProbes<P>>(
   record: R,
   change: (probe: P, kind: ProbeKind) => Q | null,
-): Omit<R, keyof WithProbes<P>> & WithProbes<Q> {
+): Omit<R, keyof RecordProbes<P>> & RecordProbes<Q> {
   const all = (kind: ProbeKind) => probesOf<P>(record, kind).flatMap((probe) => change(probe, kind) ?? []) as Q[];
   const { rewrite: _, rephrase: __, moreRephrases: ___, locality, portability, unedited, ood: ____, ...rest } = record;
   const [rewrite] = all("rewrite");

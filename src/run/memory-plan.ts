@@ -219,19 +219,20 @@ function matrixPhase(input: PlanInput): Phase {
   };
 }
 
+/** The matrices that an overlay holds while the model runs under it. */
+function readingPart({ work, backend, editBytes }: PlanInput): Part {
+  const { kept, reading } = editBytes(work.block);
+  const bytes = backend.name === "wasm" ? reading + kept : reading; // an overlay holds clones of what is kept
+  return { name: "matrices read", bytes, held: "tensor", why: "beside the edits" };
+}
+
 function scorePhase(input: PlanInput): Phase {
-  const { config, cut, work, backend } = input;
-  const { kept, reading: own, variants } = input.editBytes(work.block);
-  const reading = backend.name === "wasm" ? own + kept : own; // an overlay holds clones of what is kept
+  const { config, cut, work } = input;
+  const { variants } = input.editBytes(work.block);
   return {
     name: "scoring",
     parts: [
-      {
-        name: "matrices read",
-        bytes: reading,
-        held: "tensor" as const,
-        why: "beside the edits",
-      },
+      readingPart(input),
       {
         name: "a batch of probes",
         bytes: 4 * scoreNumbers(config, cut, { score: work.score, variants }),
@@ -249,9 +250,8 @@ function writePhase(input: PlanInput): Phase[] {
   const { written } = work;
   if (written === null) return [];
   const { variants } = input.editBytes(work.block);
-  const [matrices] = scorePhase(input).parts;
   const parts: Part[] = [
-    ...(matrices?.name === "matrices read" ? [matrices] : []),
+    readingPart(input),
     {
       name: "free answers",
       bytes: 4 * writtenNumbers(config, { written, variants }),
@@ -260,7 +260,7 @@ function writePhase(input: PlanInput): Phase[] {
     },
     ...unpacked(input),
   ];
-  return [{ name: "free answers", parts }];
+  return [{ name: "free answers", parts: parts.filter(({ bytes }) => bytes > 0) }];
 }
 
 /** The largest matrix of weights, where a product makes copies of it. */

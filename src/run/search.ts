@@ -42,7 +42,7 @@ const resultsSchema = z.record(
   }),
 );
 
-/** What was tried for each method, and the setting that was chosen. */
+/** Settings that were tried for each method, and the one that was chosen. */
 export type SearchResults = z.infer<typeof resultsSchema>;
 
 /** The search of some methods, as points of a sweep and what they share. @throws {RefusedInput} for a method without one */
@@ -64,7 +64,7 @@ export function searchOf(methods: readonly string[]): { points: SweepPoint[]; sh
   return { points, shared: { data: file(data), irrelevant: file(irrelevant), limit, unedited }, methods: names };
 }
 
-/** What came of the runs of a search, method by method. @param runs in the order of its points */
+/** Results of a search, method by method. @param runs in the order of its points */
 export function resultsOf(methods: readonly string[], runs: readonly RunResult[]): SearchResults {
   const { T: Ts, candidates } = readSearch();
   const left = [...runs];

@@ -15,15 +15,9 @@ import type { BackendName } from "../tensor/backend.js";
 import { parseT } from "./blocks.js";
 import { countLines, isFinished, readRun, readRunConfig } from "./folder.js";
 import { requireRunPlace } from "./folder-files.js";
-import {
-  DEFAULT_METHOD,
-  DEFAULT_MODEL,
-  loadRunInputs,
-  projectFile,
-  type ScoringRequest,
-  withDefaultPreset,
-} from "./inputs.js";
+import { DEFAULT_METHOD, DEFAULT_MODEL, loadRunInputs, projectFile, withDefaultPreset } from "./inputs.js";
 import { checkScoreSteps, checkWhen, protocolOf } from "./plan.js";
+import type { ScoringRequest } from "./request.js";
 import type { WeightOptions } from "./settle.js";
 import type { Protocol, RunResult, When } from "./types.js";
 

@@ -2,7 +2,7 @@ import type { TargetStop } from "../edit/target-stop.js";
 import type { EditTrace } from "../edit/trace.js";
 import type { GenerationRule } from "../eval/generation.js";
 import type { Metric } from "../eval/metrics.js";
-import type { ProbeReading, ProbeScore, RecordScore } from "../eval/types.js";
+import type { ProbeReading, ProbeScore, RecordProbes, RecordScore } from "../eval/types.js";
 
 /**
  * Time at which a record is scored: at the end of its block, by the final model (the paper, eq. 9), or right after its
@@ -83,15 +83,7 @@ export interface ScoredProbe extends Pick<ProbeScore, "score" | "preScore" | "ex
 }
 
 /** Parts of a record that tables and figures read. */
-export interface ScoredRecord extends Pick<RecordScore, "record" | "block"> {
-  rewrite: ScoredProbe;
-  rephrase: ScoredProbe | null;
-  moreRephrases?: readonly ScoredProbe[];
-  locality: readonly ScoredProbe[];
-  portability: readonly ScoredProbe[];
-  unedited?: readonly ScoredProbe[];
-  ood?: ScoredProbe;
-}
+export interface ScoredRecord extends Pick<RecordScore, "record" | "block">, RecordProbes<ScoredProbe> {}
 
 /**
  * Parts of a run that tables and figures read. A `RunResult` has them, and so has a `RunSummary`, which keeps of the

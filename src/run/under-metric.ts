@@ -11,7 +11,7 @@ import type { RunResult, ScoredProbe, ScoredRecord, ScoredRun } from "./types.js
  * those of other variants follow, and where answers were written freely also what was predicted and the router's choice,
  * which was made on the prompt alone. Probes that the metric has no value for are left out.
  * @param metric by its name, or one of the caller's own
- * @throws {RefusedInput} when the run did not see what the metric reads
+ * @throws {RefusedInput} when the run did not see what the metric reads, or was changed after another metric was taken
  */
 export function underMetric(run: RunResult, metric: string | Metric): RunResult;
 export function underMetric(run: ScoredRun, metric: string | Metric): ScoredRun;
@@ -19,6 +19,7 @@ export function underMetric(run: RunResult | ScoredRun, metric: string | Metric)
   const chosen = typeof metric === "string" ? metricNamed(metric) : metric;
   const made = ORIGINALS.get(run) ?? run;
   if (chosen.name === metricOf(made).name) return made;
+  if (metricOf(made) !== TEACHER_FORCED) throw changedSince(made, chosen);
   const known = "under" in made ? made.under?.[chosen.name] : undefined;
   const at = (record: ScoredRecord, place: number) => {
     if (known !== undefined) return { ...record, ...known[place] };
@@ -44,6 +45,29 @@ export function metricOf({ metric = TEACHER_FORCED }: Pick<ScoredRun, "metric">)
   return metric;
 }
 
+/** Runs by every metric that all of them were made for, or by some: one after the other. */
+export function byMetrics<R extends RunResult | ScoredRun>(
+  runs: readonly R[],
+  names: readonly string[] = sharedMetrics(runs),
+): { runs: R[]; differ: string[] } {
+  const all = runs.flatMap((run) => names.map((name) => underMetric(run, name) as R));
+  return { runs: all, differ: names.length > 1 ? ["metric"] : [] };
+}
+
+function sharedMetrics(runs: readonly ScoredRun[]): string[] {
+  const [first, ...others] = runs.map(({ protocol }) => protocol.metrics);
+  return (first ?? []).filter((name) => others.every((all) => all.includes(name)));
+}
+
+/** A run at another value of an option, say, holds the answers by its metric alone. */
+function changedSince(run: ScoredRun, { name }: Metric): RefusedInput {
+  return new RefusedInput("a metric is taken of a run as it was made", {
+    where: `the ${run.protocol.method} run at T = ${run.protocol.T}`,
+    found: `a run by ${metricOf(run).name} that was changed since, and ${name}`,
+    expected: "the metric first, then the change",
+  });
+}
+
 function notSeen({ protocol, folder }: ScoredRun, { name, needs }: Metric): RefusedInput {
   return new RefusedInput(`a run was not made for the metric ${name}`, {
     where: folder ?? `the ${protocol.method} run at T = ${protocol.T}`,
@@ -65,7 +89,7 @@ function probeUnder(probe: ScoredProbe, kind: ProbeKind, metric: Metric): Scored
   const score = metric.of(after, asked);
   if (score === null) return null;
   const preScore = metric.of(before, asked);
-  const under = {
+  return {
     ...probe,
     pre: before.predicted,
     post: after.predicted,
@@ -78,8 +102,7 @@ function probeUnder(probe: ScoredProbe, kind: ProbeKind, metric: Metric): Scored
       predicted: seen?.predicted ?? null,
       score: seen && metric.of(seen, asked),
     })),
-  };
-  return under;
+  } as ScoredProbe;
 }
 
 /** True of a metric whose values are shares, from 0 to 1. */
@@ -89,7 +112,7 @@ export function isShare({ range: [least, most] }: Metric): boolean {
 
 const isWhole = (probe: ScoredProbe): probe is ProbeScore => "target" in probe;
 
-/** What was seen of a probe, by whom. */
+/** The parts seen of a probe, with those who answered. */
 interface Observed {
   route: string;
   before: Seen;

@@ -4,7 +4,7 @@ import type { EditMethod, Router } from "../../src/edit/contract.js";
 import { methods } from "../../src/edit/registry.js";
 import type { RecordScore } from "../../src/eval/types.js";
 import { atInference } from "../../src/explore/atInference.js";
-import type { RunRequest } from "../../src/run/lab.js";
+import type { RunRequest } from "../../src/run/request.js";
 import type { RunResult, ScoredRun } from "../../src/run/types.js";
 import { refusal } from "../model/support.js";
 import { sampleRun, sampleUnroutedRun } from "../report/sample.js";

@@ -6,7 +6,7 @@ import type { EditMethod } from "../../src/edit/contract.js";
 import { methods } from "../../src/edit/registry.js";
 import { gridPoints } from "../../src/explore/grid.js";
 import { atSteps } from "../../src/explore/numSteps.js";
-import type { RunRequest } from "../../src/run/lab.js";
+import type { RunRequest } from "../../src/run/request.js";
 import type { RunResult } from "../../src/run/types.js";
 import { goldenRecords } from "../edit/support.js";
 import { refusal } from "../model/support.js";

@@ -5,7 +5,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { createRng } from "../../src/core/rng.js";
 import { readRun } from "../../src/run/folder.js";
-import type { RunRequest } from "../../src/run/lab.js";
+import type { RunRequest } from "../../src/run/request.js";
 import { temporaryFolder } from "../model/support.js";
 import { bytesOfRun, openQuickLab, QUICK, startWiseLab, TINY_MODEL, TINY_RECORDS } from "./support.js";
 

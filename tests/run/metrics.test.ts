@@ -9,6 +9,7 @@ import { MAIN } from "../../src/edit/overlay.js";
 import { TARGET_STOPS } from "../../src/edit/target-stop.js";
 import type { Metric } from "../../src/eval/metrics.js";
 import type { FreeScore, ProbeScore, RecordScore } from "../../src/eval/types.js";
+import { atInference } from "../../src/explore/atInference.js";
 import { exploreRouter } from "../../src/explore/exploreRouter.js";
 import { batchCuts, logitsAt } from "../../src/model/cut.js";
 import { runFrozen } from "../../src/model/frozen.js";
@@ -28,6 +29,7 @@ import { readRunSummary, writeRunSummary } from "../../src/run/summary-file.js";
 import type { RunResult } from "../../src/run/types.js";
 import { underMetric } from "../../src/run/under-metric.js";
 import { refusal, temporaryFolder } from "../model/support.js";
+import { sampleLadder } from "../report/sample.js";
 import { requires } from "../support/requires.js";
 import { sharedFolder } from "../support/shared.js";
 import { bytesOfRun, openQuickLab, recordsFile } from "./support.js";
@@ -141,6 +143,21 @@ describe("a run by another metric", () => {
     expect(error.message).toContain("free-em");
   });
 
+  test("and another value of the router's option go together in either order; another metric is then refused", async () => {
+    const changed = atInference(underMetric(run, "free-em"), 0.9);
+    const error = await refusal(() => underMetric(changed, "teacher-forced"));
+    expect(error.message).toContain("the metric first, then the change");
+    for (const name of ["free-em", "autoregressive", "log-prob"]) {
+      for (const value of [0, 0.9, 5]) {
+        const scoresOf = ({ scores }: RunResult) =>
+          scores.map(({ rewrite, locality }) => [rewrite, ...locality].map(({ score, route }) => [score, route]));
+        expect(scoresOf(underMetric(atInference(run, value), name))).toEqual(
+          scoresOf(atInference(underMetric(run, name), value)),
+        );
+      }
+    }
+  });
+
   test("is refused where its part was not seen, with the option that sees it", async () => {
     const plain = await lab.run({ T: 2, limit: 2 });
     const error = await refusal(() => underMetric(plain, "free-em"));
@@ -196,9 +213,20 @@ test("a judge's verdicts stand with the answers, and make a metric", async () =>
   expect(judged.protocol.generation?.judge).toBe("echo A");
 });
 
+test("decided at each step, answers have no other value of the router's option, and forced scores do", async () => {
+  const stepwise = await lab.run({ T: 1, limit: 1, metrics: ["free-em"], maxNewTokens: 3, freeRouting: "each-step" });
+  expect(stepwise.protocol.generation?.routing).toBe("each-step");
+  expect(underMetric(stepwise, "free-em").scores).toHaveLength(1);
+  const other = atInference(stepwise, 0);
+  expect(other.scores[0]?.rewrite.route).toBe("side");
+  expect((await refusal(() => underMetric(other, "free-em"))).message).toContain("not made for the metric");
+});
+
 describe("the ladder", () => {
   test("has a row for each rung, with the means of the run by its metric", () => {
     const rows = rowsOf(ladderFrame([run]));
+    expect(rows[0]?.endsWithin).toBe(0);
+    expect(rowsOf(ladderFrame([sampleLadder({})]))[0]?.endsWithin).toBeNull(); // as a summary, it has no texts
     expect(rows.map(({ rung }) => rung)).toEqual(["teacher-forced", "autoregressive", "em-gold-length", "free-em"]);
     for (const { rung, rewrite, localityLow } of rows) {
       const [own] = numbersOf(underMetric(run, rung as string));
