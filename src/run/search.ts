@@ -3,6 +3,7 @@ import { z } from "zod";
 import { RefusedInput } from "../core/errors.js";
 import { exists, readJsonFile, writeFileAtomic } from "../core/files.js";
 import { mean } from "../core/stats.js";
+import { TARGET_STOPS } from "../edit/target-stop.js";
 import { checked } from "../model/schema.js";
 import { projectFile } from "./inputs.js";
 import { type MeasureName, valuesOf } from "./measures.js";
@@ -24,6 +25,7 @@ const searchSchema = z.strictObject({
   limit: z.int().positive(),
   T: z.array(z.int().positive()),
   unedited: z.int().positive(),
+  targetStop: z.enum(TARGET_STOPS),
   candidates: z.record(z.string(), z.array(z.array(z.string())).min(1)),
 });
 
@@ -47,7 +49,7 @@ export type SearchResults = z.infer<typeof resultsSchema>;
 
 /** The search of some methods, as points of a sweep and what they share. @throws {RefusedInput} for a method without one */
 export function searchOf(methods: readonly string[]): { points: SweepPoint[]; shared: SweepRun; methods: string[] } {
-  const { data, irrelevant, limit, T: Ts, unedited, candidates } = readSearch();
+  const { data, irrelevant, limit, T: Ts, unedited, targetStop, candidates } = readSearch();
   const names = methods.length > 0 ? [...methods] : Object.keys(candidates);
   const points = names.flatMap((method) => {
     const sets = candidates[method];
@@ -61,7 +63,11 @@ export function searchOf(methods: readonly string[]): { points: SweepPoint[]; sh
     return sets.flatMap((set, i) => Ts.map((T): SweepPoint => ({ name: pointName(method, i, T), method, T, set })));
   });
   const file = (name: string) => projectFile("data", "lab", name);
-  return { points, shared: { data: file(data), irrelevant: file(irrelevant), limit, unedited }, methods: names };
+  return {
+    points,
+    shared: { data: file(data), irrelevant: file(irrelevant), limit, unedited, targetStop },
+    methods: names,
+  };
 }
 
 /** Results of a search, method by method. @param runs in the order of its points */
