@@ -1,13 +1,15 @@
 import { availableParallelism } from "node:os";
+import { basename, resolve } from "node:path";
 import type { FrozenProgress } from "../model/frozen.js";
 import { formatDuration } from "../notebook/progress.js";
 import { renderSummary } from "../report/format.js";
 import { rowFields } from "../report/protocols.js";
 import { parseT } from "../run/blocks.js";
+import { DEFAULT_MODEL } from "../run/inputs.js";
 import { openLab } from "../run/lab.js";
 import { type ScoringRequest, scoringOf } from "../run/request.js";
 import type { RunProgress } from "../run/runner.js";
-import type { When } from "../run/types.js";
+import type { RunResult, When } from "../run/types.js";
 import { byMetrics } from "../run/under-metric.js";
 import { type MachineArguments, machineOptions } from "./machine.js";
 import { terminal } from "./terminal.js";
@@ -33,6 +35,27 @@ export interface RunArguments extends MachineArguments, ScoringRequest {
 
 /** `wise-lab run`. Prints a progress line and the table. @returns the exit status */
 export async function runCommand(options: RunArguments, signal: AbortSignal): Promise<number> {
+  const out = options.out ?? `runs/${defaultName(options)}`;
+  const { result } = await runShown({ ...options, out }, signal);
+  const { runs, differ } = byMetrics([result]);
+  console.log(renderSummary(runs, "text", { allow: [...rowFields, ...differ], ...terminal() }));
+  console.log(`run folder: ${out}`);
+  return 0;
+}
+
+/** Name of the folder of a run where none is named. */
+function defaultName({ model = DEFAULT_MODEL, method, T, when }: RunArguments): string {
+  return `${basename(resolve(model))}-${method}-T${parseT(T)}-${when}`;
+}
+
+/**
+ * A run with its progress on one line. @param options `planOnly`: that many records are run, of a run that was planned whole
+ * @returns the run, and seconds that it took from the first edit on
+ */
+export async function runShown(
+  { planOnly, ...options }: RunArguments & { planOnly?: number },
+  signal: AbortSignal,
+): Promise<{ result: RunResult; seconds: number }> {
   const T = parseT(options.T);
   const line = createProgressLine();
   const lab = await openLab({
@@ -49,20 +72,20 @@ export async function runCommand(options: RunArguments, signal: AbortSignal): Pr
     line.clear();
     console.error(lab.backend.detail);
     for (const key of lab.method.ignored) console.error(`no effect here: ${key}`);
-    const out = options.out ?? `runs/${lab.model.name}-${lab.method.name}-T${T}-${options.when}`;
     let at = "";
+    const started = performance.now();
     const result = await lab.run({
       data: options.data,
       irrelevant: options.irrelevant,
       T,
       when: options.when,
-      limit: options.limit,
+      limit: planOnly ?? options.limit,
       ...scoringOf(options),
-      out,
+      out: options.out,
       scoreSteps: options.scoreSteps,
       saveEdits: options.saveEdits,
       keepEvery: options.keepEvery,
-      processes: options.processes ?? availableParallelism(),
+      processes: planOnly === undefined ? (options.processes ?? availableParallelism()) : undefined,
       signal,
       onProgress: (progress) => {
         at = progressText(progress);
@@ -72,10 +95,7 @@ export async function runCommand(options: RunArguments, signal: AbortSignal): Pr
       onNotice: (notice) => console.error(notice),
     });
     line.end();
-    const { runs, differ } = byMetrics([result]);
-    console.log(renderSummary(runs, "text", { allow: [...rowFields, ...differ], ...terminal() }));
-    console.log(`run folder: ${out}`);
-    return 0;
+    return { result, seconds: (performance.now() - started) / 1000 };
   } finally {
     lab.close();
   }

@@ -1,6 +1,6 @@
 import { RefusedInput } from "../core/errors.js";
 import { renderSummary } from "../report/format.js";
-import { saveStudy, studyNamed } from "../run/study.js";
+import { partOf, saveStudy, studyNamed } from "../run/study.js";
 import { byMetrics } from "../run/under-metric.js";
 import type { BackendName } from "../tensor/backend.js";
 import { runShownSweep } from "./sweep.js";
@@ -18,10 +18,11 @@ export interface StudyArguments {
 /** `wise-lab study`: a study of the project, as a sweep. Prints a progress line and the table. @returns the exit status */
 export async function studyCommand(
   name: string | undefined,
+  parts: readonly string[],
   options: StudyArguments,
   signal: AbortSignal,
 ): Promise<number> {
-  const study = studyNamed(name);
+  const study = partOf(studyNamed(name), parts);
   const { limit, workers, save, backend } = options;
   if (save && limit !== undefined) {
     throw new RefusedInput("a part of the study cannot be saved as the study", {

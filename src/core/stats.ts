@@ -139,6 +139,40 @@ export function pairedPermutationTest(
   return { difference: observed / differences.length, p: asFar / (exact ? patterns : permutations + 1) };
 }
 
+/**
+ * Kendall's tau-b (1945) of two rankings: 1 for the same order, -1 for the reverse, ties counted out on either side. null
+ * where all values of one side are equal.
+ * @throws {LabFailure} when the lengths differ, or a value is not finite.
+ */
+export function kendallTau(a: readonly number[], b: readonly number[]): number | null {
+  if (a.length !== b.length) throw new LabFailure(`two rankings of ${a.length} and ${b.length} values`);
+  requireFinite([...a, ...b], "Kendall's tau");
+  let agreement = 0;
+  let [untiedA, untiedB] = [0, 0];
+  for (let i = 0; i < a.length; i++) {
+    for (let j = 0; j < i; j++) {
+      const signA = Math.sign((a[i] as number) - (a[j] as number));
+      const signB = Math.sign((b[i] as number) - (b[j] as number));
+      agreement += signA * signB;
+      untiedA += Math.abs(signA);
+      untiedB += Math.abs(signB);
+    }
+  }
+  return untiedA === 0 || untiedB === 0 ? null : agreement / Math.sqrt(untiedA * untiedB);
+}
+
+/** P values that Holm's method (1979) has raised, so that all of them together err as seldom as one alone. */
+export function holm(ps: readonly number[]): number[] {
+  const order = ps.map((_, i) => i).sort((i, j) => (ps[i] as number) - (ps[j] as number));
+  const raised = [...ps];
+  let least = 0;
+  for (const [rank, i] of order.entries()) {
+    least = Math.max(least, Math.min(1, (ps[i] as number) * (ps.length - rank)));
+    raised[i] = least;
+  }
+  return raised;
+}
+
 /** Quantile of sorted values, linear between neighbours. */
 function quantile(sorted: Float64Array, share: number): number {
   const position = share * (sorted.length - 1);

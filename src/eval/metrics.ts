@@ -96,7 +96,7 @@ const all: readonly Metric[] = [
   },
   {
     name: "free-judge",
-    title: "free answer as judged",
+    title: "free generation, judged by a language model",
     meaning: "1 where the judge takes a free answer, up to where it ends by itself, for right; of locality as free-em",
     needs: ["written"],
     ...SHARE,

@@ -213,7 +213,8 @@ function requireColumn(name: string, names: readonly string[]): void {
   });
 }
 
-function requireLabel(label: string): void {
+/** @throws {RefusedInput} for a label that \\ref cannot name */
+export function requireLabel(label: string): void {
   if (/^[A-Za-z0-9:._-]+$/.test(label)) return;
   throw new RefusedInput("a label cannot be used", {
     where: "label of a LaTeX table",

@@ -9,6 +9,8 @@ type ShapeLine = NonNullable<Shape["line"]>;
 export const PIXELS_PER_INCH = 96;
 /** Width of one column of a two-column paper. */
 export const COLUMN_INCHES = 3.25;
+/** Width of a figure that spans both columns. */
+export const PAGE_INCHES = 6.75;
 /** The one typeface of all figures, in the faces that @fontsource/source-sans-3 ships. */
 export const FONT_NAME = "Source Sans 3";
 
@@ -65,6 +67,8 @@ export function createTheme(medium: Medium = "print"): Theme {
 
 export interface LayoutOptions extends FigureOptions {
   heightInches: number;
+  /** Default: one column. */
+  widthInches?: number;
   /** Parts of a small grey text at the top, such as those of `subtitleOf`; lines break between them. */
   subtitle?: readonly string[];
   /** Room around the plot area, in CSS pixels at print size. */
@@ -82,14 +86,14 @@ const BASELINE = { title: 13.5, line: 11.5 };
 
 /** Size, fonts, margins and legend that all figures share; a figure adds its axes. */
 export function baseLayout(options: LayoutOptions): Partial<Layout> {
-  const { heightInches, margins = {}, title, subtitle = [], legend = true } = options;
+  const { heightInches, widthInches = COLUMN_INCHES, margins = {}, title, subtitle = [], legend = true } = options;
   const theme = createTheme(options.medium);
   const { px, pt, text } = theme;
-  const lines = brokenInto(SUBTITLE_LETTERS, subtitle);
+  const lines = brokenInto((SUBTITLE_LETTERS * widthInches) / COLUMN_INCHES, subtitle);
   const heading = title === undefined ? HEADING.line * lines.length : HEADING.title + HEADING.under * lines.length;
   const full = heightInches * PIXELS_PER_INCH + heading;
   return {
-    width: px(COLUMN_INCHES * PIXELS_PER_INCH),
+    width: px(widthInches * PIXELS_PER_INCH),
     height: px(full),
     font: { ...text, family: `"${FONT_NAME}", Helvetica, Arial, sans-serif` },
     paper_bgcolor: colors.paper,

@@ -84,8 +84,12 @@ export async function isFinished(path: string, protocol: Protocol): Promise<bool
 
 /** Edits made and records scored in a folder so far, those of the block in progress included. */
 export function countLines(path: string): { edited: number; scored: number } {
-  const lines = (name: "timings" | "scores") =>
-    readIfThere(fileOf(path, name)).reduce((sum, byte) => sum + (byte === 10 ? 1 : 0), 0);
+  const lines = (name: "timings" | "scores") => {
+    const bytes = readIfThere(fileOf(path, name));
+    let count = 0;
+    for (let end = bytes.indexOf("\n"); end >= 0; end = bytes.indexOf("\n", end + 1)) count++;
+    return count;
+  };
   return { edited: lines("timings"), scored: lines("scores") };
 }
 

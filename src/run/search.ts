@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { z } from "zod";
 import { RefusedInput } from "../core/errors.js";
 import { exists, readJsonFile, writeFileAtomic } from "../core/files.js";
@@ -95,10 +95,30 @@ export async function saveResults(results: SearchResults): Promise<string> {
   return RESULTS_FILE;
 }
 
+/**
+ * Settings that the search chose for a method.
+ * @throws {RefusedInput} where it was not searched yet, with the command that does it
+ */
+export function chosenSettings(method: string): string[] {
+  const all = existsSync(RESULTS_FILE) ? parseResults(JSON.parse(readFileSync(RESULTS_FILE, "utf8"))) : {};
+  const found = all[method];
+  if (found !== undefined) return found.chosen;
+  throw new RefusedInput("no settings of a method were chosen yet", {
+    where: RESULTS_FILE,
+    found: method,
+    expected: Object.keys(all).join(", ") || "the results of a search",
+    hint: `npx wise-lab search ${method} --save`,
+  });
+}
+
 /** The results that come with the project; none where there are none yet. */
 export async function readResults(): Promise<SearchResults> {
   if (!(await exists(RESULTS_FILE))) return {};
-  return checked(resultsSchema, await readJsonFile(RESULTS_FILE), RESULTS_FILE);
+  return parseResults(await readJsonFile(RESULTS_FILE));
+}
+
+function parseResults(content: unknown): SearchResults {
+  return checked(resultsSchema, content, RESULTS_FILE);
 }
 
 function readSearch(): z.infer<typeof searchSchema> {

@@ -85,6 +85,7 @@ interface Job {
   folder: string;
   protocol: Protocol;
   args: readonly string[];
+  running: boolean;
   finished: boolean;
 }
 
@@ -114,7 +115,9 @@ export async function runSweep(
   try {
     const work = async () => {
       for (let job = queue.shift(); job && !options.signal?.aborted; job = queue.shift()) {
+        job.running = true;
         const problem = await runJob(job, threads, options.signal);
+        job.running = false;
         if (problem === null) job.finished = true;
         else failures.push(`${job.name}: ${problem}`);
       }
@@ -170,7 +173,7 @@ async function checkPoints(
     const protocol = protocolOf({ ...inputs, targetStop, model, method, assets, T, backend, when });
     const folder = join(out, point.name);
     const args = runArguments(point, { ...shared, backend: backend.name }, folder);
-    jobs.push({ name: point.name, folder, protocol, args, finished: false });
+    jobs.push({ name: point.name, folder, protocol, args, running: false, finished: false });
   }
   refuseTwins(jobs, ({ protocol }) => canonicalJson(protocol));
   for (const { folder } of jobs) await requireRunPlace(folder);
@@ -258,15 +261,16 @@ const PROGRESS_EVERY_MS = 1000;
 function followJobs(jobs: readonly Job[], onProgress: SweepOptions["onProgress"]): () => void {
   if (!onProgress) return () => {};
   const started = performance.now();
+  const known = new Map(jobs.map((job) => [job, linesOf(job)]));
   const count = () => {
     const total = { finished: 0, edited: 0, scored: 0, records: 0 };
-    for (const { finished, folder, protocol } of jobs) {
-      const { records } = protocol;
-      const { edited, scored } = finished ? { edited: records, scored: records } : countLines(folder);
-      total.finished += finished ? 1 : 0;
+    for (const job of jobs) {
+      if (job.running || job.finished) known.set(job, linesOf(job));
+      const { edited, scored } = known.get(job) as ReturnType<typeof linesOf>;
+      total.finished += job.finished ? 1 : 0;
       total.edited += edited;
       total.scored += scored;
-      total.records += records;
+      total.records += job.protocol.records;
     }
     return total;
   };
@@ -283,4 +287,8 @@ function followJobs(jobs: readonly Job[], onProgress: SweepOptions["onProgress"]
     clearInterval(timer);
     report();
   };
+}
+
+function linesOf({ finished, folder, protocol: { records } }: Job): { edited: number; scored: number } {
+  return finished ? { edited: records, scored: records } : countLines(folder);
 }

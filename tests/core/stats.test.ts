@@ -1,8 +1,8 @@
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, test } from "vitest";
 import { LabFailure } from "../../src/core/errors.js";
 import { createRng } from "../../src/core/rng.js";
-import { bootstrapInterval, mean, pairedPermutationTest } from "../../src/core/stats.js";
+import { bootstrapInterval, holm, kendallTau, mean, pairedPermutationTest } from "../../src/core/stats.js";
 
 const scores = fc.array(fc.double({ min: -1e3, max: 1e3, noNaN: true }), { minLength: 1, maxLength: 40 });
 const rng = () => createRng(1);
@@ -126,4 +126,27 @@ describe("pairedPermutationTest", () => {
   it("refuses lists of different length", () => {
     expect(() => pairedPermutationTest([1, 2], [1], { rng: rng() })).toThrow("2 values against 1");
   });
+});
+
+describe("kendallTau", () => {
+  it("is 1 for the same order, -1 for the reverse, and counts ties out", () => {
+    expect(kendallTau([1, 2, 3], [10, 20, 30])).toBe(1);
+    expect(kendallTau([1, 2, 3], [3, 2, 1])).toBe(-1);
+    // By hand: of six pairs five agree, one is tied on the right.
+    expect(kendallTau([1, 2, 3, 4], [1, 2, 2, 3])).toBeCloseTo(5 / Math.sqrt(6 * 5), 12);
+    // 12 2 1 12 2 against 1 4 7 1 0: the example of Kendall's tau-b in the documentation of SciPy.
+    expect(kendallTau([12, 2, 1, 12, 2], [1, 4, 7, 1, 0])).toBeCloseTo(-0.47140452079103173, 12);
+  });
+
+  it("is nothing where one side has no order, and refuses what is no pair", () => {
+    expect(kendallTau([1, 1], [1, 2])).toBeNull();
+    expect(() => kendallTau([1], [1, 2])).toThrow(/1 and 2 values/);
+    expect(() => kendallTau([1, Number.NaN], [1, 2])).toThrow(/NaN/);
+  });
+});
+
+test("holm raises p values by their rank, never below a smaller one's, and to 1 at most", () => {
+  expect(holm([0.01, 0.04, 0.03, 0.005])).toEqual([0.03, 0.06, 0.06, 0.02]);
+  expect(holm([0.5, 0.9])).toEqual([1, 1]);
+  expect(holm([])).toEqual([]);
 });

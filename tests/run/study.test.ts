@@ -6,7 +6,8 @@ import { atInference } from "../../src/explore/atInference.js";
 import { inferenceOf } from "../../src/explore/router.js";
 import { rowsOf, summaryFrame } from "../../src/report/tables.js";
 import { probeKinds, probesOf } from "../../src/run/measures.js";
-import { readStudy, STUDIES, saveStudy, studyNamed } from "../../src/run/study.js";
+import { chosenSettings } from "../../src/run/search.js";
+import { partOf, readStudy, STUDIES, saveStudy, studyNamed, studyRows } from "../../src/run/study.js";
 import type { ScoredRun } from "../../src/run/types.js";
 import { underMetric } from "../../src/run/under-metric.js";
 import { refusal, temporaryFolder } from "../model/support.js";
@@ -62,8 +63,31 @@ test("saved summaries of the study are read in the order of its table", async ()
   expect(error).toMatchObject({ where: join(saved, "T10.json"), hint: "npm run study -- --save" });
 });
 
+test("the study of methods takes what the search chose, at every T of the paper", async () => {
+  const study = studyNamed("methods");
+  const rows = studyRows(
+    study,
+    study.points.map(({ T }) => sampleRun({ T: Number(T), records: 2 })),
+  );
+  expect(rows.map(({ title }) => title)).toEqual(expect.arrayContaining(["FT-L", "MEMIT-MASS", "WISE", "WISE-Merge"]));
+  expect(rows.find(({ title }) => title === "ROME")?.runs.map(({ protocol }) => protocol.T)).toEqual([
+    1, 10, 100, 1000,
+  ]);
+  for (const { method = "wise", set } of study.points)
+    expect(set).toEqual(expect.arrayContaining(chosenSettings(method)));
+  expect(partOf(study, ["memit"]).points.map(({ name }) => name)).toEqual([
+    "memit-T1",
+    "memit-T10",
+    "memit-T100",
+    "memit-T1000",
+  ]);
+  expect(partOf(study, ["memit-T10", "mend"]).points).toHaveLength(5);
+  expect((await refusal(() => partOf(study, ["memi"]))).expected).toContain("memit-mass");
+  expect((await refusal(() => chosenSettings("memoir"))).hint).toBe("npx wise-lab search memoir --save");
+});
+
 test("every study has the records of its points, and differs where its table says", async () => {
-  for (const name of STUDIES) {
+  for (const name of STUDIES.filter((one) => one !== "methods")) {
     const { points, fields, shared } = studyNamed(name);
     const study = await readStudy(name);
     const limit = shared.limit ?? 1037;

@@ -5,6 +5,7 @@ const EXAMPLES: Readonly<Record<string, string>> = {
   run: "wise-lab run --T 10 --limit 100 --metrics free-em --out runs/first",
   sweep: "wise-lab sweep --T 1 --T 10 --limit 50 --out runs/sweep",
   study: "wise-lab study free-answers --limit 20",
+  verify: "wise-lab verify easyedit-issue-474 --model FOLDER --dry-run",
   search: "wise-lab search ft-m --out runs/search",
   stats: "wise-lab stats --layers 1-2 --samples 500",
   table: "wise-lab table runs/sweep --format markdown",

@@ -5,7 +5,8 @@ import type { SearchArguments } from "../search.js";
 import type { StatsArguments } from "../stats.js";
 import type { StudyArguments } from "../study.js";
 import type { SweepArguments } from "../sweep.js";
-import { backendOption, GOES_ON, run, withRunOptions, workersOption } from "./shared.js";
+import type { VerifyArguments } from "../verify.js";
+import { backendOption, GOES_ON, run, withMachineOptions, withRunOptions, workersOption } from "./shared.js";
 
 /** Commands that edit: run, sweep, study; and the statistics that some methods need. */
 export function runCommands(program: Command): void {
@@ -40,14 +41,47 @@ export function runCommands(program: Command): void {
   program
     .command("study")
     .description("a study of the project's own: its runs, and their table")
-    .argument("[name]", "study: T = 1, 10, 100, 1000; free-answers: the ladder, and stops behind targets", "study")
+    .argument(
+      "[name]",
+      "study: WISE over T; free-answers: the ladder, and stops behind targets; methods: every method over T",
+      "study",
+    )
+    .argument("[part...]", "some of its points alone, as memit, or memit-T10")
     .option("--limit <number>", "use the first records only", wholeNumber)
     .addOption(workersOption())
     .option("--out <folder>", "folder of the run folders, to continue from; runs/study by default")
     .option("--save", "write the summaries that come with the project (data/lab/NAME)")
     .addOption(backendOption())
-    .action((name: string, options: StudyArguments) =>
-      run(async (signal) => (await import("../study.js")).studyCommand(name, options, signal), GOES_ON),
+    .action((name: string, parts: string[], options: StudyArguments) =>
+      run(async (signal) => (await import("../study.js")).studyCommand(name, parts, options, signal), GOES_ON),
+    );
+
+  withMachineOptions(
+    program
+      .command("verify")
+      .description(
+        "run the protocol of a published row on a model of yours, and compare; without a source, list the rows",
+      )
+      .argument("[source]", "file of data/published, as easyedit-issue-474"),
+  )
+    .option("--method <name>", "of the row, as published")
+    .option("--T <number>", "of the row")
+    .option("--of-model <name>", "of the row, as published; LLaMA-3-8B in the list, by default")
+    .option("--data-set <name>", "of the row, as published")
+    .option("--metric <title>", "of the row, as published")
+    .option("--dry-run", "plan it, make three records, and say how long all take")
+    .option("--model <folder>", "a Hugging Face LLaMA folder; the project's own by default")
+    .option("--as <name>", "under which the model is published, where its folder is called otherwise")
+    .option("--data <file>", "the row's records, where the project does not know them")
+    .option("--limit <number>", "use the first records only", wholeNumber)
+    .option("--irrelevant <file>", "irrelevant prompts that the router trains on")
+    .option("--hparams <file>", "hyperparameters, a YAML file of the released form; those the row states go over it")
+    .option("--preset <name>", "hyperparameters that come with the project (data/hparams)")
+    .option("--set <key=value>", "one hyperparameter, over those of the row; may be repeated", collect)
+    .option("--judge <command>", "says A or B of a free answer, for rows that a language model judged")
+    .option("--out <folder>", "folder to write the run to, and to continue it from; runs/verify-... by default")
+    .action((source: string | undefined, options: VerifyArguments) =>
+      run(async (signal) => (await import("../verify.js")).verifyCommand(source, options, signal), GOES_ON),
     );
 
   program

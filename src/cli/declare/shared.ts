@@ -45,7 +45,7 @@ export const workersOption = () =>
 
 /** Options of a run besides T and its folder, which the runs of a sweep share. */
 export function withRunOptions(command: Command): Command {
-  return command
+  return withMachineOptions(command)
     .option("--model <folder>", "a Hugging Face LLaMA folder; the project's own by default")
     .option("--data <file>", "records to edit; the project's own by default")
     .option("--limit <number>", "use the first records only", wholeNumber)
@@ -67,7 +67,12 @@ export function withRunOptions(command: Command): Command {
     .option("--method <name>", "editing method", "wise")
     .option("--hparams <file>", "hyperparameters, a YAML file of the released form")
     .option("--preset <name>", "hyperparameters that come with the project (data/hparams)")
-    .option("--set <key=value>", "one hyperparameter, over the file; may be repeated", collect)
+    .option("--set <key=value>", "one hyperparameter, over the file; may be repeated", collect);
+}
+
+/** Options of what computes, and in how much room. */
+export function withMachineOptions(command: Command): Command {
+  return command
     .addOption(backendOption())
     .option("--fast-math", "products of numbers rounded to bf16, where the processor is faster with them; native only")
     .addOption(

@@ -19,6 +19,8 @@ const MOST_COLUMNS = 3;
 const PANEL_INCHES = 0.9;
 /** Parts of a panel's place that stay free: for the name above it, and beside it. */
 const GAP = { above: 0.28, beside: 0.1 };
+/** Width of the gap between two halves, in panels. */
+const HALVES_APART = 0.25;
 
 /** A small panel of a figure: its place, counted from the top left, and the ending of its axes' names. */
 export interface Panel {
@@ -42,15 +44,16 @@ export interface Panels {
 
 /**
  * Lays panels out, one for each name.
- * @param over texts of the places on each panel's horizontal axis, "<br>" between lines, and their common title
+ * @param over texts of the places on each panel's horizontal axis, "<br>" between lines, and their common title; names of
+ *   the left and the right half of the columns, where these stand apart
  */
 export function layPanels(
   names: readonly string[],
-  over: { ticks: readonly string[]; title: string; columns?: number },
+  over: { ticks: readonly string[]; title: string; columns?: number; halves?: readonly [string, string] },
 ): Panels {
   const columns = Math.min(names.length, over.columns ?? MOST_COLUMNS);
   const rows = Math.ceil(names.length / columns);
-  const grid = { columns, rows };
+  const grid = { columns, rows, halves: over.halves };
   const lines = Math.max(...over.ticks.map((text) => text.split("<br>").length));
   const below = 27 + 9 * lines;
   const all = names.map((name, i): Panel => {
@@ -63,7 +66,11 @@ export function layPanels(
     below,
     layout: (theme) => ({
       ...Object.assign({}, ...all.map((panel) => axesOf(panel, { grid, ticks: over.ticks, theme }))),
-      annotations: [...all.map((panel) => nameOf(panel, grid, theme)), titleOf(over.title, below, theme)],
+      annotations: [
+        ...all.map((panel) => nameOf(panel, grid, theme)),
+        ...halvesOf(grid, theme),
+        titleOf(over.title, below, theme),
+      ],
     }),
   };
 }
@@ -143,21 +150,31 @@ export function axesNamed({ ending }: Panel): { xaxis: "x"; yaxis: "y" } {
 interface Grid {
   columns: number;
   rows: number;
+  halves: readonly [string, string] | undefined;
+}
+
+/** Left end of a column and the end of its panel, as parts of the width. */
+function spanOf(column: number, { columns, halves }: Grid): [number, number] {
+  const apart = halves === undefined ? 0 : HALVES_APART;
+  const width = 1 / (columns + apart - GAP.beside); // of a panel with the gap to the next; none stands behind the last
+  const left = column + (column >= columns / 2 ? apart : 0);
+  return [left * width, (left + 1 - GAP.beside) * width];
 }
 
 /** Both axes of a panel. Only the outer panels say what their ticks are. */
 function axesOf(panel: Panel, { grid, ticks, theme }: { grid: Grid; ticks: readonly string[]; theme: Theme }) {
   const { column, row, ending, isBottom } = panel;
-  const width = 1 / (grid.columns - GAP.beside); // of a panel with the gap to the next; none stands behind the last
+  const isFirst = column === 0 || (grid.halves !== undefined && column === grid.columns / 2);
   const top = 1 - row / grid.rows;
   const x: Partial<LayoutAxis> = {
-    domain: [column * width, (column + 1 - GAP.beside) * width],
+    domain: spanOf(column, grid),
     anchor: `y${ending}` as "y",
     tickmode: "array",
     tickvals: ticks.map((_, place) => place),
     ticktext: ticks.map((text) => (isBottom ? text : "")),
     range: [-0.35, ticks.length - 0.65],
   };
+  const visible = panel.name !== "";
   const y: Partial<LayoutAxis> = {
     ...gridLines(theme),
     domain: [top - 1 / grid.rows, top - GAP.above / grid.rows],
@@ -165,10 +182,13 @@ function axesOf(panel: Panel, { grid, ticks, theme }: { grid: Grid; ticks: reado
     range: [-0.02, 1.04],
     tickmode: "array",
     tickvals: [0, 0.5, 1],
-    ticktext: ["0.0", "0.5", "1.0"].map((text) => (column === 0 ? text : "")),
+    ticktext: ["0.0", "0.5", "1.0"].map((text) => (isFirst ? text : "")),
   };
   const isMiddle = column === 0 && row === Math.floor((grid.rows - 1) / 2);
-  return { [`xaxis${ending}`]: axis("", theme, x), [`yaxis${ending}`]: axis(isMiddle ? "Score" : "", theme, y) };
+  return {
+    [`xaxis${ending}`]: axis("", theme, { ...x, visible }),
+    [`yaxis${ending}`]: axis(isMiddle ? "Score" : "", theme, { ...y, visible }),
+  };
 }
 
 function nameOf(panel: Panel, grid: Grid, theme: Theme): Partial<Annotation> {
@@ -181,6 +201,16 @@ function nameOf(panel: Panel, grid: Grid, theme: Theme): Partial<Annotation> {
     yanchor: "bottom",
     yshift: theme.px(1),
     font: theme.text,
+  });
+}
+
+/** A name over each half of the columns. */
+function halvesOf(grid: Grid, theme: Theme): Partial<Annotation>[] {
+  return (grid.halves ?? []).map((name, half) => {
+    const first = (half * grid.columns) / 2;
+    const x = (spanOf(first, grid)[0] + spanOf(first + grid.columns / 2 - 1, grid)[1]) / 2;
+    const place = { xref: "paper", x, xanchor: "center", yref: "paper", y: 1, yanchor: "bottom" } as const;
+    return label(`<b>${name}</b>`, { ...place, yshift: theme.px(-8), font: theme.text });
   });
 }
 

@@ -1,0 +1,146 @@
+import { LabFailure, RefusedInput } from "../core/errors.js";
+import { recordsAt } from "../data/fetch.js";
+import { loadRecords } from "../data/load.js";
+import { TEACHER_FORCED } from "../eval/metrics.js";
+import type { RecordScore } from "../eval/types.js";
+import { formatDuration } from "../notebook/progress.js";
+import { type CompareOptions, compareWithPublished, comparisonFrame } from "../report/compare.js";
+import { type PublishedRow, publishedProtocol, readPublished } from "../report/published.js";
+import { toText } from "../report/readable.js";
+import { frameOf, type Row } from "../report/tables.js";
+import type { RunResult } from "../run/types.js";
+import { type CellRequest, publishedCell, verifyCommandOf, verifyingRun } from "../verdict/verify.js";
+import { type RunArguments, runShown } from "./run.js";
+import { terminal } from "./terminal.js";
+
+/** Records whose time is measured before the rest is foretold. */
+const MEASURED = 3;
+
+/** Options of `wise-lab verify`, as the command line gives them: a published row's, and a run's. */
+export interface VerifyArguments
+  extends Omit<CellRequest, "source" | "T">,
+    Omit<RunArguments, "T" | "method" | "when"> {
+  T?: string;
+  method?: string;
+  /** Name under which the model is published, where its folder is called otherwise. */
+  as?: string;
+  dryRun?: boolean;
+}
+
+/**
+ * `wise-lab verify`: runs the protocol of a published row on the user's model, and compares. Without a source: the rows of
+ * LLaMA-3-8B with their commands. @returns the exit status: 0 unless the row could not be run
+ */
+export async function verifyCommand(
+  source: string | undefined,
+  { dryRun, as, ...options }: VerifyArguments,
+  signal: AbortSignal,
+): Promise<number> {
+  if (source === undefined) return listRows(options.ofModel ?? "LLaMA-3-8B");
+  const { ofModel, dataSet, metric, method, T } = options;
+  const row = await publishedCell({
+    source,
+    ofModel,
+    dataSet,
+    metric,
+    method,
+    T: T === undefined ? undefined : Number(T),
+  });
+  const wanted = await verifyingRun(row);
+  if (typeof wanted === "string")
+    throw new RefusedInput("this row cannot be run here", {
+      where: `${row.source}, ${row.method}`,
+      found: wanted,
+      expected: "a row from: npx wise-lab verify",
+    });
+  const data = options.data ?? wanted.data;
+  if (data === undefined) {
+    throw new RefusedInput("the records of this row must be named", {
+      where: row.source,
+      found: `${row.data}, no file of which is known`,
+      expected: "--data FILE",
+    });
+  }
+  process.stdout.write(toText(frameOf(publishedProtocol(row), "published row"), terminal()));
+  const run: RunArguments = {
+    ...options,
+    ...wanted,
+    data,
+    limit: options.limit ?? wanted.limit,
+    set: [...wanted.set, ...(options.set ?? [])],
+    metrics: [...wanted.metrics, ...(options.metrics ?? [])].filter((name) => name !== TEACHER_FORCED.name),
+  };
+  const named = as === undefined ? {} : { model: as };
+  if (dryRun) return foretell(run, (result) => differing(row, result, named), signal);
+  const out = options.out ?? `runs/verify-${row.file.replace(/\.json$/, "")}-${run.method}-T${run.T}`;
+  const { result } = await runShown({ ...run, out }, signal);
+  const comparison = compareWithPublished(row, result, named);
+  if (comparison.scores.length === 0) throw new LabFailure(`${row.source} prints no score that runs have`);
+  process.stdout.write(toText(comparisonFrame([comparison]), terminal()));
+  console.log(`verdict: ${comparison.verdict}${comparison.reason === "" ? "" : `: ${comparison.reason}`}`);
+  if (comparison.unknown.length > 0) console.log(`the source leaves open: ${comparison.unknown.join(", ")}`);
+  console.log(`run folder: ${out}`);
+  return 0;
+}
+
+/** Sources whose rows stand first: the headline, then one study by teacher forcing and in free answers. */
+const FIRST = ["easyedit-issue-474.json", "mirage-syn.json", "mirage-wild.json"];
+
+/** Rows of a model with the commands that verify them; of the others why there is none. */
+async function listRows(model: string): Promise<number> {
+  const all = await readPublished();
+  const rank = ({ file }: PublishedRow) => (FIRST.includes(file) ? FIRST.indexOf(file) : FIRST.length);
+  const rows = all.filter((row) => row.model.toLowerCase() === model.toLowerCase()).sort((a, b) => rank(a) - rank(b));
+  if (rows.length === 0) {
+    const known = [...new Set(all.map((row) => row.model))].join(", ");
+    throw new RefusedInput("nothing is published of this model", {
+      where: "--of-model",
+      found: model,
+      expected: known,
+    });
+  }
+  const lines: Row[] = [];
+  const without = new Map<string, string[]>();
+  for (const row of rows) {
+    const run = await verifyingRun(row);
+    const { method, data, T, records } = row;
+    if (typeof run === "string") without.set(run, [...(without.get(run) ?? []), method]);
+    else lines.push({ method, data, T, records, command: verifyCommandOf(row, all) });
+  }
+  process.stdout.write(toText(frameOf(lines, `rows of ${model} that can be run`), terminal()));
+  console.log("Add --model FOLDER; with --dry-run it says first how long the run takes.");
+  for (const [reason, names] of without)
+    console.log(`${names.length} more: ${reason} (${[...new Set(names)].join(", ")})`);
+  return 0;
+}
+
+/** Plans the whole run, makes a few of its records, and says how long all of them take. */
+async function foretell(
+  run: RunArguments,
+  against: (result: RunResult) => string,
+  signal: AbortSignal,
+): Promise<number> {
+  const { result, seconds } = await runShown({ ...run, out: undefined, planOnly: MEASURED }, signal);
+  const { length } = await loadRecords(await recordsAt(run.data as string), { limit: run.limit }).then(
+    ({ records }) => records,
+  );
+  const each = seconds / result.scores.length;
+  const whole = formatDuration(each * length * 1000);
+  console.log(
+    `${result.scores.length} records took ${formatDuration(seconds * 1000)} on one process, from the first edit on.`,
+  );
+  console.log(
+    `All ${length} would take about ${whole} so; less where a streamed layer serves many records, or several processes run.`,
+  );
+  console.log(against(result));
+  return 0;
+}
+
+/** Fields in which a run of a few records will differ from a published row also when it is whole. */
+function differing(row: PublishedRow, result: RunResult, options: CompareOptions): string {
+  const { protocol, scores } = result;
+  const records = row.records === "unknown" ? scores.length : row.records;
+  const whole = { ...result, scores: Array.from({ length: records }, () => scores[0] as RecordScore) };
+  const { reason } = compareWithPublished(row, { ...whole, protocol: { ...protocol, records } }, options);
+  return reason === "" ? "It will be comparable." : `It will be not comparable: ${reason}`;
+}

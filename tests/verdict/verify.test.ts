@@ -1,0 +1,76 @@
+import { join } from "node:path";
+import { expect, it } from "vitest";
+import { readPublished } from "../../src/report/published.js";
+import { publishedCell, verifyCommandOf, verifyingRun } from "../../src/verdict/verify.js";
+import { refusal, temporaryFolder } from "../model/support.js";
+import { recordsFile, TINY_MODEL, wiseLab } from "../run/support.js";
+
+it("the headline is one row, and its run is that of its protocol", async () => {
+  const row = await publishedCell({ source: "easyedit-issue-474" });
+  expect(await verifyingRun(row)).toMatchObject({
+    T: "10",
+    limit: 10,
+    method: "wise",
+    when: "after-all",
+    metrics: ["teacher-forced"],
+    set: expect.arrayContaining(["n_iter=30", "act_margin=[2,20,10]", "act_ratio=0.5", 'merge_alg="ties"']),
+    data: expect.stringContaining("zsre_mend_edit"),
+  });
+});
+
+it("every command names its row and no other", async () => {
+  const rows = await readPublished();
+  for (const row of rows) {
+    const [source, ...options] =
+      verifyCommandOf(row, rows)
+        .replace("npx wise-lab verify ", "")
+        .match(/'[^']*'|\S+/g) ?? [];
+    const value = (name: string) => options[options.indexOf(name) + 1]?.replaceAll("'", "");
+    const given = (name: string) => (options.includes(name) ? value(name) : undefined);
+    const T = given("--T");
+    const request = {
+      source: source as string,
+      method: given("--method"),
+      T: T === undefined ? undefined : Number(T),
+      ofModel: given("--of-model"),
+      dataSet: given("--data-set"),
+      metric: given("--metric"),
+    };
+    if (T === "unknown") continue; // such a row cannot be run
+    expect(await publishedCell(request)).toEqual(row);
+  }
+});
+
+it("refuses a source, a row and several rows, with what tells them apart", async () => {
+  expect((await refusal(() => publishedCell({ source: "paper" }))).expected).toContain("easyedit-issue-474");
+  const none = await refusal(() => publishedCell({ source: "mirage-syn", method: "MEND" }));
+  expect(none.message).toContain("no published row");
+  const several = await refusal(() => publishedCell({ source: "mirage-syn", method: "ROME" }));
+  expect(several.expected).toBe(
+    "--method ROME --T 1 --of-model LLaMA-3-8B --data-set zsRE; or --method ROME --T 1000 --of-model LLaMA-3-8B --data-set zsRE",
+  );
+});
+
+it("says in words why a row cannot be run", async () => {
+  const rows = await readPublished({ model: "LLaMA-3-8B" });
+  const reasons = new Set(
+    await Promise.all(rows.map(async (row) => (typeof (await verifyingRun(row)) === "string" ? row.method : null))),
+  );
+  expect(reasons).toContain("MEMOIR");
+  expect(reasons).not.toContain("ROME");
+});
+
+it("runs the protocol of a row on a model at hand, and says why it is not comparable", async () => {
+  const data = await recordsFile(12);
+  const out = join(await temporaryFolder(), "verified");
+  const args = ["verify", "easyedit-issue-474", "--model", TINY_MODEL, "--preset", "tiny", "--data", data];
+  const set = ["--set", "layer=2", "--set", "n_iter=1", "--set", "use_chat_template=false"];
+  const foretold = await wiseLab(...args, ...set, "--dry-run");
+  expect(foretold.stdout).toContain("3 records took");
+  expect(foretold.stdout).toContain("All 10 would take about");
+  expect(foretold.stdout).toMatch(/not comparable: model is tiny-llama3, published LLaMA-3-8B; dataSha256 is/);
+  const { status, stdout, stderr } = await wiseLab(...args, ...set, "--out", out);
+  expect(status, stderr).toBe(0);
+  expect(stdout).toMatch(/rewrite\s+0\.874/);
+  expect(stdout).toMatch(/verdict: not comparable: model is tiny-llama3/);
+});
