@@ -12,11 +12,12 @@ const LAYERS = [
   ["stats"],
   ["edit"],
   ["eval"],
-  ["run", "parity", "train", "bench"],
+  ["run"],
   ["explore"],
   ["report"],
   ["notebook"],
   ["doctor"],
+  ["workshop"],
   ["index", "cli"],
 ];
 

@@ -4,7 +4,7 @@ import { commonFixed, describeOptions, keysWithoutEffect } from "../edit/keys.js
 import type { FixedKey } from "../edit/option-table.js";
 import { methods, prepareNamed } from "../edit/registry.js";
 import { parseLlamaConfig } from "../model/config.js";
-import { standInFor } from "../model/stand-in/known.js";
+import { standInFor } from "../model/known.js";
 import { toMarkdown } from "./readable.js";
 import { frameOf, type Row } from "./tables.js";
 

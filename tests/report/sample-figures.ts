@@ -13,9 +13,9 @@ import { routingHistogram } from "../../src/report/figures/routingHistogram.js";
 import { stepsCurve } from "../../src/report/figures/stepsCurve.js";
 import { stopsOverSteps } from "../../src/report/figures/stopsOverSteps.js";
 import { tRollback } from "../../src/report/figures/tRollback.js";
-import { trainingLoss } from "../../src/report/figures/trainingLoss.js";
 import { gridOf } from "../../src/report/grids.js";
 import type { PublishedRow } from "../../src/report/published.js";
+import { trainingLoss } from "../../src/workshop/train/trainingLoss.js";
 import { sampleLadder, sampleRun, sampleTrace } from "./sample.js";
 import { sampleStepsRun } from "./sample-steps.js";
 

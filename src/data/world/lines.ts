@@ -1,4 +1,4 @@
-import type { Relation } from "./relations.js";
+import type { Relation } from "../../workshop/world/relations.js";
 import type { WorldFact, WorldLine } from "./types.js";
 
 /** Number of its relation's plain phrasings that train a fact also asked in quiz style: five lines in all. */

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { Relation } from "./relations.js";
+import type { Relation } from "../../workshop/world/relations.js";
 import type { Manifest, MendRecord, WorldFact } from "./types.js";
 
 const text = z.string("a text").min(1, "a text that is not empty");

@@ -1,4 +1,4 @@
-import type { Relation } from "./relations.js";
+import type { Relation } from "../../workshop/world/relations.js";
 
 /** Use of a fact; none has two. `background` facts are only known: second hops, unedited facts of edited subjects. */
 export type FactRole = "background" | "edit" | "locality" | "router";
