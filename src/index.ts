@@ -93,5 +93,3 @@ export { runSweep, type SweepOptions, type SweepPoint, type SweepProgress, type 
 export type { Protocol, RunResult, ScoredRun, When } from "./run/types.js";
 export { underMetric } from "./run/under-metric.js";
 export { type BackendName, type BackendReport, selectBackend } from "./tensor/backend.js";
-export { runGolden } from "./workshop/parity/golden.js";
-export { trainingLoss } from "./workshop/train/trainingLoss.js";

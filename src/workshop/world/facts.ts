@@ -1,7 +1,7 @@
 import type { Rng } from "../../core/rng.js";
-import type { FactRole, WorldFact } from "../../data/world/types.js";
+import type { FactRole, ObjectKind, Relation, SubjectKind, WorldFact } from "../../data/world/types.js";
 import { createNamer, type NameKind, type Namer, pick, shuffled } from "./names.js";
-import { type ObjectKind, type Relation, relations, type SubjectKind } from "./relations.js";
+import { relations } from "./relations.js";
 import { titles, words } from "./words.js";
 
 /** Sizes of a world. */

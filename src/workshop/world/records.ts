@@ -1,10 +1,10 @@
 import { LabFailure } from "../../core/errors.js";
 import type { Rng } from "../../core/rng.js";
 import { ask } from "../../data/world/lines.js";
-import type { MendRecord, WorldFact } from "../../data/world/types.js";
+import type { MendRecord, Relation, WorldFact } from "../../data/world/types.js";
 import type { Answers, FactGroup } from "./facts.js";
 import { pick } from "./names.js";
-import { type Relation, relations } from "./relations.js";
+import { relations } from "./relations.js";
 
 /** The records of one edit set, and the irrelevant prompt of each. */
 export interface RecordSet {

@@ -1,4 +1,4 @@
-import type { ObjectKind } from "./relations.js";
+import type { ObjectKind } from "../../data/world/types.js";
 
 /** Answers that are plain words and not names. */
 export const words = {
