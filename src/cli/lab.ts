@@ -1,8 +1,8 @@
 import { join } from "node:path";
 import { requireWritableFolder, writeFileAtomic } from "../core/files.js";
 import { listText, readWorld } from "../data/world/store.js";
+import { exportFigure } from "../figures/export.js";
 import { formatDuration } from "../notebook/progress.js";
-import { exportFigure } from "../report/export.js";
 import { projectFile } from "../run/inputs.js";
 import type { BackendName } from "../tensor/backend.js";
 import { trainLab } from "../workshop/train/lab.js";

@@ -1,14 +1,14 @@
 import { availableParallelism } from "node:os";
 import type { FrozenProgress } from "../model/frozen.js";
 import { formatDuration } from "../notebook/progress.js";
-import { renderSummary } from "../report/format.js";
-import { rowFields } from "../report/protocols.js";
 import { parseT } from "../run/blocks.js";
 import { openLab } from "../run/lab.js";
 import { type ScoringRequest, scoringOf } from "../run/request.js";
 import type { RunProgress } from "../run/runner.js";
 import type { When } from "../run/types.js";
 import { byMetrics } from "../run/under-metric.js";
+import { renderSummary } from "../tables/format.js";
+import { rowFields } from "../tables/protocols.js";
 import { type MachineArguments, machineOptions } from "./machine.js";
 import { terminal } from "./terminal.js";
 

@@ -1,5 +1,5 @@
 import { inspect } from "node:util";
-import { type Cell, gridOf, type Table, toText } from "../report/readable.js";
+import { type Cell, gridOf, type Table, toText } from "../tables/readable.js";
 import type { MimeBundle } from "./wire.js";
 
 /** The part of a danfo DataFrame that a table shows. */

@@ -1,8 +1,8 @@
 import type { Data } from "plotly.js-dist";
 import { RefusedInput } from "../../core/errors.js";
 import { mean } from "../../core/stats.js";
-import type { Figure } from "../../report/figure.js";
-import { strokes } from "../../report/figures/lossCurve.js";
+import type { Figure } from "../../figures/figure.js";
+import { strokes } from "../../figures/lossCurve.js";
 import {
   axis,
   baseConfig,
@@ -12,7 +12,7 @@ import {
   type FigureOptions,
   gridLines,
   type Theme,
-} from "../../report/theme.js";
+} from "../../figures/theme.js";
 import type { StepReport } from "./trainer.js";
 
 /** Steps that a point of a line is the mean of: one batch says little about the next. */

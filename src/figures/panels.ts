@@ -1,0 +1,199 @@
+import type { Annotation, Data, Layout, LayoutAxis } from "plotly.js-dist";
+import type { Row } from "../tables/tables.js";
+import type { Figure } from "./figure.js";
+import { meansOf } from "./intervals.js";
+import {
+  axis,
+  baseConfig,
+  baseLayout,
+  createTheme,
+  type FigureOptions,
+  gridLines,
+  label,
+  metricStyles,
+  type Theme,
+} from "./theme.js";
+
+const MOST_COLUMNS = 3;
+/** Height of one panel with its name above it, in inches. */
+const PANEL_INCHES = 0.9;
+/** Parts of a panel's place that stay free: for the name above it, and beside it. */
+const GAP = { above: 0.28, beside: 0.1 };
+
+/** A small panel of a figure: its place, counted from the top left, and the ending of its axes' names. */
+export interface Panel {
+  name: string;
+  column: number;
+  row: number;
+  /** "" of the first panel, "2" of the second: how plotly counts axes. */
+  ending: string;
+  isBottom: boolean;
+}
+
+/** Small panels of shares from 0 to 1 over the same few places, in rows and columns. */
+export interface Panels {
+  all: readonly Panel[];
+  /** Of the whole figure. */
+  heightInches: number;
+  /** Room under the panels for ticks and their common title, in CSS pixels at print size. */
+  below: number;
+  layout(theme: Theme): Pick<Partial<Layout>, "annotations">;
+}
+
+/**
+ * Lays panels out, one for each name.
+ * @param over texts of the places on each panel's horizontal axis, "<br>" between lines, and their common title
+ */
+export function layPanels(
+  names: readonly string[],
+  over: { ticks: readonly string[]; title: string; columns?: number },
+): Panels {
+  const columns = Math.min(names.length, over.columns ?? MOST_COLUMNS);
+  const rows = Math.ceil(names.length / columns);
+  const grid = { columns, rows };
+  const lines = Math.max(...over.ticks.map((text) => text.split("<br>").length));
+  const below = 27 + 9 * lines;
+  const all = names.map((name, i): Panel => {
+    const isBottom = i + columns >= names.length;
+    return { name, column: i % columns, row: Math.floor(i / columns), ending: i === 0 ? "" : String(i + 1), isBottom };
+  });
+  return {
+    all,
+    heightInches: 0.6 + (9 * (lines - 1)) / 96 + rows * PANEL_INCHES,
+    below,
+    layout: (theme) => ({
+      ...Object.assign({}, ...all.map((panel) => axesOf(panel, { grid, ticks: over.ticks, theme }))),
+      annotations: [...all.map((panel) => nameOf(panel, grid, theme)), titleOf(over.title, below, theme)],
+    }),
+  };
+}
+
+/** Scores of a panel: a row of `summaryFrame` for each place on its horizontal axis. */
+export interface PanelRows {
+  name: string;
+  rows: readonly Row[];
+}
+
+const scoreNames = ["rewrite", "rephrase", "locality"] as const;
+/** Distance between the marks of one place, in steps of the axis: their intervals must not lie over one another. */
+const APART = 0.1;
+
+/** Rewrite, rephrase and locality with 95% bootstrap intervals over records, over the same few places in small panels. */
+export function scoresInPanels(
+  groups: readonly PanelRows[],
+  {
+    uid,
+    subtitle,
+    ...over
+  }: { uid: string; subtitle: readonly string[]; ticks: readonly string[]; title: string; columns?: number },
+  options: FigureOptions,
+): Figure {
+  const theme = createTheme(options.medium);
+  const panels = layPanels(
+    groups.map(({ name }) => name),
+    over,
+  );
+  return {
+    data: panels.all.flatMap((panel, i) => {
+      const { rows } = groups[i] as PanelRows;
+      return scoreNames.map((name, place) => curve(name, { rows, panel, shift: (place - 1) * APART, uid, theme }));
+    }),
+    layout: {
+      ...baseLayout({ ...options, heightInches: panels.heightInches, subtitle, margins: { bottom: panels.below } }),
+      ...panels.layout(theme),
+    },
+    config: baseConfig,
+  };
+}
+
+function curve(
+  name: (typeof scoreNames)[number],
+  {
+    rows: own,
+    panel,
+    shift,
+    uid,
+    theme,
+  }: { rows: readonly Row[]; panel: Panel; shift: number; uid: string; theme: Theme },
+): Data {
+  const { color, symbol } = metricStyles[name];
+  return {
+    type: "scatter",
+    mode: "lines+markers",
+    uid: `${uid}-${panel.ending || "1"}-${name}`,
+    name,
+    legendgroup: name,
+    showlegend: panel.ending === "", // once for all panels
+    ...axesNamed(panel),
+    x: own.map((_, place) => place + shift),
+    ...meansOf(own, name, { color, sizes: { thickness: 0.8, width: 1.5 }, theme }),
+    line: { color, width: theme.px(1) },
+    marker: { color, symbol, size: theme.px(4) },
+    cliponaxis: false,
+    text: own.map(() => panel.name),
+    hovertemplate: "%{text}: %{y:.3f}",
+  };
+}
+
+/** Names of a panel's axes, as traces give them. */
+export function axesNamed({ ending }: Panel): { xaxis: "x"; yaxis: "y" } {
+  return { xaxis: `x${ending}` as "x", yaxis: `y${ending}` as "y" };
+}
+
+interface Grid {
+  columns: number;
+  rows: number;
+}
+
+/** Both axes of a panel. Only the outer panels say what their ticks are. */
+function axesOf(panel: Panel, { grid, ticks, theme }: { grid: Grid; ticks: readonly string[]; theme: Theme }) {
+  const { column, row, ending, isBottom } = panel;
+  const width = 1 / (grid.columns - GAP.beside); // of a panel with the gap to the next; none stands behind the last
+  const top = 1 - row / grid.rows;
+  const x: Partial<LayoutAxis> = {
+    domain: [column * width, (column + 1 - GAP.beside) * width],
+    anchor: `y${ending}` as "y",
+    tickmode: "array",
+    tickvals: ticks.map((_, place) => place),
+    ticktext: ticks.map((text) => (isBottom ? text : "")),
+    range: [-0.35, ticks.length - 0.65],
+  };
+  const y: Partial<LayoutAxis> = {
+    ...gridLines(theme),
+    domain: [top - 1 / grid.rows, top - GAP.above / grid.rows],
+    anchor: `x${ending}` as "x",
+    range: [-0.02, 1.04],
+    tickmode: "array",
+    tickvals: [0, 0.5, 1],
+    ticktext: ["0.0", "0.5", "1.0"].map((text) => (column === 0 ? text : "")),
+  };
+  const isMiddle = column === 0 && row === Math.floor((grid.rows - 1) / 2);
+  return { [`xaxis${ending}`]: axis("", theme, x), [`yaxis${ending}`]: axis(isMiddle ? "Score" : "", theme, y) };
+}
+
+function nameOf(panel: Panel, grid: Grid, theme: Theme): Partial<Annotation> {
+  return label(panel.name, {
+    xref: `x${panel.ending} domain` as "x domain",
+    x: 0.5,
+    xanchor: "center",
+    yref: "paper",
+    y: 1 - (panel.row + GAP.above) / grid.rows,
+    yanchor: "bottom",
+    yshift: theme.px(1),
+    font: theme.text,
+  });
+}
+
+/** One title under all panels. */
+function titleOf(title: string, below: number, theme: Theme): Partial<Annotation> {
+  return label(title, {
+    xref: "paper",
+    x: 0.5,
+    xanchor: "center",
+    yref: "paper",
+    y: 0,
+    yshift: theme.px(-below),
+    yanchor: "bottom",
+    font: theme.text,
+  });
+}
