@@ -5,7 +5,6 @@ import { RefusedInput } from "../core/errors.js";
 import { errorText, readJsonFile, writeFileAtomic } from "../core/files.js";
 import { sha256File, sha256Json } from "../core/hash.js";
 import type { EditTrace } from "../edit/trace.js";
-import type { PublishedRow } from "../published/published.js";
 import { hashRun } from "../run/folder.js";
 import type { Lab } from "../run/lab.js";
 import { precisionOf } from "../run/plan.js";
@@ -19,6 +18,14 @@ import type { Figure } from "./figure.js";
  * neither times nor paths, so that the same figure of the same runs has the same bytes.
  */
 
+/** A row of a publication, by what its source file says of itself; its numbers are hashed with it. */
+interface PublishedSource {
+  source: string;
+  url: string | null;
+  read: string;
+  file: string;
+}
+
 /** Sources of the numbers of a figure. */
 export interface FigureSource {
   /** Command that makes the figure again, as a user types it. */
@@ -26,7 +33,7 @@ export interface FigureSource {
   runs?: readonly (ScoredRun | RunSummary)[];
   /** An edit made by hand, and the lab that made it. */
   edit?: { trace: EditTrace; lab: Pick<Lab, "model" | "method" | "backend"> };
-  published?: readonly PublishedRow[];
+  published?: readonly PublishedSource[];
   /** Other files, by their paths. */
   files?: readonly string[];
 }
@@ -87,10 +94,10 @@ function editSource({ trace, lab: { model, method, backend } }: NonNullable<Figu
 }
 
 /** Each source once, with the sha256 of its rows that the figure was given. */
-function publishedSources(rows: readonly PublishedRow[]): object[] {
+function publishedSources(rows: readonly PublishedSource[]): object[] {
   return [...new Set(rows.map((row) => row.source))].map((source) => {
     const own = rows.filter((row) => row.source === source);
-    const { url, read, file } = own[0] as PublishedRow;
+    const { url, read, file } = own[0] as PublishedSource;
     return { source, url, read, file, rows: own.length, sha256: sha256Json(own) };
   });
 }

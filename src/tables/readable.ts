@@ -29,7 +29,7 @@ export function toCsv(table: Table): string {
 
 /** A table as GitHub Markdown, numbers to the right. */
 export function toMarkdown(table: Table, options: FormatOptions = {}): string {
-  const { header, body, right } = gridOf(table, options);
+  const { header, body, right } = readableOf(table, options);
   const line = (cells: readonly string[]) => `| ${cells.map(markdownCell).join(" | ")} |\n`;
   const rule = `| ${right.map((toRight) => (toRight ? "---:" : "---")).join(" | ")} |\n`;
   return [line(header), rule, ...body.map(line)].join("");
@@ -37,7 +37,7 @@ export function toMarkdown(table: Table, options: FormatOptions = {}): string {
 
 /** A table as aligned plain text for a terminal, numbers to the right. */
 export function toText(table: Table, options: FormatOptions = {}): string {
-  const { header, body, right } = gridOf(table, options);
+  const { header, body, right } = readableOf(table, options);
   const cells = [header, ...body].map((row) => row.map((cell) => visible(cell.replaceAll(/\s+/g, " "))));
   const full = header.map((_, i) => Math.max(...cells.map((row) => columnsOf(row[i] as string))));
   const widths = fitted(full, right, options.width ?? Number.POSITIVE_INFINITY);
@@ -94,7 +94,7 @@ function columnsOf(text: string): number {
 }
 
 /** A table whose cells are text. */
-export interface Grid {
+export interface ReadableTable {
   header: string[];
   body: string[][];
   /** True for a column that is aligned to the right: all its cells begin like numbers, or are empty. */
@@ -102,7 +102,7 @@ export interface Grid {
 }
 
 /** The text of every cell. */
-export function gridOf(table: Table, options: FormatOptions): Grid {
+export function readableOf(table: Table, options: FormatOptions): ReadableTable {
   const header = table.columns;
   const values = table.values as Cell[][];
   const columns = header.map((_, i) =>
