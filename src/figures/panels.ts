@@ -1,7 +1,7 @@
-import type { Annotation, Data, Layout, LayoutAxis } from "plotly.js-dist";
+import type { Annotation, Layout, LayoutAxis } from "plotly.js-dist";
 import type { Row } from "../tables/tables.js";
 import type { Figure } from "./figure.js";
-import { meansOf } from "./intervals.js";
+import { scoreLine } from "./marks.js";
 import {
   axis,
   baseConfig,
@@ -10,7 +10,7 @@ import {
   type FigureOptions,
   gridLines,
   label,
-  metricStyles,
+  PIXELS_PER_INCH,
   type Theme,
 } from "./theme.js";
 
@@ -96,7 +96,20 @@ export function scoresInPanels(
   return {
     data: panels.all.flatMap((panel, i) => {
       const { rows } = groups[i] as PanelRows;
-      return scoreNames.map((name, place) => curve(name, { rows, panel, shift: (place - 1) * APART, uid, theme }));
+      return scoreNames.map((name, place) =>
+        scoreLine(
+          name,
+          {
+            uid: `${uid}-${panel.ending || "1"}-${name}`,
+            x: rows.map((_, at) => at + (place - 1) * APART),
+            rows,
+            text: rows.map(() => panel.name),
+            sizes: { line: 1, mark: 4, interval: { thickness: 0.8, width: 1.5 } },
+            ending: panel.ending,
+          },
+          theme,
+        ),
+      );
     }),
     layout: {
       ...baseLayout({ ...options, heightInches: panels.heightInches, subtitle, margins: { bottom: panels.below } }),
@@ -104,40 +117,6 @@ export function scoresInPanels(
     },
     config: baseConfig,
   };
-}
-
-function curve(
-  name: (typeof scoreNames)[number],
-  {
-    rows: own,
-    panel,
-    shift,
-    uid,
-    theme,
-  }: { rows: readonly Row[]; panel: Panel; shift: number; uid: string; theme: Theme },
-): Data {
-  const { color, symbol } = metricStyles[name];
-  return {
-    type: "scatter",
-    mode: "lines+markers",
-    uid: `${uid}-${panel.ending || "1"}-${name}`,
-    name,
-    legendgroup: name,
-    showlegend: panel.ending === "", // once for all panels
-    ...axesNamed(panel),
-    x: own.map((_, place) => place + shift),
-    ...meansOf(own, name, { color, sizes: { thickness: 0.8, width: 1.5 }, theme }),
-    line: { color, width: theme.px(1) },
-    marker: { color, symbol, size: theme.px(4) },
-    cliponaxis: false,
-    text: own.map(() => panel.name),
-    hovertemplate: "%{text}: %{y:.3f}",
-  };
-}
-
-/** Names of a panel's axes, as traces give them. */
-export function axesNamed({ ending }: Panel): { xaxis: "x"; yaxis: "y" } {
-  return { xaxis: `x${ending}` as "x", yaxis: `y${ending}` as "y" };
 }
 
 interface Grid {
@@ -196,4 +175,22 @@ function titleOf(title: string, below: number, theme: Theme): Partial<Annotation
     yanchor: "bottom",
     font: theme.text,
   });
+}
+
+/** Heights in inches of panels that stand over one another: of the band over each, of a panel, and of the foot. */
+export interface Stack {
+  band: number;
+  panel: number;
+  foot: number;
+}
+
+/** Panels over one another, the first on top; its band is part of the top margin. */
+export function stacked(count: number, { band, panel, foot }: Stack) {
+  const plot = count * (band + panel) - band;
+  const places = Array.from({ length: count }, (_, i) => {
+    const top = 1 - (i * (band + panel)) / plot;
+    return { suffix: i === 0 ? "" : `${i + 1}`, ends: [Math.max(0, top - panel / plot), top] as const };
+  });
+  const margins = { top: band * PIXELS_PER_INCH, bottom: foot * PIXELS_PER_INCH };
+  return { plot, places, heightInches: band + plot + foot, margins };
 }

@@ -6,6 +6,7 @@ import { methodNamed } from "../edit/registry.js";
 import type { EditTrace } from "../edit/trace.js";
 import type { Figure } from "./figure.js";
 import { lastStep, lookOfLine, namesIn, stepAxis, stepRange, strokes } from "./lossCurve.js";
+import { endName } from "./marks.js";
 import {
   axis,
   baseConfig,
@@ -14,7 +15,6 @@ import {
   createTheme,
   type FigureOptions,
   gridLines,
-  label,
   levelLine,
   spread,
   type Theme,
@@ -98,16 +98,12 @@ function rightLabels(
     lineHeight,
   );
   return ends.map((end, i) =>
-    label(end.name, {
-      xref: "paper",
-      x: 1,
-      xanchor: "left",
-      xshift: theme.px(4),
+    endName(end.name, {
       yref: "paper",
       y: (heights[i] as number) / plotHeight,
-      yanchor: "middle",
       align: "left",
-      font: { size: theme.pt(7.5), color: end.color },
+      color: end.color,
+      theme,
     }),
   );
 }

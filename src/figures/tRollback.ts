@@ -1,12 +1,11 @@
-import type { Data } from "plotly.js-dist";
 import { RefusedInput } from "../core/errors.js";
 import type { ScoredRun } from "../run/types.js";
 import { requireAlike } from "../tables/protocols.js";
 import { rowsOf, summaryFrame } from "../tables/tables.js";
 import type { Figure } from "./figure.js";
-import { meansOf } from "./intervals.js";
+import { scoreLine } from "./marks.js";
 import { subtitleOf } from "./subtitle.js";
-import { axis, baseConfig, baseLayout, createTheme, type FigureOptions, metricStyles, scoreAxis } from "./theme.js";
+import { axis, baseConfig, baseLayout, createTheme, type FigureOptions, scoreAxis } from "./theme.js";
 
 const names = ["rewrite", "rephrase", "locality"] as const;
 /** Distance between the marks of one T, in steps of the axis: their intervals must not lie over one another. */
@@ -29,21 +28,19 @@ export function tRollback(runs: readonly ScoredRun[], options: FigureOptions = {
   }
   const theme = createTheme(options.medium);
   const rows = rowsOf(summaryFrame(ordered, { allow: ["T"] }));
-  const lines = names.map((name, i): Data => {
-    const style = metricStyles[name];
-    return {
-      type: "scatter",
-      mode: "lines+markers",
-      uid: `t-rollback-${name}`,
+  const lines = names.map((name, i) =>
+    scoreLine(
       name,
-      x: rows.map((_, place) => place + (i - 1) * APART),
-      ...meansOf(rows, name, { color: style.color, sizes: { thickness: 0.9, width: 2 }, theme }),
-      line: { color: style.color, width: theme.px(1.1) },
-      marker: { color: style.color, symbol: style.symbol, size: theme.px(5.5) },
-      text: rows.map((row) => `T = ${row.T}`),
-      hovertemplate: "%{text}: %{y:.3f}",
-    };
-  });
+      {
+        uid: `t-rollback-${name}`,
+        x: rows.map((_, place) => place + (i - 1) * APART),
+        rows,
+        text: rows.map((row) => `T = ${row.T}`),
+        sizes: { line: 1.1, mark: 5.5, interval: { thickness: 0.9, width: 2 } },
+      },
+      theme,
+    ),
+  );
   return {
     data: lines,
     layout: {

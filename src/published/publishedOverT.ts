@@ -1,8 +1,9 @@
 import type { Data } from "plotly.js-dist";
 import { RefusedInput } from "../core/errors.js";
 import type { Figure } from "../figures/figure.js";
-import { axesNamed, layPanels, type Panel } from "../figures/panels.js";
-import { baseConfig, baseLayout, createTheme, type FigureOptions, metricStyles, type Theme } from "../figures/theme.js";
+import { scoreLine } from "../figures/marks.js";
+import { layPanels, type Panel } from "../figures/panels.js";
+import { baseConfig, baseLayout, createTheme, type FigureOptions, type Theme } from "../figures/theme.js";
 import { marked, type PublishedRow, twoOfOneT } from "./published.js";
 
 const names = ["rewrite", "rephrase", "locality"] as const;
@@ -43,24 +44,18 @@ interface Curve {
 }
 
 function curve(name: (typeof names)[number], { method, own, Ts, panel, theme }: Curve): Data {
-  const { color, symbol } = metricStyles[name];
-  const scores = Ts.map((T) => own.find((row) => row.T === T)?.scores[name] ?? null);
-  return {
-    type: "scatter",
-    mode: "lines+markers",
-    uid: `published-${method.replaceAll(/\W/g, "_")}-${name}`, // plotly makes a selector of it
+  return scoreLine(
     name,
-    legendgroup: name,
-    showlegend: panel.ending === "", // once for all panels
-    ...axesNamed(panel),
-    x: Ts.map((_, place) => place),
-    y: scores,
-    line: { color, width: theme.px(1) },
-    marker: { color, symbol, size: theme.px(4) },
-    cliponaxis: false,
-    text: Ts.map((T) => `${method}, T = ${T}`),
-    hovertemplate: "%{text}: %{y:.3f}",
-  };
+    {
+      uid: `published-${method.replaceAll(/\W/g, "_")}-${name}`, // plotly makes a selector of it
+      x: Ts.map((_, place) => place),
+      y: Ts.map((T) => own.find((row) => row.T === T)?.scores[name] ?? null),
+      text: Ts.map((T) => `${method}, T = ${T}`),
+      sizes: { line: 1, mark: 4 },
+      ending: panel.ending,
+    },
+    theme,
+  );
 }
 
 /** 1000 as "1k": four digits under a narrow panel touch each other. */

@@ -1,7 +1,9 @@
 import type { Annotation, Data, LayoutAxis, Shape, XAxisName, YAxisName } from "plotly.js-dist";
 import { RefusedInput } from "../../core/errors.js";
 import type { Figure } from "../../figures/figure.js";
+import { endName } from "../../figures/marks.js";
 import { requireOneOrTwo } from "../../figures/oneOrTwo.js";
+import { stacked } from "../../figures/panels.js";
 import { subtitleOf } from "../../figures/subtitle.js";
 import {
   axis,
@@ -12,7 +14,6 @@ import {
   type FigureOptions,
   label,
   metricStyles,
-  PIXELS_PER_INCH,
   scoreAxis,
   spread,
   type Theme,
@@ -21,11 +22,9 @@ import type { RouterExploration } from "./exploreRouter.js";
 import { type CurveMeasure, curveMeasures } from "./routerScores.js";
 import { runNames } from "./tables.js";
 
-/** Heights in inches: of the band above a panel that names the marked values, of a row in it, of a panel, of the foot. */
-const BAND = 0.38;
+/** Heights in inches; the band names the marked values in rows. */
+const STACK = { band: 0.38, panel: 1.45, foot: 0.36 };
 const ROW = 0.13;
-const PANEL = 1.45;
-const FOOT = 0.36;
 /** The axis of scores, and how far apart the names of lines stand on it. */
 const SCORES: [number, number] = [-0.02, 1.04];
 const NAME_GAP = 0.09;
@@ -43,22 +42,24 @@ export function routerCurves(explorations: readonly RouterExploration[], options
   const theme = createTheme(options.medium);
   const runs = explorations.map(({ run }) => run);
   const names = runNames(runs);
-  const plot = explorations.length * (BAND + PANEL) - BAND; // the first band is part of the top margin
-  const panels = explorations.map((exploration, i): Panel => {
-    const top = 1 - (i * (BAND + PANEL)) / plot;
-    const ends = [Math.max(0, top - PANEL / plot), top] as const;
-    const suffix = i === 0 ? "" : `${i + 1}`;
-    return { exploration, name: names[i] as string, suffix, ends, row: ROW / plot, theme };
-  });
+  const { plot, places, heightInches, margins } = stacked(explorations.length, STACK);
+  const panels = explorations.map(
+    (exploration, i): Panel => ({
+      exploration,
+      name: names[i] as string,
+      ...(places[i] as (typeof places)[number]),
+      row: ROW / plot,
+      theme,
+    }),
+  );
   const subtitle = subtitleOf(runs);
-  const margins = { top: BAND * PIXELS_PER_INCH, bottom: FOOT * PIXELS_PER_INCH, right: 44 };
   return {
     data: panels.flatMap((panel) => [
       ...curveMeasures.flatMap((name) => band(name, panel)), // under all lines
       ...curveMeasures.map((name) => line(name, panel)),
     ]),
     layout: {
-      ...baseLayout({ ...options, heightInches: BAND + plot + FOOT, subtitle, margins, legend: false }),
+      ...baseLayout({ ...options, heightInches, subtitle, margins: { ...margins, right: 44 }, legend: false }),
       ...Object.fromEntries(panels.flatMap((panel, i) => axesOf(panel, i === panels.length - 1))),
       shapes: panels.flatMap(marks),
       annotations: panels.flatMap((panel) => [...labels(panel), ...lineNames(panel)]),
@@ -188,15 +189,11 @@ function lineNames({ exploration, suffix, theme }: Panel): Partial<Annotation>[]
     NAME_GAP,
   );
   return curveMeasures.map((name, i) =>
-    label(name === "average" ? "Avg" : name, {
-      xref: "paper",
-      x: 1,
-      xanchor: "left",
-      xshift: theme.px(4),
+    endName(name === "average" ? "Avg" : name, {
       yref: `y${suffix}` as YAxisName,
       y: places[i] as number,
-      yanchor: "middle",
-      font: { size: theme.pt(7.5), color: metricStyles[name].color },
+      color: metricStyles[name].color,
+      theme,
     }),
   );
 }

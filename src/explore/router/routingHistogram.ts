@@ -5,6 +5,7 @@ import type { Options } from "../../edit/option-table.js";
 import { MAIN } from "../../edit/overlay.js";
 import { methodNamed } from "../../edit/registry.js";
 import type { Figure } from "../../figures/figure.js";
+import { stacked } from "../../figures/panels.js";
 import { subtitleOf } from "../../figures/subtitle.js";
 import {
   axis,
@@ -15,7 +16,6 @@ import {
   type FigureOptions,
   label,
   metricStyles,
-  PIXELS_PER_INCH,
   type Theme,
 } from "../../figures/theme.js";
 import type { ScoredProbe, ScoredRun } from "../../run/types.js";
@@ -30,9 +30,7 @@ const BINS = 12;
 /** Furthest end of the axis, in units. Values beyond share the last bin: one outlier must not flatten the rest. */
 const LAST_EDGE = 3;
 /** Heights in inches: of the band above a panel, which holds its name, and of what stands below the last one. */
-const BAND = 0.2;
-const PANEL = 0.46;
-const FOOT = 0.33;
+const STACK = { band: 0.2, panel: 0.46, foot: 0.33 };
 
 export interface RoutingHistogramOptions extends FigureOptions {
   /** Margins, or values of the router's inference-only option at which probes turn. Default "margin". */
@@ -63,27 +61,28 @@ export function routingHistogram(
     });
   }
   const theme = createTheme(options.medium);
-  const panels = shown.map((kind, i) => ({ kind, suffix: i === 0 ? "" : `${i + 1}`, probes: probes.get(kind) ?? [] }));
+  const { places, heightInches, margins } = stacked(shown.length, STACK);
+  const panels = shown.map((kind, i) => ({
+    kind,
+    ...(places[i] as (typeof places)[number]),
+    probes: probes.get(kind) ?? [],
+  }));
   const furthest = Math.max(...panels.flatMap((panel) => panel.probes.map(({ place }) => place))) / scale.one;
   const lastEdge = scale.one * Math.min(LAST_EDGE, Math.max(1.5, Math.floor(furthest * 2) / 2 + 0.5));
-  const plot = panels.length * (BAND + PANEL) - BAND; // the first band is the top margin
-  const tops = panels.map((_, i) => 1 - (i * (BAND + PANEL)) / plot);
-  const axes = panels.map((panel, i): [string, Partial<LayoutAxis>] => {
-    const top = tops[i] as number;
-    const place = { domain: [Math.max(0, top - PANEL / plot), top] as [number, number], anchor: "x" as const };
-    return [`yaxis${panel.suffix}`, axis("", theme, { ...place, rangemode: "tozero", tickformat: ".0%", nticks: 3 })];
+  const axes = panels.map(({ suffix, ends }): [string, Partial<LayoutAxis>] => {
+    const place = { domain: [...ends] as [number, number], anchor: "x" as const };
+    return [`yaxis${suffix}`, axis("", theme, { ...place, rangemode: "tozero", tickformat: ".0%", nticks: 3 })];
   });
   const subtitle = subtitleOf([run]);
-  const margins = { top: BAND * PIXELS_PER_INCH, bottom: FOOT * PIXELS_PER_INCH };
   return {
     data: panels.map((panel) => bars(panel, edgesOf(scale, lastEdge), { scale, theme })),
     layout: {
-      ...baseLayout({ ...options, heightInches: BAND + plot + FOOT, subtitle, margins, legend: false }),
+      ...baseLayout({ ...options, heightInches, subtitle, margins, legend: false }),
       bargap: 0,
       xaxis: xAxis(lastEdge, panels.at(-1)?.suffix ?? "", { scale, theme }),
       ...Object.fromEntries(axes),
       shapes: [thresholdLine(scale.threshold, theme)],
-      annotations: panels.map((panel, i) => panelLabel(panel, tops[i] as number, theme)),
+      annotations: panels.map((panel) => panelLabel(panel, panel.ends[1], theme)),
     },
     config: baseConfig,
   };

@@ -1,6 +1,6 @@
 import type { Annotation, Data, Layout } from "plotly.js-dist";
 import type { Figure } from "../../figures/figure.js";
-import { meansOf } from "../../figures/intervals.js";
+import { scoreLine } from "../../figures/marks.js";
 import { subtitleOf } from "../../figures/subtitle.js";
 import {
   axis,
@@ -10,7 +10,6 @@ import {
   createTheme,
   type FigureOptions,
   label,
-  metricStyles,
   scoreAxis,
   type Theme,
 } from "../../figures/theme.js";
@@ -55,19 +54,19 @@ interface Curve {
 }
 
 function curve(name: (typeof names)[number], { rows, steps, key, theme }: Curve): Data {
-  const { color, symbol } = metricStyles[name];
-  return {
-    type: "scatter",
-    mode: "lines+markers",
-    uid: `steps-${name}`,
-    name: name === "average" ? "Avg" : name,
-    x: [...steps],
-    ...meansOf(rows, name, { color, sizes: { thickness: 0.8, width: 1.5 }, theme }),
-    line: { color, width: theme.px(name === "average" ? 1.5 : 1.1), dash: name === "average" ? "dot" : "solid" },
-    marker: { color, symbol, size: theme.px(4.5) },
-    text: steps.map((limit) => `${key} = ${limit}`),
-    hovertemplate: "%{text}: %{y:.3f}",
-  };
+  const isAverage = name === "average";
+  return scoreLine(
+    name,
+    {
+      uid: `steps-${name}`,
+      x: steps,
+      rows,
+      text: steps.map((limit) => `${key} = ${limit}`),
+      sizes: { line: isAverage ? 1.5 : 1.1, mark: 4.5, interval: { thickness: 0.8, width: 1.5 } },
+      dash: isAverage ? "dot" : "solid",
+    },
+    theme,
+  );
 }
 
 function stopped(runs: readonly RunResult[], theme: Theme): Data {
