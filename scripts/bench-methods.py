@@ -1,7 +1,7 @@
 """The reference of `npm run bench -- --only methods`: each editing method as its released code computes it, in plain PyTorch.
 
 The whole model runs at every step, in float32, for one edit on the untouched model: no method has earlier edits to heed.
-Reads one question a line on stdin and answers each with one line of JSON on stdout, as src/bench/method-protocol.ts
+Reads one question a line on stdin and answers each with one line of JSON on stdout, as src/workshop/bench/method-protocol.ts
 describes.
 """
 

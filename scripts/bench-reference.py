@@ -2,7 +2,7 @@
 
 What the released code does for one edit: a trainable copy stands beside the value matrix of one layer, the whole model runs
 forward over all rows at each step, and the gradient goes to that copy alone. Reads one question a line on stdin and answers
-each with one line of JSON on stdout, as src/bench/protocol.ts describes.
+each with one line of JSON on stdout, as src/workshop/bench/protocol.ts describes.
 """
 
 import json

@@ -13,9 +13,9 @@ const FAST = [
   "tests/model/safetensors",
   "tests/run/blocks",
   "tests/run/summary",
-  "tests/report/format",
-  "tests/report/tables",
-  "tests/report/latex",
+  "tests/tables/format",
+  "tests/tables/tables",
+  "tests/tables/latex",
 ];
 
 setUp();

@@ -16,25 +16,40 @@ export type { Answer } from "./eval/answers.js";
 export { type Metric, metrics } from "./eval/metrics.js";
 export type { Probe, ProbeKind } from "./eval/score.js";
 export type { ProbeScore, RecordScore } from "./eval/types.js";
-export { atInference } from "./explore/atInference.js";
-export type { BestValue } from "./explore/bestValue.js";
-export { exploreRouter, type RouterExploration } from "./explore/exploreRouter.js";
-export { routerFindings } from "./explore/findings.js";
-export { atSteps, exploreSteps, type StepsOptions, type StepsRequest } from "./explore/numSteps.js";
-export { type RouterRoc, routerRoc } from "./explore/routerRoc.js";
-export { evenValues, type RouterPoint, routerPoints } from "./explore/routerScores.js";
+export { gridHeatmap } from "./explore/grid/gridHeatmap.js";
+export { bestCells, type Grid, gridFrame, gridOf, gridView, sweepGrid } from "./explore/grid/grids.js";
+export { ladder } from "./explore/ladder/ladder.js";
+export { ladderFrame, ladderView } from "./explore/ladder/tables.js";
+export { atInference } from "./explore/router/atInference.js";
+export type { BestValue } from "./explore/router/bestValue.js";
+export { exploreRouter, type RouterExploration } from "./explore/router/exploreRouter.js";
+export { routerFindings } from "./explore/router/findings.js";
+export { routerCurves } from "./explore/router/routerCurves.js";
+export { type RouterRoc, routerRoc } from "./explore/router/routerRoc.js";
+export { routerRocCurve } from "./explore/router/routerRocCurve.js";
+export { evenValues, type RouterPoint, routerPoints } from "./explore/router/routerScores.js";
+export { routingHistogram } from "./explore/router/routingHistogram.js";
+export { bestValuesFrame, bestValuesView, rocFrame, routerFrame, routerView } from "./explore/router/tables.js";
+export { atSteps, exploreSteps, type StepsOptions, type StepsRequest } from "./explore/steps/numSteps.js";
+export { stepsCurve } from "./explore/steps/stepsCurve.js";
+export { stopsOverSteps } from "./explore/steps/stopsOverSteps.js";
+export { recordOverSteps, stepsFindings, stepsFrame, stepsView } from "./explore/steps/tables.js";
+export { exportFigure, redrawFigures, renderFigure } from "./figures/export.js";
+export type { Figure } from "./figures/figure.js";
+export { lossCurve } from "./figures/lossCurve.js";
+export { routingDistances } from "./figures/routingDistances.js";
+export type { FigureSource } from "./figures/sources.js";
+export { tRollback } from "./figures/tRollback.js";
 export type { FrozenProgress } from "./model/frozen.js";
 export { displayCase, displayCases } from "./notebook/cases.js";
 export { display, displayFigure, displayTable, interruptSignal, saveFigure } from "./notebook/display.js";
 export { followEdit, followFrozen, followRun } from "./notebook/follow.js";
 export { type Progress, progress } from "./notebook/progress.js";
-export { runGolden } from "./parity/golden.js";
-export { answerRows, editedFrame, probeRows } from "./report/answers.js";
-export { caseOf } from "./report/cases/case.js";
-export type { CaseFilter } from "./report/cases/page/filter.js";
-export type { Case, CaseProbe, CauseName } from "./report/cases/page/types.js";
-export { reportHtml } from "./report/cases/report.js";
-export { casesWhere, causesFrame } from "./report/cases/select.js";
+export type { CaseFilter } from "./page/app/filter.js";
+export type { Case, CaseProbe, CauseName } from "./page/app/types.js";
+export { caseOf } from "./page/case.js";
+export { reportHtml } from "./page/report.js";
+export { casesWhere, causesFrame } from "./page/select.js";
 export {
   type CompareOptions,
   compareWithNearest,
@@ -45,28 +60,7 @@ export {
   type PublishedComparison,
   recordsFrame,
   type Verdict,
-} from "./report/compare.js";
-export { exportFigure, redrawFigures, renderFigure } from "./report/export.js";
-export type { Figure } from "./report/figure.js";
-export { gridHeatmap } from "./report/figures/gridHeatmap.js";
-export { ladder } from "./report/figures/ladder.js";
-export { lossCurve } from "./report/figures/lossCurve.js";
-export { publishedOverT } from "./report/figures/publishedOverT.js";
-export { routerCurves } from "./report/figures/routerCurves.js";
-export { routerRocCurve } from "./report/figures/routerRocCurve.js";
-export { routingDistances } from "./report/figures/routingDistances.js";
-export { routingHistogram } from "./report/figures/routingHistogram.js";
-export { stepsCurve } from "./report/figures/stepsCurve.js";
-export { stopsOverSteps } from "./report/figures/stopsOverSteps.js";
-export { tRollback } from "./report/figures/tRollback.js";
-export { trainingLoss } from "./report/figures/trainingLoss.js";
-export { renderSummary, summaryView } from "./report/format.js";
-export { bestCells, type Grid, gridFrame, gridOf, gridView, sweepGrid } from "./report/grids.js";
-export { ladderFrame, ladderView } from "./report/ladder.js";
-export { escapeLatex, type LatexColumn, type LatexOptions, summaryLatex, toLatex } from "./report/latex.js";
-export { readOwnStudy, readRuns } from "./report/measured.js";
-export { methodsFrame } from "./report/methodsPage.js";
-export { caption } from "./report/protocols.js";
+} from "./published/compare.js";
 export {
   lifelongFrame,
   type PublishedFilter,
@@ -76,13 +70,10 @@ export {
   publishedProtocol,
   readPublished,
   sourcesFrame,
-} from "./report/published.js";
-export { toCsv, toMarkdown, toText } from "./report/readable.js";
-export { bestValuesFrame, bestValuesView, rocFrame, routerFrame, routerView } from "./report/router.js";
-export type { FigureSource } from "./report/sources.js";
-export { recordOverSteps, stepsFindings, stepsFrame, stepsView } from "./report/steps.js";
-export { blocksFrame, casesFrame, groupsFrame, summaryFrame } from "./report/tables.js";
+} from "./published/published.js";
+export { publishedOverT } from "./published/publishedOverT.js";
 export { type EditedBy, editByEvery } from "./run/everyMethod.js";
+export { readOwnStudy, readRuns } from "./run/finished.js";
 export { readRun } from "./run/folder.js";
 export { DEFAULT_MODEL, DEFAULT_RECORDS, projectFile } from "./run/inputs.js";
 export { type Fact, type Lab, type LabOptions, type MethodOptions, openLab } from "./run/lab.js";
@@ -94,6 +85,13 @@ export { readRunSummary, writeRunSummary } from "./run/summary-file.js";
 export { runSweep, type SweepOptions, type SweepPoint, type SweepProgress, type SweepRun } from "./run/sweep.js";
 export type { Protocol, RunResult, ScoredRun, When } from "./run/types.js";
 export { underMetric } from "./run/under-metric.js";
+export { answerRows, editedFrame, probeRows } from "./tables/answers.js";
+export { renderSummary, summaryView } from "./tables/format.js";
+export { escapeLatex, type LatexColumn, type LatexOptions, summaryLatex, toLatex } from "./tables/latex.js";
+export { methodsFrame } from "./tables/methodsPage.js";
+export { caption } from "./tables/protocols.js";
+export { toCsv, toMarkdown, toText } from "./tables/readable.js";
+export { blocksFrame, casesFrame, groupsFrame, summaryFrame } from "./tables/tables.js";
 export { type BackendName, type BackendReport, selectBackend } from "./tensor/backend.js";
 export { verdictFindings } from "./verdict/findings.js";
 export { type OrderAtT, ordersFrame, ordersOf } from "./verdict/orders.js";

@@ -12,11 +12,16 @@ const LAYERS = [
   ["stats"],
   ["edit"],
   ["eval"],
-  ["run", "parity", "train", "bench"],
+  ["run"],
+  ["tables"],
+  ["figures"],
+  ["published"],
+  ["verdict"],
   ["explore"],
-  ["report"],
+  ["page"],
   ["notebook"],
   ["doctor"],
+  ["workshop"],
   ["index", "cli"],
 ];
 
@@ -53,6 +58,18 @@ describe("the source", () => {
         .map((target) => `${file} imports ${target}`),
     );
     expect(upwards).toEqual([]);
+  });
+
+  it("keeps the workshop out of the library", () => {
+    const reached = new Set(["index.ts"]);
+    for (const file of reached) {
+      const text = files.find((one) => one.file === file)?.text ?? "";
+      for (const target of imports(text).filter((name) => name.startsWith("."))) {
+        reached.add(join(dirname(file), target).replace(/\.js$/, ".ts"));
+      }
+    }
+    expect(reached.size).toBeGreaterThan(100);
+    expect([...reached].filter((file) => part(file) === "workshop")).toEqual([]);
   });
 
   it("takes TensorFlow.js from src/tensor alone", () => {

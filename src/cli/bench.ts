@@ -1,23 +1,30 @@
 import { availableParallelism, cpus, totalmem } from "node:os";
 import { join } from "node:path";
-import { benchShape, type ShapeResult } from "../bench/bench.js";
-import { methodRows } from "../bench/method-report.js";
-import { benchMethods, type MethodsMeasured, methodAlike } from "../bench/methods.js";
-import { referenceMissing } from "../bench/process.js";
-import type { Fact } from "../bench/protocol.js";
-import { type BenchReport, benchNotes, benchRows } from "../bench/report.js";
-import { type BenchShape, benchModel, makeStandIn, SHAPES, type ShapeName, type Side } from "../bench/shapes.js";
 import { RefusedInput } from "../core/errors.js";
 import { readJsonFile, requireWritableFolder, writeFileAtomic } from "../core/files.js";
 import { loadRecords } from "../data/load.js";
 import type { EditRecord } from "../data/records.js";
 import { methodNamed, methods } from "../edit/registry.js";
 import type { Residence } from "../model/model.js";
-import { toMarkdown, toText } from "../report/readable.js";
-import { frameOf } from "../report/tables.js";
 import { DEFAULT_MODEL, DEFAULT_RECORDS, findIrrelevant, projectFile } from "../run/inputs.js";
 import { probesOf, requestOf } from "../run/plan.js";
+import { toMarkdown, toText } from "../tables/readable.js";
+import { frameOf } from "../tables/tables.js";
 import type { BackendName } from "../tensor/names.js";
+import { benchShape, type ShapeResult } from "../workshop/bench/bench.js";
+import { methodRows } from "../workshop/bench/method-report.js";
+import { benchMethods, type MethodsMeasured, methodAlike } from "../workshop/bench/methods.js";
+import { referenceMissing } from "../workshop/bench/process.js";
+import type { Fact } from "../workshop/bench/protocol.js";
+import { type BenchReport, benchNotes, benchRows } from "../workshop/bench/report.js";
+import {
+  type BenchShape,
+  benchModel,
+  makeStandIn,
+  SHAPES,
+  type ShapeName,
+  type Side,
+} from "../workshop/bench/shapes.js";
 import { createProgressLine } from "./run.js";
 
 /** Parts of the benchmark: shapes of WISE, and every method on the lab's model. */

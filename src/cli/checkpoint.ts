@@ -1,6 +1,6 @@
-import { type StandInName, standInFor } from "../model/stand-in/known.js";
-import { writeStandIn } from "../model/stand-in/write.js";
+import { type StandInName, standInFor } from "../model/known.js";
 import { formatDuration } from "../notebook/progress.js";
+import { writeStandIn } from "../workshop/stand-in/write.js";
 import { createProgressLine } from "./run.js";
 
 /** Options of `wise-lab make-checkpoint`, as the command line gives them. */

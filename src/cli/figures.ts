@@ -1,5 +1,5 @@
 import { relative } from "node:path";
-import { redrawFigures } from "../report/export.js";
+import { redrawFigures } from "../figures/export.js";
 import { projectFile } from "../run/inputs.js";
 
 /** `wise-lab figures redraw`: draws the figures of a folder anew from their JSON. @returns the exit status */

@@ -1,7 +1,7 @@
-import { runGolden } from "../parity/golden.js";
-import type { NotBuilt } from "../parity/golden-files.js";
-import type { ParityItem } from "../parity/tally.js";
 import { type BackendName, selectBackend } from "../tensor/backend.js";
+import { runGolden } from "../workshop/parity/golden.js";
+import type { NotBuilt } from "../workshop/parity/golden-files.js";
+import type { ParityItem } from "../workshop/parity/tally.js";
 
 /** `wise-lab golden FOLDER`. */
 export interface GoldenArguments {

@@ -1,14 +1,15 @@
 import { join } from "node:path";
 import { requireWritableFolder, writeFileAtomic } from "../core/files.js";
-import { generateWorld } from "../data/world/generate.js";
-import { makePractice } from "../data/world/practice.js";
-import { listText, readWorld, writeWorld } from "../data/world/store.js";
+import { listText, readWorld } from "../data/world/store.js";
+import { exportFigure } from "../figures/export.js";
 import { formatDuration } from "../notebook/progress.js";
-import { exportFigure } from "../report/export.js";
-import { trainingLoss } from "../report/figures/trainingLoss.js";
 import { projectFile } from "../run/inputs.js";
 import type { BackendName } from "../tensor/backend.js";
-import { trainLab } from "../train/lab.js";
+import { trainLab } from "../workshop/train/lab.js";
+import { trainingLoss } from "../workshop/train/trainingLoss.js";
+import { generateWorld } from "../workshop/world/generate.js";
+import { makePractice } from "../workshop/world/practice.js";
+import { writeWorld } from "../workshop/world/write.js";
 
 /** `wise-lab lab world`: generates the made-up world. @returns the exit status */
 export async function worldCommand(options: { seed: number; out: string }): Promise<number> {

@@ -1,8 +1,8 @@
 import type { EditMethod } from "../edit/contract.js";
 import { describeOptions } from "../edit/keys.js";
 import { methodNamed } from "../edit/registry.js";
-import { describeMethod, methodsPage, methodsText } from "../report/methodsPage.js";
-import { toText } from "../report/readable.js";
+import { describeMethod, methodsPage, methodsText } from "../tables/methodsPage.js";
+import { toText } from "../tables/readable.js";
 
 /**
  * `wise-lab methods`: the editing methods, or one of them with its options and presets. @returns the exit status

@@ -1,5 +1,5 @@
 import { type Metric, metrics } from "../eval/metrics.js";
-import { toMarkdown, toText } from "../report/readable.js";
+import { toMarkdown, toText } from "../tables/readable.js";
 import { terminal } from "./terminal.js";
 
 /** `wise-lab metrics`: what a run can be scored by. @returns the exit status */

@@ -1,16 +1,16 @@
 import { dirname, join } from "node:path";
 import { requireWritableFolder, writeFileAtomic } from "../core/files.js";
 import { methodNamed } from "../edit/registry.js";
-import { exploreSteps, type StepsRequest } from "../explore/numSteps.js";
-import { createRenderer, exportFigure } from "../report/export.js";
-import type { Figure } from "../report/figure.js";
-import { gridHeatmap } from "../report/figures/gridHeatmap.js";
-import { stepsCurve } from "../report/figures/stepsCurve.js";
-import { bestCells, type Grid, gridOf, gridView, type Place } from "../report/grids.js";
-import { caption } from "../report/protocols.js";
-import { toCsv, toText } from "../report/readable.js";
-import { stepsFindings, stepsFrame, stepsOf, stepsView } from "../report/steps.js";
+import { gridHeatmap } from "../explore/grid/gridHeatmap.js";
+import { bestCells, type Grid, gridOf, gridView, type Place } from "../explore/grid/grids.js";
+import { exploreSteps, type StepsRequest } from "../explore/steps/numSteps.js";
+import { stepsCurve } from "../explore/steps/stepsCurve.js";
+import { stepsFindings, stepsFrame, stepsOf, stepsView } from "../explore/steps/tables.js";
+import { createRenderer, exportFigure } from "../figures/export.js";
+import type { Figure } from "../figures/figure.js";
 import type { RunResult } from "../run/types.js";
+import { caption } from "../tables/protocols.js";
+import { toCsv, toText } from "../tables/readable.js";
 import { showSweep } from "./sweep.js";
 import { terminal } from "./terminal.js";
 

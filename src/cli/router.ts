@@ -1,21 +1,21 @@
 import { dirname, join } from "node:path";
 import { requireWritableFolder, writeFileAtomic } from "../core/files.js";
 import { TEACHER_FORCED } from "../eval/metrics.js";
-import { exploreRouter, type RouterExploration } from "../explore/exploreRouter.js";
-import { routerFindings } from "../explore/findings.js";
-import { evenValues, routerPoints } from "../explore/routerScores.js";
-import { createRenderer, exportFigure } from "../report/export.js";
-import type { Figure } from "../report/figure.js";
-import { routerCurves } from "../report/figures/routerCurves.js";
-import { routerRocCurve } from "../report/figures/routerRocCurve.js";
-import { routingHistogram } from "../report/figures/routingHistogram.js";
-import { readRunsAt } from "../report/measured.js";
-import { caption } from "../report/protocols.js";
-import { toCsv, toText } from "../report/readable.js";
-import { bestValuesView, routerFrame, routerView, runNames } from "../report/router.js";
-import { frameOf, rowsOf } from "../report/tables.js";
+import { exploreRouter, type RouterExploration } from "../explore/router/exploreRouter.js";
+import { routerFindings } from "../explore/router/findings.js";
+import { routerCurves } from "../explore/router/routerCurves.js";
+import { routerRocCurve } from "../explore/router/routerRocCurve.js";
+import { evenValues, routerPoints } from "../explore/router/routerScores.js";
+import { routingHistogram } from "../explore/router/routingHistogram.js";
+import { bestValuesView, routerFrame, routerView, runNames } from "../explore/router/tables.js";
+import { createRenderer, exportFigure } from "../figures/export.js";
+import type { Figure } from "../figures/figure.js";
+import { readRunsAt } from "../run/finished.js";
 import type { ScoredRun } from "../run/types.js";
 import { underMetric } from "../run/under-metric.js";
+import { caption } from "../tables/protocols.js";
+import { toCsv, toText } from "../tables/readable.js";
+import { frameOf, rowsOf } from "../tables/tables.js";
 import { terminal } from "./terminal.js";
 
 /** Options of `wise-lab explore router`, as the command line gives them. */

@@ -2,8 +2,6 @@ import { availableParallelism } from "node:os";
 import { basename, resolve } from "node:path";
 import type { FrozenProgress } from "../model/frozen.js";
 import { formatDuration } from "../notebook/progress.js";
-import { renderSummary } from "../report/format.js";
-import { rowFields } from "../report/protocols.js";
 import { parseT } from "../run/blocks.js";
 import { DEFAULT_MODEL } from "../run/inputs.js";
 import { openLab } from "../run/lab.js";
@@ -11,6 +9,8 @@ import { type ScoringRequest, scoringOf } from "../run/request.js";
 import type { RunProgress } from "../run/runner.js";
 import type { RunResult, When } from "../run/types.js";
 import { byMetrics } from "../run/under-metric.js";
+import { renderSummary } from "../tables/format.js";
+import { rowFields } from "../tables/protocols.js";
 import { type MachineArguments, machineOptions } from "./machine.js";
 import { terminal } from "./terminal.js";
 

@@ -1,5 +1,5 @@
-import { toText } from "../report/readable.js";
 import { resultsOf, type SearchResults, saveResults, searchOf } from "../run/search.js";
+import { toText } from "../tables/readable.js";
 import type { BackendName } from "../tensor/backend.js";
 import { runShownSweep } from "./sweep.js";
 import { terminal } from "./terminal.js";

@@ -1,7 +1,7 @@
 import { RefusedInput } from "../core/errors.js";
-import { renderSummary } from "../report/format.js";
 import { partOf, saveStudy, studyNamed } from "../run/study.js";
 import { byMetrics } from "../run/under-metric.js";
+import { renderSummary } from "../tables/format.js";
 import type { BackendName } from "../tensor/backend.js";
 import { runShownSweep } from "./sweep.js";
 import { terminal } from "./terminal.js";

@@ -1,10 +1,10 @@
 import { RefusedInput } from "../core/errors.js";
 import { canonicalJson } from "../core/hash.js";
 import { formatDuration } from "../notebook/progress.js";
-import { renderSummary } from "../report/format.js";
 import { runSweep, type SweepOptions, type SweepPoint, type SweepProgress, type SweepRun } from "../run/sweep.js";
 import type { RunResult } from "../run/types.js";
 import { byMetrics } from "../run/under-metric.js";
+import { renderSummary } from "../tables/format.js";
 import { createProgressLine } from "./run.js";
 
 /** Options of `wise-lab sweep`, as the command line gives them. */

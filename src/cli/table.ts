@@ -3,15 +3,15 @@ import type { DataFrame } from "danfojs-node";
 import { nearest, RefusedInput } from "../core/errors.js";
 import { requireWritableFolder, writeFileAtomic } from "../core/files.js";
 import { TEACHER_FORCED } from "../eval/metrics.js";
-import { renderSummary } from "../report/format.js";
-import { summaryLatex, toLatex } from "../report/latex.js";
-import { readRunsAt } from "../report/measured.js";
-import { caption, fieldNames, rowFields } from "../report/protocols.js";
-import { toCsv, toMarkdown, toText } from "../report/readable.js";
-import { blocksFrame, casesFrame, frameOf, groupsFrame, rowsOf, summaryFrame } from "../report/tables.js";
+import { readRunsAt } from "../run/finished.js";
 import type { RunSummary } from "../run/summary.js";
 import type { RunResult } from "../run/types.js";
 import { byMetrics } from "../run/under-metric.js";
+import { renderSummary } from "../tables/format.js";
+import { summaryLatex, toLatex } from "../tables/latex.js";
+import { caption, fieldNames, rowFields } from "../tables/protocols.js";
+import { toCsv, toMarkdown, toText } from "../tables/readable.js";
+import { blocksFrame, casesFrame, frameOf, groupsFrame, rowsOf, summaryFrame } from "../tables/tables.js";
 import { terminal } from "./terminal.js";
 
 /** Options of `wise-lab table`, as the command line gives them. */

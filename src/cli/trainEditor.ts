@@ -3,7 +3,6 @@ import { RefusedInput } from "../core/errors.js";
 import { requireWritableFolder, writeFileAtomic } from "../core/files.js";
 import { loadRecords } from "../data/load.js";
 import type { Dataset } from "../data/records.js";
-import { makePractice, recordsToTrainOn } from "../data/world/practice.js";
 import { listText } from "../data/world/store.js";
 import { methodNamed, prepareNamed } from "../edit/registry.js";
 import { backendFor } from "../model/backend.js";
@@ -13,7 +12,8 @@ import type { WeightPrecision } from "../model/weights.js";
 import { formatDuration } from "../notebook/progress.js";
 import { DEFAULT_MODEL, withDefaultPreset } from "../run/inputs.js";
 import type { BackendName } from "../tensor/backend.js";
-import { trainEditor } from "../train/editor.js";
+import { trainEditor } from "../workshop/train/editor.js";
+import { makePractice, recordsToTrainOn } from "../workshop/world/practice.js";
 
 /** Options of `wise-lab train-mend`, as the command line gives them. */
 export interface TrainEditorArguments {

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from "node:fs";
 import { availableParallelism, cpus, release, totalmem, type } from "node:os";
-import { type FoundBrowser, findBrowser, prepareBrowser } from "../report/browser.js";
+import { type FoundBrowser, findBrowser, prepareBrowser } from "../figures/browser.js";
 import { type Answer, ask } from "./ask.js";
 
 export interface MachineFacts {

@@ -1,5 +1,5 @@
 import { inspect } from "node:util";
-import { type Cell, gridOf, type Table, toText } from "../report/readable.js";
+import { type Cell, readableOf, type Table, toText } from "../tables/readable.js";
 import type { MimeBundle } from "./wire.js";
 
 /** The part of a danfo DataFrame that a table shows. */
@@ -80,7 +80,7 @@ function cellOf(value: unknown): Cell {
  * styles away, as GitHub does, and styles where its own go over attributes, as in Jupyter.
  */
 function htmlTable(cells: Cells, caption: string | undefined): string {
-  const { header, body, right } = gridOf(cells, cells);
+  const { header, body, right } = readableOf(cells, cells);
   const place = (i: number) =>
     right[i]
       ? ' align="right" style="text-align: right; white-space: nowrap"'

@@ -1,10 +1,10 @@
 import { methodNamed } from "../edit/registry.js";
-import { caseOf, casesOf } from "../report/cases/case.js";
-import { type CaseFilter, matches } from "../report/cases/page/filter.js";
-import { caseView } from "../report/cases/page/view.js";
-import { caseRows } from "../report/cases/select.js";
-import { caseText } from "../report/cases/text.js";
-import { wordsOf } from "../report/cases/words.js";
+import { type CaseFilter, matches } from "../page/app/filter.js";
+import { caseView } from "../page/app/view.js";
+import { caseOf, casesOf } from "../page/case.js";
+import { caseRows } from "../page/select.js";
+import { caseText } from "../page/text.js";
+import { wordsOf } from "../page/words.js";
 import type { RunResult } from "../run/types.js";
 import { type TableOptions, tableBundle } from "./bundles.js";
 import { display } from "./display.js";

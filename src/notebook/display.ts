@@ -1,6 +1,6 @@
-import { createRenderer, type ExportedFigure, exportFigure, type Renderer, sizeOf } from "../report/export.js";
-import { type Figure, titleText } from "../report/figure.js";
-import type { FigureSource } from "../report/sources.js";
+import { createRenderer, type ExportedFigure, exportFigure, type Renderer, sizeOf } from "../figures/export.js";
+import { type Figure, titleText } from "../figures/figure.js";
+import type { FigureSource } from "../figures/sources.js";
 import { type TableInput, type TableOptions, tableBundle } from "./bundles.js";
 import { type KernelHost, kernelHost } from "./host.js";
 import type { MimeBundle } from "./wire.js";

@@ -1,4 +1,4 @@
-import type { Renderer } from "../report/export.js";
+import type { Renderer } from "../figures/export.js";
 import type { MimeBundle } from "./wire.js";
 
 export interface DisplayOptions {

@@ -1,5 +1,5 @@
 import { mean } from "../core/stats.js";
-import type { PublishedRow } from "../report/published.js";
+import type { PublishedRow } from "../published/published.js";
 import type { StudyRow } from "../run/study.js";
 import { type OrderAtT, ordersOf, type Placed } from "./orders.js";
 import { edgesOf, perRecord, publishedOf, runAt } from "./rows.js";

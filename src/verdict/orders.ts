@@ -1,10 +1,10 @@
 import type { DataFrame } from "danfojs-node";
 import { createRng } from "../core/rng.js";
 import { kendallTau, mean, percentileEnds, resampledMeans } from "../core/stats.js";
-import type { PublishedRow } from "../report/published.js";
-import { frameOf, type Row } from "../report/tables.js";
+import type { PublishedRow } from "../published/published.js";
 import type { StudyRow } from "../run/study.js";
 import type { ScoredRun } from "../run/types.js";
+import { frameOf, type Row } from "../tables/tables.js";
 import { edgesOf, perRecord, requireRows, runAt } from "./rows.js";
 
 /** Scores that both sides have, by which methods are ordered. */

@@ -1,21 +1,12 @@
-import type { Data } from "plotly.js-dist";
 import { RefusedInput } from "../core/errors.js";
-import type { Figure } from "../report/figure.js";
-import { meansOf } from "../report/figures/intervals.js";
-import { axesNamed, layPanels, type Panel } from "../report/figures/panels.js";
-import { marked, type PublishedRow } from "../report/published.js";
-import { subtitleOf } from "../report/subtitle.js";
-import { type Row, rowsOf, summaryFrame } from "../report/tables.js";
-import {
-  baseConfig,
-  baseLayout,
-  createTheme,
-  type FigureOptions,
-  metricStyles,
-  PAGE_INCHES,
-  type Theme,
-} from "../report/theme.js";
+import type { Figure } from "../figures/figure.js";
+import { scoreLine } from "../figures/marks.js";
+import { layPanels } from "../figures/panels.js";
+import { subtitleOf } from "../figures/subtitle.js";
+import { baseConfig, baseLayout, createTheme, type FigureOptions, PAGE_INCHES } from "../figures/theme.js";
+import { marked, type PublishedRow } from "../published/published.js";
 import type { StudyRow } from "../run/study.js";
+import { type Row, rowsOf, summaryFrame } from "../tables/tables.js";
 import { publishedOf, requireRows, runAt } from "./rows.js";
 
 const NAMES = ["rewrite", "rephrase", "locality"] as const;
@@ -62,7 +53,20 @@ export function panelsTwice(
       const row = ours.find(({ title }) => title === panel.name) as StudyRow;
       const isMeasured = panel.column < COLUMNS;
       const points = isMeasured ? measuredPoints(row, Ts) : publishedPoints(row, Ts, theirs);
-      return NAMES.map((name) => curve(name, { points, panel, Ts, theme }));
+      return NAMES.map((name) =>
+        scoreLine(
+          name,
+          {
+            uid: `twice-${panel.ending || "1"}-${name}`,
+            x: Ts.map((_, place) => place),
+            rows: points,
+            text: Ts.map((T) => `${panel.name}, T = ${T}`),
+            sizes: { line: 1, mark: 4, interval: { thickness: 0.8, width: 1.5 } },
+            ending: panel.ending,
+          },
+          theme,
+        ),
+      );
     }),
     layout: {
       ...baseLayout({
@@ -97,31 +101,4 @@ function measuredPoints(row: StudyRow, Ts: readonly number[]): Row[] {
 function publishedPoints({ title }: StudyRow, Ts: readonly number[], rows: readonly PublishedRow[]): Row[] {
   const own = rows.filter(({ method }) => method.toLowerCase() === title.toLowerCase());
   return Ts.map((T) => ({ ...own.find((row) => row.T === T)?.scores }));
-}
-
-interface Curve {
-  points: readonly Row[];
-  panel: Panel;
-  Ts: readonly number[];
-  theme: Theme;
-}
-
-function curve(name: (typeof NAMES)[number], { points, panel, Ts, theme }: Curve): Data {
-  const { color, symbol } = metricStyles[name];
-  return {
-    type: "scatter",
-    mode: "lines+markers",
-    uid: `twice-${panel.ending || "1"}-${name}`,
-    name,
-    legendgroup: name,
-    showlegend: panel.ending === "", // once for all panels
-    ...axesNamed(panel),
-    x: Ts.map((_, place) => place),
-    ...meansOf(points, name, { color, sizes: { thickness: 0.8, width: 1.5 }, theme }),
-    line: { color, width: theme.px(1) },
-    marker: { color, symbol, size: theme.px(4) },
-    cliponaxis: false,
-    text: Ts.map((T) => `${panel.name}, T = ${T}`),
-    hovertemplate: "%{text}: %{y:.3f}",
-  };
 }

@@ -1,10 +1,10 @@
 import { RefusedInput } from "../core/errors.js";
-import { requireAlike } from "../report/protocols.js";
-import type { PublishedRow } from "../report/published.js";
+import type { PublishedRow } from "../published/published.js";
 import { type MeasureName, measures } from "../run/measures.js";
 import type { StudyRow } from "../run/study.js";
 import type { ScoredRun } from "../run/types.js";
 import { underMetric } from "../run/under-metric.js";
+import { requireAlike } from "../tables/protocols.js";
 
 /** The T of all rows, smallest first; "all" last. */
 export function edgesOf(rows: readonly StudyRow[]): (number | "all")[] {

@@ -1,11 +1,11 @@
 import type { DataFrame } from "danfojs-node";
-import { escapeLatex, requireLabel } from "../report/latex.js";
-import { caption } from "../report/protocols.js";
-import { frameOf, intervalOf, type Row } from "../report/tables.js";
 import type { MeasureName } from "../run/measures.js";
 import type { StudyRow } from "../run/study.js";
 import type { ScoredRun } from "../run/types.js";
 import { isShare, metricOf } from "../run/under-metric.js";
+import { escapeLatex, requireLabel } from "../tables/latex.js";
+import { caption } from "../tables/protocols.js";
+import { frameOf, intervalOf, type Row } from "../tables/tables.js";
 import { edgesOf, requireRows, runAt } from "./rows.js";
 import { bestOf } from "./tests.js";
 

@@ -1,10 +1,10 @@
 import type { DataFrame } from "danfojs-node";
 import { createRng } from "../core/rng.js";
 import { holm, mean, pairedPermutationTest } from "../core/stats.js";
-import { frameOf, type Row } from "../report/tables.js";
 import type { MeasureName } from "../run/measures.js";
 import type { StudyRow } from "../run/study.js";
 import type { ScoredRun } from "../run/types.js";
+import { frameOf, type Row } from "../tables/tables.js";
 import { perRecord, requireRows, runAt } from "./rows.js";
 
 /** Sign patterns that a test tries: p is a multiple of 1/2001. */

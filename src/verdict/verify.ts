@@ -3,7 +3,7 @@ import { catalogue } from "../data/catalogue.js";
 import { locateData } from "../data/fetch.js";
 import { methods } from "../edit/registry.js";
 import { type Metric, metrics } from "../eval/metrics.js";
-import { type PublishedRow, readPublished } from "../report/published.js";
+import { type PublishedRow, readPublished } from "../published/published.js";
 
 /** One published row, as a user names it. */
 export interface CellRequest {

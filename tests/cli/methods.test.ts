@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { expect, onTestFinished, test, vi } from "vitest";
 import { methodsCommand } from "../../src/cli/methods.js";
 import { methods } from "../../src/edit/registry.js";
-import { methodsPage } from "../../src/report/methodsPage.js";
+import { methodsPage } from "../../src/tables/methodsPage.js";
 import { refusal } from "../model/support.js";
 import { repository } from "../support/shared.js";
 

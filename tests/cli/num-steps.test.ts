@@ -1,7 +1,7 @@
 import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test, vi } from "vitest";
-import { exploreSteps, type StepsRequest } from "../../src/explore/numSteps.js";
+import { exploreSteps, type StepsRequest } from "../../src/explore/steps/numSteps.js";
 import { refusal, temporaryFolder } from "../model/support.js";
 import { openQuickLab, TINY_MODEL, TINY_RECORDS, wiseLab } from "../run/support.js";
 

@@ -3,8 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { temporaryFolder } from "../model/support.js";
-import { sampleUnroutedRun } from "../report/sample.js";
 import { openQuickLab, wiseLab, writeRun } from "../run/support.js";
+import { sampleUnroutedRun } from "../tables/sample.js";
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 }); // processes of their own, on a busy machine
 

@@ -5,9 +5,10 @@ import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { RefusedInput } from "../../src/core/errors.js";
 import { loadIrrelevant, loadRecords, wrapsAround } from "../../src/data/load.js";
-import { generateWorld } from "../../src/data/world/generate.js";
-import { MANIFEST_FILE, readWorld, worldSha256, writeWorld } from "../../src/data/world/store.js";
+import { MANIFEST_FILE, readWorld, worldSha256 } from "../../src/data/world/store.js";
 import type { MendRecord } from "../../src/data/world/types.js";
+import { generateWorld } from "../../src/workshop/world/generate.js";
+import { writeWorld } from "../../src/workshop/world/write.js";
 import { repository } from "../support/shared.js";
 
 const shipped = join(repository, "data/lab");

@@ -1,9 +1,9 @@
 import { afterEach, describe, expect, it, vi } from "vitest";
+import type { RenderedFigure } from "../../src/figures/export.js";
 import { resultBundle, tableBundle } from "../../src/notebook/bundles.js";
 import { display, displayFigure, displayTable, interruptSignal } from "../../src/notebook/display.js";
 import { type KernelHost, setKernelHost } from "../../src/notebook/host.js";
 import { formatDuration, progress } from "../../src/notebook/progress.js";
-import type { RenderedFigure } from "../../src/report/export.js";
 
 afterEach(() => vi.restoreAllMocks());
 

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { runNotebook } from "../../src/notebook/run.js";
-import { readRuns } from "../../src/report/measured.js";
+import { readRuns } from "../../src/run/finished.js";
 import { TINY_MODEL, TINY_RECORDS } from "../run/support.js";
 import { repository } from "../support/shared.js";
 import { codeCells, plainText, printed, scratchFolder } from "./support.js";

@@ -3,9 +3,9 @@ import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { RefusedInput } from "../../src/core/errors.js";
+import { STAND_INS, type StandInModel } from "../../src/model/known.js";
 import { openSafetensors } from "../../src/model/safetensors.js";
-import { STAND_INS, type StandInModel } from "../../src/model/stand-in/known.js";
-import { writeStandIn } from "../../src/model/stand-in/write.js";
+import { writeStandIn } from "../../src/workshop/stand-in/write.js";
 import { repository } from "../support/shared.js";
 
 /** Layers before the one that is edited. */

@@ -1,11 +1,11 @@
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { caption } from "../../src/report/protocols.js";
 import { openLab } from "../../src/run/lab.js";
 import { precisionOf } from "../../src/run/plan.js";
 import { readStudy } from "../../src/run/study.js";
+import { caption } from "../../src/tables/protocols.js";
 import { refusal, temporaryFolder } from "../model/support.js";
-import { sampleRun } from "../report/sample.js";
+import { sampleRun } from "../tables/sample.js";
 import { openQuickLab, QUICK, TINY_MODEL, TINY_RECORDS } from "./support.js";
 
 test.each([

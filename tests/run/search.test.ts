@@ -5,7 +5,7 @@ import { openCheckpoint } from "../../src/model/checkpoint.js";
 import { DEFAULT_MODEL, projectFile, withDefaultPreset } from "../../src/run/inputs.js";
 import { readResults, resultsOf, searchOf } from "../../src/run/search.js";
 import { refusal } from "../model/support.js";
-import { sampleRun } from "../report/sample.js";
+import { sampleRun } from "../tables/sample.js";
 
 const { points, shared, methods } = searchOf([]);
 

@@ -1,9 +1,9 @@
 import { open, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parseLlamaConfig } from "../../src/model/config.js";
-import { STAND_INS, type StandInModel } from "../../src/model/stand-in/known.js";
-import { planShards } from "../../src/model/stand-in/shards.js";
-import { tokenizerFiles } from "../../src/model/stand-in/tokenizer.js";
+import { STAND_INS, type StandInModel } from "../../src/model/known.js";
+import { planShards } from "../../src/workshop/stand-in/shards.js";
+import { tokenizerFiles } from "../../src/workshop/stand-in/tokenizer.js";
 
 /**
  * Writes a checkpoint of two gigabytes that takes no room on the disk: its weights are a hole in the file. What is refused

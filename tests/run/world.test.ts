@@ -3,15 +3,15 @@ import { cp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { writeWorld } from "../../src/data/world/store.js";
 import type { Manifest, World } from "../../src/data/world/types.js";
 import { loadRunInputs, type RunInputs } from "../../src/run/inputs.js";
 import { type LabOptions, openLab } from "../../src/run/lab.js";
 import { tf } from "../../src/tensor/tf.js";
-import { trainLab } from "../../src/train/lab.js";
+import { trainLab } from "../../src/workshop/train/lab.js";
+import { writeWorld } from "../../src/workshop/world/write.js";
 import { changeJson, refusal, temporaryFolder } from "../model/support.js";
 import { golden } from "../support/shared.js";
-import { toyRecipe, toyWorld } from "../train/support.js";
+import { toyRecipe, toyWorld } from "../workshop/train/support.js";
 import { wiseLab } from "./support.js";
 
 /** The toy world with two edits, and an irrelevant prompt for each. */

@@ -1,7 +1,7 @@
-import type { PublishedRow } from "../../src/report/published.js";
+import type { PublishedRow } from "../../src/published/published.js";
 import type { StudyRow } from "../../src/run/study.js";
 import type { RunResult } from "../../src/run/types.js";
-import { sampleRun } from "../report/sample.js";
+import { sampleRun } from "../tables/sample.js";
 
 /** Invented rows: WISE in two ways, and ROME, whose answers get worse by a share of what they were. */
 export function sampleRows(records = 60): StudyRow<RunResult>[] {

@@ -1,12 +1,12 @@
 import { describe, expect, it } from "vitest";
-import { rowsOf } from "../../src/report/tables.js";
+import { rowsOf } from "../../src/tables/tables.js";
 import { verdictFindings } from "../../src/verdict/findings.js";
 import { ordersFrame, ordersOf } from "../../src/verdict/orders.js";
 import { panelsTwice } from "../../src/verdict/panelsTwice.js";
 import { methodsLatex, methodsOverT, noteOn } from "../../src/verdict/table.js";
 import { bestOf, pairsFrame, pairTests } from "../../src/verdict/tests.js";
 import { refusal } from "../model/support.js";
-import { sampleRun } from "../report/sample.js";
+import { sampleRun } from "../tables/sample.js";
 import { publishedRows, sampleRows } from "./support.js";
 
 describe("orders of methods", () => {

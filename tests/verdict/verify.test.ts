@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { expect, it } from "vitest";
-import { readPublished } from "../../src/report/published.js";
+import { readPublished } from "../../src/published/published.js";
 import { publishedCell, verifyCommandOf, verifyingRun } from "../../src/verdict/verify.js";
 import { refusal, temporaryFolder } from "../model/support.js";
 import { recordsFile, TINY_MODEL, wiseLab } from "../run/support.js";

@@ -1,5 +1,5 @@
 import { type Command, Option } from "commander";
-import { STAND_INS } from "../../model/stand-in/known.js";
+import { STAND_INS } from "../../model/known.js";
 import type { BackendName } from "../../tensor/names.js";
 import type { BenchArguments } from "../bench.js";
 import type { CheckpointArguments } from "../checkpoint.js";

@@ -1,5 +1,4 @@
-import type { Relation } from "./relations.js";
-import type { WorldFact, WorldLine } from "./types.js";
+import type { Relation, WorldFact, WorldLine } from "./types.js";
 
 /** Number of its relation's plain phrasings that train a fact also asked in quiz style: five lines in all. */
 const PLAIN_BESIDE_QUIZ = 3;

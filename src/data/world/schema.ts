@@ -1,6 +1,5 @@
 import { z } from "zod";
-import type { Relation } from "./relations.js";
-import type { Manifest, MendRecord, WorldFact } from "./types.js";
+import type { Manifest, MendRecord, Relation, WorldFact } from "./types.js";
 
 const text = z.string("a text").min(1, "a text that is not empty");
 const texts = z.array(text, "a list of texts");

@@ -1,7 +1,7 @@
 import { basename, dirname, join } from "node:path";
 import type { z } from "zod";
 import { RefusedInput } from "../../core/errors.js";
-import { exists, readBytes, requireWritableFolder, writeFileAtomic } from "../../core/files.js";
+import { exists, readBytes } from "../../core/files.js";
 import { sha256Bytes, sha256File, sha256Json } from "../../core/hash.js";
 import { decodeUtf8, parseJson } from "../../core/json.js";
 import { type ListFile, parseItem, readListFile } from "../read-list.js";
@@ -21,19 +21,6 @@ const listFiles = {
   tuningIrrelevant: "tuning-irrelevant.json",
   prefixes: "prefixes.json",
 } as const satisfies Partial<Record<keyof World, string>>;
-
-/**
- * Writes a world as JSON files, the manifest last; the same world gives the same bytes.
- * @throws {RefusedInput} when the folder cannot be written to.
- */
-export async function writeWorld(world: World, folder: string): Promise<Manifest> {
-  await requireWritableFolder(folder);
-  const files = filesOf(world);
-  const manifest = manifestOf(world.seed, files);
-  for (const [name, text] of Object.entries(files)) await writeFileAtomic(join(folder, name), text);
-  await writeFileAtomic(join(folder, MANIFEST_FILE), manifestText(manifest));
-  return manifest;
-}
 
 /**
  * Reads a world that `writeWorld` wrote.
@@ -84,7 +71,8 @@ export function worldSha256(world: World): string {
   return manifestOf(world.seed, filesOf(world)).sha256;
 }
 
-function filesOf(world: World): Record<string, string> {
+/** The text of each of a world's list files. */
+export function filesOf(world: World): Record<string, string> {
   const entries = Object.entries(listFiles) as [keyof typeof listFiles, string][];
   return Object.fromEntries(entries.map(([list, file]) => [file, listText(world[list])]));
 }
@@ -94,7 +82,8 @@ export function listText(items: readonly unknown[]): string {
   return `[\n${items.map((item) => JSON.stringify(item)).join(",\n")}\n]\n`;
 }
 
-function manifestOf(seed: number, texts: Record<string, string>): Manifest {
+/** Manifest of such files. */
+export function manifestOf(seed: number, texts: Record<string, string>): Manifest {
   const files = Object.fromEntries(
     Object.entries(texts).map(([name, text]) => {
       const bytes = Buffer.from(text);
@@ -105,7 +94,8 @@ function manifestOf(seed: number, texts: Record<string, string>): Manifest {
   return { ...content, sha256: sha256Json(content) };
 }
 
-function manifestText(manifest: Manifest): string {
+/** The manifest as its file has it. */
+export function manifestText(manifest: Manifest): string {
   return `${JSON.stringify(manifest, null, 2)}\n`;
 }
 

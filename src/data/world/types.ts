@@ -1,4 +1,23 @@
-import type { Relation } from "./relations.js";
+/** Kind of thing that a subject's name stands for. */
+export type SubjectKind = "person" | "work" | "organisation" | "place";
+
+/** Kind of thing that an answer stands for: a name of the world, or a word. */
+export type ObjectKind = "city" | "occupation" | "employer" | "language" | "genre" | "product" | "country" | "river";
+
+/** One kind of fact, with every way in which it is asked; `{}` stands for the subject. */
+export interface Relation {
+  name: string;
+  subject: SubjectKind;
+  object: ObjectKind;
+  /** Trained; a record's question and rephrase are two of these. */
+  phrasings: readonly string[];
+  /** Never trained, with no fact: new questions made of words that the trained ones know. */
+  heldOut: readonly string[];
+  /** Another style, in which locality and irrelevant questions are asked; trained. */
+  quiz: readonly string[];
+  /** Consequence of a changed answer: the question about the subject, answered by this relation of the new object. */
+  secondHop?: { relation: string; question: string };
+}
 
 /** Use of a fact; none has two. `background` facts are only known: second hops, unedited facts of edited subjects. */
 export type FactRole = "background" | "edit" | "locality" | "router";

@@ -1,11 +1,11 @@
 import { beforeAll, expect, test } from "vitest";
 import { sha256Bytes, sha256File } from "../../../src/core/hash.js";
-import { makePractice, recordsToTrainOn } from "../../../src/data/world/practice.js";
 import { listText } from "../../../src/data/world/store.js";
 import type { AssetNeed, AssetOwner, PreparedMethod } from "../../../src/edit/contract.js";
 import { prepareNamed } from "../../../src/edit/registry.js";
 import { openSafetensors } from "../../../src/model/safetensors.js";
 import { DEFAULT_MODEL, projectFile } from "../../../src/run/inputs.js";
+import { makePractice, recordsToTrainOn } from "../../../src/workshop/world/practice.js";
 import { ownerOf } from "../support.js";
 
 const SHIPPED = projectFile("data", "mend", "lab.safetensors");

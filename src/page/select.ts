@@ -1,0 +1,64 @@
+import type { DataFrame } from "danfojs-node";
+import { mean } from "../core/stats.js";
+import type { Router } from "../edit/contract.js";
+import { methodNamed } from "../edit/registry.js";
+import type { RecordScore } from "../eval/types.js";
+import type { RunResult } from "../run/types.js";
+import { frameOf, type Row } from "../tables/tables.js";
+import { probeKinds } from "../tables/values.js";
+import { type CaseFilter, matches } from "./app/filter.js";
+import type { Case, CauseName } from "./app/types.js";
+import { casesOf } from "./case.js";
+import { causeNames, causes } from "./causes.js";
+
+/**
+ * Records of a run, e.g. `{ probe: "rephrase", cause: "not routed" }`: those with a probe that is all of this at once.
+ * A filter of nothing gives every record.
+ */
+export function casesWhere(run: RunResult, filter: CaseFilter): RecordScore[] {
+  const records = new Set(
+    casesOf(run)
+      .filter((each) => matches(each, filter))
+      .map(({ record }) => record),
+  );
+  return run.scores.filter(({ record }) => records.has(record));
+}
+
+/**
+ * Causes of probes that are not right: one row per cause and one for those that are right, with the number of probes of
+ * each kind and of records with any such probe.
+ */
+export function causesFrame(run: RunResult): DataFrame {
+  const method = methodNamed(run.protocol.method);
+  return frameOf(causeRows(casesOf(run, method), method.router), "causes");
+}
+
+/** The rows of `causesFrame`: the causes in the order of `causeNames`, then what is right. */
+export function causeRows(cases: readonly Case[], router: Router | undefined): Row[] {
+  const kinds = probeKinds.filter((kind) => cases.some(({ probes }) => probes.some((probe) => probe.kind === kind)));
+  const row = (cause: CauseName | null, meaning: string): Row => {
+    const having = cases.map(({ probes }) => probes.filter((probe) => probe.cause === cause));
+    const counts = kinds.map((kind) => [kind, having.flat().filter((probe) => probe.kind === kind).length] as const);
+    const records = having.filter((probes) => probes.length > 0).length;
+    return { cause: cause ?? "right", ...Object.fromEntries(counts), records, meaning };
+  };
+  return [...causeNames(router).map((name) => row(name, causes[name])), row(null, "Every token is as it should be.")];
+}
+
+/** Cases as rows for a table: what was asked and wanted, the score of each kind of probe, and why any is not right. */
+export function caseRows(cases: readonly Case[]): Row[] {
+  const kinds = probeKinds.filter((kind) => cases.some(({ probes }) => probes.some((probe) => probe.kind === kind)));
+  return cases.map(({ record, block, probes }) => {
+    const [rewrite] = probes;
+    const scores = kinds.map((kind) => {
+      const own = probes.filter((probe) => probe.kind === kind).map(({ score }) => score);
+      return [kind, own.length === 0 ? null : mean(own)] as const;
+    });
+    const why = [...new Set(probes.map(({ cause }) => cause).filter((cause) => cause !== null))].join(", ");
+    return {
+      ...{ record, block, prompt: rewrite?.prompt ?? "", answer: rewrite?.answer ?? "" },
+      ...Object.fromEntries(scores),
+      causes: why,
+    };
+  });
+}
