@@ -12,7 +12,7 @@ import { repository } from "../support/shared.js";
  */
 
 /** Parts that compare methods by name, one file or table for each: against golden vectors, and against other programs. */
-const BY_NAME = ["parity", "bench"];
+const BY_NAME = [join("workshop", "parity"), join("workshop", "bench")];
 
 /** Keys of options that are words of their own, each with what it is outside of methods. */
 const GENERIC: Readonly<Record<string, string>> = {
@@ -64,7 +64,7 @@ const files = readdirSync(source, { recursive: true, encoding: "utf8" })
 
 /** The method's folder that a path inside src lies in; an empty text for none. */
 const folderOf = (path: string) => folders.find((folder) => path.startsWith(folder + sep)) ?? "";
-const isByName = (file: string) => BY_NAME.includes(file.split(sep)[0] as string);
+const isByName = (file: string) => BY_NAME.some((folder) => file.startsWith(folder + sep));
 
 /** Identifiers and texts of a file, comments left out. */
 function wordsOf({ file, text }: (typeof files)[number]): { identifiers: Set<string>; texts: Set<string> } {
