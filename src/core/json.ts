@@ -18,6 +18,9 @@ export function decodeUtf8(bytes: Uint8Array, where: string): string {
   }
 }
 
+/** First bytes of what Git LFS leaves in a file's place, and the words for it. */
+export const LFS_POINTER = { starts: "version ", is: "a Git LFS pointer: the file itself was not downloaded" } as const;
+
 /**
  * Parses JSON and refuses what `JSON.parse` lets pass: one key twice in an object, where the first value would vanish.
  * @throws {RefusedInput} naming `where` and the line.

@@ -1,8 +1,8 @@
 import { fileURLToPath } from "node:url";
 import { parse } from "yaml";
 import { z } from "zod";
-import { nearest, RefusedInput } from "../core/errors.js";
-import { errorText, readText } from "../core/files.js";
+import { errorText, nearest, RefusedInput } from "../core/errors.js";
+import { readText } from "../core/files.js";
 import type { LlamaConfig } from "../model/config.js";
 import type { EditMethod, PreparedMethod } from "./contract.js";
 import { isOwn, type Keys, keysOf, namesOf } from "./keys.js";

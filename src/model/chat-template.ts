@@ -3,8 +3,8 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import { Template } from "@huggingface/jinja";
 import { z } from "zod";
-import { RefusedInput } from "../core/errors.js";
-import { errorText, readText } from "../core/files.js";
+import { errorText, RefusedInput } from "../core/errors.js";
+import { readText } from "../core/files.js";
 import { checked } from "./schema.js";
 
 /** A Jinja template that turns a conversation into the text that the model was trained on. */

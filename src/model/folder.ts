@@ -1,7 +1,7 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { RefusedInput } from "../core/errors.js";
-import { errorText, readText } from "../core/files.js";
+import { errorText, RefusedInput } from "../core/errors.js";
+import { readText } from "../core/files.js";
 
 export const MODEL_FOLDER = "a folder with config.json, model.safetensors (or its index and shards) and tokenizer.json";
 

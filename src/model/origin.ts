@@ -1,8 +1,7 @@
 import { join } from "node:path";
 import { z } from "zod";
 import { RefusedInput } from "../core/errors.js";
-import { exists, readJsonFile } from "../core/files.js";
-import { sha256File } from "../core/hash.js";
+import { exists, readJsonFile, sha256File } from "../core/files.js";
 import { checked } from "./schema.js";
 
 /** Stands in the folder of a model that was trained here, and in no other. */

@@ -1,7 +1,7 @@
 import { type FileHandle, open, stat } from "node:fs/promises";
-import { nearest, RefusedInput } from "../core/errors.js";
-import { errorText, LFS_POINTER } from "../core/files.js";
+import { errorText, nearest, RefusedInput } from "../core/errors.js";
 import { firstNotFinite, firstNotFiniteBf16, narrowToBf16, widenBf16, widenF16 } from "../core/float-bits.js";
+import { LFS_POINTER } from "../core/json.js";
 import { DTYPE_BYTES, LENGTH_BYTES, MAX_HEADER_BYTES, parseHeader, type TensorInfo } from "./safetensors-header.js";
 
 export type { Dtype, TensorInfo } from "./safetensors-header.js";

@@ -1,8 +1,8 @@
 import { join } from "node:path";
 import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
 import { z } from "zod";
-import { RefusedInput } from "../core/errors.js";
-import { errorText, readJsonFile } from "../core/files.js";
+import { errorText, RefusedInput } from "../core/errors.js";
+import { readJsonFile } from "../core/files.js";
 import { requireShort } from "../core/text.js";
 import { findChatTemplate, renderChatTemplate } from "./chat-template.js";
 import type { LlamaConfig } from "./config.js";

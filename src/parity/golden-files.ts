@@ -1,8 +1,8 @@
 import { readdir } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { z } from "zod";
-import { RefusedInput } from "../core/errors.js";
-import { errorText, exists, readJsonFile } from "../core/files.js";
+import { errorText, RefusedInput } from "../core/errors.js";
+import { exists, readJsonFile } from "../core/files.js";
 import { openSafetensors, type SafetensorsFile } from "../model/safetensors.js";
 
 /*

@@ -3,8 +3,8 @@ import { readdir, readFile, rm, stat, truncate, writeFile } from "node:fs/promis
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { Interrupted } from "../../src/core/errors.js";
+import { sha256File } from "../../src/core/files.js";
 import { widenBf16, widenF16 } from "../../src/core/float-bits.js";
-import { sha256File } from "../../src/core/hash.js";
 import { createRng } from "../../src/core/rng.js";
 import { FINAL_NORM, layerTensorNames, openCheckpoint } from "../../src/model/checkpoint.js";
 import { parseLlamaConfig } from "../../src/model/config.js";

@@ -2,7 +2,7 @@ import { readdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Interrupted } from "../../src/core/errors.js";
-import { sha256File } from "../../src/core/hash.js";
+import { sha256File } from "../../src/core/files.js";
 import { type LlamaModel, loadModel } from "../../src/model/model.js";
 import { type CollectOptions, collectCovariances } from "../../src/stats/collect.js";
 import { type Covariance, openCovariance } from "../../src/stats/covariance.js";

@@ -3,7 +3,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
-import { sha256File } from "../../src/core/hash.js";
+import { sha256File } from "../../src/core/files.js";
 import { untouched } from "../../src/edit/overlay.js";
 import { ask } from "../../src/eval/answers.js";
 import { EMBEDDING } from "../../src/model/checkpoint.js";

@@ -1,7 +1,7 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { sha256File } from "../../../src/core/hash.js";
+import { sha256File } from "../../../src/core/files.js";
 import { type NetworkOrigin, networkNeed, writeNetwork } from "../../../src/edit/mend/archive.js";
 import { type NetworkValues, slotsOf } from "../../../src/edit/mend/network.js";
 import type { MendOptions } from "../../../src/edit/mend/options.js";

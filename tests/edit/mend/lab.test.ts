@@ -1,5 +1,6 @@
 import { beforeAll, expect, test } from "vitest";
-import { sha256Bytes, sha256File } from "../../../src/core/hash.js";
+import { sha256File } from "../../../src/core/files.js";
+import { sha256Bytes } from "../../../src/core/hash.js";
 import { makePractice, recordsToTrainOn } from "../../../src/data/world/practice.js";
 import { listText } from "../../../src/data/world/store.js";
 import type { AssetNeed, AssetOwner, PreparedMethod } from "../../../src/edit/contract.js";
