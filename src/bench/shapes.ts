@@ -1,13 +1,12 @@
 import { join } from "node:path";
 import { prepareNamed } from "../edit/registry.js";
 import type { WiseOptions } from "../edit/wise/options.js";
-import { openCheckpoint } from "../model/checkpoint.js";
 import type { LlamaConfig } from "../model/config.js";
+import { loadTokenizer, openCheckpoint } from "../model/folder.js";
 import type { Residence } from "../model/model.js";
 import { type StandInName, standInFor } from "../model/stand-in/known.js";
 import { isStandIn } from "../model/stand-in/record.js";
 import { writeStandIn } from "../model/stand-in/write.js";
-import { loadTokenizer } from "../model/tokenizer.js";
 
 /** The sides of the benchmark. `whole` and `reference` run the whole model at every step. */
 export const SIDES = ["whole", "cut", "reference"] as const;

@@ -3,7 +3,7 @@ import { readdir } from "node:fs/promises";
 import { basename, join, relative } from "node:path";
 import { makeFolder, readJsonFile, writeFileAtomic } from "../core/files.js";
 import { backendFor } from "../model/backend.js";
-import { openCheckpoint } from "../model/checkpoint.js";
+import { openCheckpoint } from "../model/folder.js";
 import { renderSummary } from "../report/format.js";
 import { readRuns } from "../report/measured.js";
 import { DEFAULT_MODEL, projectFile } from "../run/inputs.js";

@@ -3,7 +3,7 @@ import { createReadStream } from "node:fs";
 import { access, mkdir, open, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { errorText, LabFailure, RefusedInput } from "./errors.js";
-import { decodeUtf8, LFS_POINTER, parseJson } from "./json.js";
+import { decodeText, parseJson } from "./json.js";
 
 /** Bytes written and taken away again to see that a folder takes files: too many to hide in a directory entry. */
 const PROBE_BYTES = 64 * 1024;
@@ -100,17 +100,10 @@ export async function sha256File(path: string): Promise<string> {
 
 /**
  * Reads a UTF-8 text file.
- * @throws {RefusedInput} when it cannot be read, is not UTF-8, or is a Git LFS pointer to the file that is meant.
+ * @throws {RefusedInput} when it cannot be read, and as `decodeText`.
  */
 export async function readText(path: string): Promise<string> {
-  const text = decodeUtf8(await readBytes(path), path);
-  if (!text.startsWith(`${LFS_POINTER.starts}https://git-lfs`)) return text;
-  throw new RefusedInput("a Git LFS pointer stands in a file's place", {
-    where: path,
-    found: LFS_POINTER.is,
-    expected: "the file itself",
-    hint: "git lfs pull, or download the file",
-  });
+  return decodeText(await readBytes(path), path);
 }
 
 /**

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { sha256File } from "../core/files.js";
 import { catalogue } from "../data/catalogue.js";
 import { locateData } from "../data/fetch.js";
-import { openCheckpoint } from "../model/checkpoint.js";
+import { openCheckpoint } from "../model/folder.js";
 
 export interface ModelFacts {
   name: string;

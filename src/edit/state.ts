@@ -2,7 +2,8 @@ import { z } from "zod";
 import { RefusedInput, show } from "../core/errors.js";
 import { sha256Bytes, sha256Json } from "../core/hash.js";
 import type { LlamaModel } from "../model/model.js";
-import { openSafetensors, type SafetensorsFile, writeSafetensors } from "../model/safetensors.js";
+import type { SafetensorsFile } from "../model/safetensors.js";
+import { openSafetensors, writeSafetensors } from "../model/safetensors-file.js";
 import { assetHashes } from "./assets.js";
 import type { Asset, EditSession, EditSetting, PreparedMethod } from "./contract.js";
 

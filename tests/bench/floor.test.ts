@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { recordGflop } from "../../src/bench/floor.js";
-import { openCheckpoint } from "../../src/model/checkpoint.js";
+import { openCheckpoint } from "../../src/model/folder.js";
 import { DEFAULT_MODEL } from "../../src/run/inputs.js";
 
 const { config, close } = await openCheckpoint(DEFAULT_MODEL);

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import type { Fact } from "../../src/bench/protocol.js";
 import { type BenchModel, SHAPES } from "../../src/bench/shapes.js";
-import { openCheckpoint } from "../../src/model/checkpoint.js";
+import { openCheckpoint } from "../../src/model/folder.js";
 import { goldenRecords, tinyOptions } from "../edit/support.js";
 import { golden } from "../support/shared.js";
 

@@ -6,9 +6,9 @@ import { loadOptions } from "../../src/edit/hparams.js";
 import type { Options } from "../../src/edit/option-table.js";
 import { methodNamed } from "../../src/edit/registry.js";
 import type { WiseOptions } from "../../src/edit/wise/options.js";
-import { openCheckpoint } from "../../src/model/checkpoint.js";
 import { createCutStore } from "../../src/model/cut-store.js";
-import { type LlamaModel, loadModel } from "../../src/model/model.js";
+import { loadModel, openCheckpoint } from "../../src/model/folder.js";
+import type { LlamaModel } from "../../src/model/model.js";
 import { selectBackend } from "../../src/tensor/backend.js";
 import { golden } from "../support/shared.js";
 

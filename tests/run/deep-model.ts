@@ -3,7 +3,7 @@ import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { RefusedInput } from "../../src/core/errors.js";
-import { openSafetensors } from "../../src/model/safetensors.js";
+import { openSafetensors } from "../../src/model/safetensors-file.js";
 import { STAND_INS, type StandInModel } from "../../src/model/stand-in/known.js";
 import { writeStandIn } from "../../src/model/stand-in/write.js";
 import { repository } from "../support/shared.js";

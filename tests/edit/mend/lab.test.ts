@@ -5,7 +5,7 @@ import { makePractice, recordsToTrainOn } from "../../../src/data/world/practice
 import { listText } from "../../../src/data/world/store.js";
 import type { AssetNeed, AssetOwner, PreparedMethod } from "../../../src/edit/contract.js";
 import { prepareNamed } from "../../../src/edit/registry.js";
-import { openSafetensors } from "../../../src/model/safetensors.js";
+import { openSafetensors } from "../../../src/model/safetensors-file.js";
 import { DEFAULT_MODEL, projectFile } from "../../../src/run/inputs.js";
 import { ownerOf } from "../support.js";
 
