@@ -13,6 +13,7 @@ export type { Reading } from "./edit/overlay.js";
 export { methods } from "./edit/registry.js";
 export type { EditStep, EditTrace } from "./edit/trace.js";
 export type { Answer } from "./eval/answers.js";
+export type { Fact } from "./eval/byHand.js";
 export { type Metric, metrics } from "./eval/metrics.js";
 export type { Probe, ProbeKind } from "./eval/score.js";
 export type { ProbeScore, RecordScore } from "./eval/types.js";
@@ -85,7 +86,7 @@ export { blocksFrame, casesFrame, groupsFrame, summaryFrame } from "./report/tab
 export { type EditedBy, editByEvery } from "./run/everyMethod.js";
 export { readRun } from "./run/folder.js";
 export { DEFAULT_MODEL, DEFAULT_RECORDS, projectFile } from "./run/inputs.js";
-export { type Fact, type Lab, type LabOptions, type MethodOptions, openLab } from "./run/lab.js";
+export { type Lab, type LabOptions, type MethodOptions, openLab } from "./run/lab.js";
 export type { RunRequest } from "./run/request.js";
 export type { RunProgress } from "./run/runner.js";
 export { readStudy, type Study, studyNamed } from "./run/study.js";

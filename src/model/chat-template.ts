@@ -39,6 +39,10 @@ export async function findChatTemplate(
   return source ? { source, where, tryTemplate } : null;
 }
 
+/** Bounds of a rendering, which takes milliseconds: a template is a program, and a faulty one may never end. */
+export const TRIAL_MS = 10_000;
+export const TRIAL_MB = 128;
+
 /**
  * Renders one user message and the start of the answer, as `apply_chat_template` of Transformers does
  * (trim_blocks, lstrip_blocks, add_generation_prompt). A template of a stranger is tried first.
@@ -64,7 +68,7 @@ export function renderChatTemplate(
     throw new RefusedInput("the chat template cannot be rendered", {
       where,
       found: errorText(cause),
-      expected: "a Jinja template that takes one user message, and soon ends",
+      expected: `a Jinja template that takes one user message, within ${TRIAL_MS / 1000} seconds and ${TRIAL_MB} MB`,
       cause,
     });
   }

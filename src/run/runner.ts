@@ -3,8 +3,10 @@ import { createRng } from "../core/rng.js";
 import type { EditRecord } from "../data/records.js";
 import type { EditSession, EditSetting } from "../edit/contract.js";
 import type { Overlay } from "../edit/overlay.js";
-import { type EditOwner, restoreEdits, saveEdits } from "../edit/state.js";
+import { restoreEdits, saveEdits } from "../edit/saved.js";
+import type { EditOwner } from "../edit/state.js";
 import type { EditStep } from "../edit/trace.js";
+import { judgeOf } from "../eval/judge.js";
 import { type Probe, scoreProbes } from "../eval/score.js";
 import type { ProbeScore, RecordScore } from "../eval/types.js";
 import { createCutStore } from "../model/cut-store.js";
@@ -266,7 +268,8 @@ async function scoresUnder(
   const probes = records.map(probesOf);
   const { model, cuts } = setting;
   const { needs, generation } = plan.seeing;
-  const reading = { model, cuts, style: plan.method.style, needs, generation, signal };
+  const judge = generation?.judge == null ? null : judgeOf(generation.judge);
+  const reading = { model, cuts, style: plan.method.style, needs, generation, judge, signal };
   const scores = await scoreProbes(probes.flat(), overlay, reading);
   return records.map((record, i) => recordScore(record, block, scores.splice(0, (probes[i] as Probe[]).length)));
 }

@@ -4,6 +4,7 @@ import { dirname, sep } from "node:path";
 import util from "node:util";
 import type { BackendWasm } from "@tensorflow/tfjs-backend-wasm";
 import { nearest, RefusedInput } from "../core/errors.js";
+import { mayHaveCard, openWebgpu } from "./dawn.js";
 import { BACKENDS, type BackendName } from "./names.js";
 import {
   mathText,
@@ -16,7 +17,6 @@ import {
 } from "./native-math.js";
 import { tf } from "./tf.js";
 import { mendWasm } from "./wasm-kernels.js";
-import { mayHaveCard, openWebgpu } from "./webgpu.js";
 
 export { BACKENDS, type BackendName } from "./names.js";
 

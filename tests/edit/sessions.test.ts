@@ -14,7 +14,8 @@ import type {
 } from "../../src/edit/contract.js";
 import { MAIN, type Overlay, untouched } from "../../src/edit/overlay.js";
 import { methodNamed, methods, prepareNamed } from "../../src/edit/registry.js";
-import { type EditOwner, hashEdits, restoreEdits, saveEdits } from "../../src/edit/state.js";
+import { restoreEdits, saveEdits } from "../../src/edit/saved.js";
+import { type EditOwner, hashEdits } from "../../src/edit/state.js";
 import type { EditTrace } from "../../src/edit/trace.js";
 import { type FreeAnswer, freeAnswers } from "../../src/eval/answers.js";
 import { generateAfresh } from "../../src/model/afresh.js";
