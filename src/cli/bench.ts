@@ -12,11 +12,12 @@ import { readJsonFile, requireWritableFolder, writeFileAtomic } from "../core/fi
 import { loadRecords } from "../data/load.js";
 import type { EditRecord } from "../data/records.js";
 import { methodNamed, methods } from "../edit/registry.js";
+import { probesOf } from "../eval/records.js";
 import type { Residence } from "../model/model.js";
 import { toMarkdown, toText } from "../report/readable.js";
 import { frameOf } from "../report/tables.js";
 import { DEFAULT_MODEL, DEFAULT_RECORDS, findIrrelevant, projectFile } from "../run/inputs.js";
-import { probesOf, requestOf } from "../run/plan.js";
+import { requestOf } from "../run/plan.js";
 import type { BackendName } from "../tensor/names.js";
 import { createProgressLine } from "./run.js";
 

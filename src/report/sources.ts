@@ -10,7 +10,7 @@ import type { Lab } from "../run/lab.js";
 import { precisionOf } from "../run/plan.js";
 import type { RunSummary } from "../run/summary.js";
 import type { ScoredRun } from "../run/types.js";
-import { backendText } from "../tensor/backend.js";
+import { backendText } from "../tensor/names.js";
 import type { Figure } from "./figure.js";
 import type { PublishedRow } from "./published.js";
 

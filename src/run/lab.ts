@@ -1,4 +1,5 @@
-import { type IrrelevantList, irrelevantPrompt, loadRecords } from "../data/load.js";
+import { loadRecords } from "../data/load.js";
+import { type IrrelevantList, irrelevantPrompt } from "../data/records.js";
 import { worldOf } from "../data/world/store.js";
 import { openAssets } from "../edit/assets.js";
 import type { Asset, PreparedMethod } from "../edit/contract.js";

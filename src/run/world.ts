@@ -1,7 +1,6 @@
 import { join } from "node:path";
 import { RefusedInput } from "../core/errors.js";
-import type { IrrelevantList } from "../data/load.js";
-import type { Dataset } from "../data/records.js";
+import type { Dataset, IrrelevantList } from "../data/records.js";
 import { worldOf } from "../data/world/store.js";
 import { readOrigin } from "../model/folder.js";
 import { ORIGIN_FILE } from "../model/origin.js";

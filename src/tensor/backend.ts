@@ -125,11 +125,6 @@ async function start(
   return { name, ...started, detail: [chosen, ...steppedDown].join("; not ") };
 }
 
-/** Text of what computes, for a protocol: numbers of another version or card may differ in their last bits. */
-export function backendText({ name, version, device, card }: BackendReport): string {
-  return `${name} ${version} ${device}${card === null ? "" : ` (${card})`}`;
-}
-
 /** The part of tfjs-node-gpu that is not in TensorFlow.js itself. */
 interface NativeBackend {
   binding: { TF_Version: string };

@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
-import { type Gpu, registerWebgpu, type WebgpuAdapter, type WebgpuBackend, type WebgpuBackendClass } from "./webgpu.js";
+import { type Gpu, registerWebgpu, type WebgpuAdapter, type WebgpuBackend } from "./webgpu.js";
 
 /* WebGPU in Node: Dawn, as npm's package webgpu brings it. */
 
@@ -39,12 +39,10 @@ async function open(): Promise<Opened> {
   const { create, globals } = await loadDawn();
   Object.assign(globalThis, globals);
   const gpu = create([]);
-  const made = await registerWebgpu(gpu, (use) => withNavigator(gpu, () => use(loadBackend())));
+  // Loaded before `navigator.gpu` is there: otherwise it would register a backend of its own.
+  const { WebGPUBackend } = createRequire(import.meta.url)("@tensorflow/tfjs-backend-webgpu");
+  const made = await registerWebgpu(gpu, WebGPUBackend, (build) => withNavigator(gpu, build));
   return { gpu, ...made };
-}
-
-function loadBackend(): WebgpuBackendClass {
-  return createRequire(import.meta.url)("@tensorflow/tfjs-backend-webgpu").WebGPUBackend;
 }
 
 async function loadDawn(): Promise<{ create(options: string[]): Gpu; globals: object }> {

@@ -91,19 +91,20 @@ export type WebgpuBackendClass = new (device: Device, info: Adapter["info"]) => 
 
 /**
  * Registers the backend `webgpu` with TensorFlow.js, mended.
- * @param make loads the class, which may look for `navigator.gpu`
+ * @param surround calls its argument where `navigator.gpu` is, without which the class cannot be built
  * @throws {Error} when there is no adapter
  */
 export async function registerWebgpu(
   gpu: Gpu,
-  make: (use: (Backend: WebgpuBackendClass) => WebgpuBackend) => WebgpuBackend,
+  Backend: WebgpuBackendClass,
+  surround = (build: () => WebgpuBackend) => build(),
 ): Promise<{ adapter: WebgpuAdapter; backend: WebgpuBackend }> {
   const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
   if (adapter === null) throw new Error("WebGPU finds no graphics card (on Linux, it needs a Vulkan driver)");
   const requiredLimits = Object.fromEntries(RAISED_LIMITS.map((name) => [name, adapter.limits[name]])) as Limits;
   const device = await adapter.requestDevice({ requiredLimits });
   const { vendor, architecture, description, isFallbackAdapter = false } = adapter.info;
-  const backend = make((Backend) => new Backend(device, adapter.info));
+  const backend = surround(() => new Backend(device, adapter.info));
   guardSizes(backend.bufferManager, device.limits);
   guardPool(backend.bufferManager);
   guardErrors(backend, device);
