@@ -5,9 +5,10 @@ import { readJsonFile, requireWritableFolder, writeFileAtomic } from "../core/fi
 import { loadRecords } from "../data/load.js";
 import type { EditRecord } from "../data/records.js";
 import { methodNamed, methods } from "../edit/registry.js";
+import { probesOf } from "../eval/records.js";
 import type { Residence } from "../model/model.js";
 import { DEFAULT_MODEL, DEFAULT_RECORDS, findIrrelevant, projectFile } from "../run/inputs.js";
-import { probesOf, requestOf } from "../run/plan.js";
+import { requestOf } from "../run/plan.js";
 import { toMarkdown, toText } from "../tables/readable.js";
 import { frameOf } from "../tables/tables.js";
 import type { BackendName } from "../tensor/names.js";

@@ -3,7 +3,7 @@ import { readdir } from "node:fs/promises";
 import { basename, join, relative } from "node:path";
 import { makeFolder, readJsonFile, writeFileAtomic } from "../core/files.js";
 import { backendFor } from "../model/backend.js";
-import { openCheckpoint } from "../model/checkpoint.js";
+import { openCheckpoint } from "../model/folder.js";
 import { readRuns } from "../run/finished.js";
 import { DEFAULT_MODEL, projectFile } from "../run/inputs.js";
 import { readStudy, studyNamed } from "../run/study.js";

@@ -1,6 +1,6 @@
 import { RefusedInput } from "../core/errors.js";
 import { backendFor } from "../model/backend.js";
-import { openCheckpoint } from "../model/checkpoint.js";
+import { openCheckpoint } from "../model/folder.js";
 import { formatDuration } from "../notebook/progress.js";
 import { DEFAULT_MODEL } from "../run/inputs.js";
 import { type CollectProgress, collectCovariances } from "../stats/collect.js";

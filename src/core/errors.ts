@@ -1,5 +1,3 @@
-import { setImmediate } from "node:timers/promises";
-
 /** Details of a refusal: what was looked at, what stood there, what may stand there. */
 export interface RefusalDetails {
   /** File, option, record or tensor that was refused, as the user would name it. */
@@ -55,8 +53,27 @@ export function throwIfAborted(signal: AbortSignal | undefined, during: string):
  * @throws {Interrupted} as `throwIfAborted`
  */
 export async function takeTurn(signal: AbortSignal | undefined, during: string): Promise<void> {
-  await setImmediate();
+  await turn();
   throwIfAborted(signal, during);
+}
+
+/** A MessagePort as Node and browsers have it; Node's types leave out the handler. */
+interface Port {
+  onmessage: () => void;
+  postMessage(message: null): void;
+  close(): void;
+}
+
+/** A turn of the event loop; unlike a timer, no browser makes it wait. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => {
+    const { port1, port2 } = new MessageChannel() as unknown as Record<"port1" | "port2", Port>;
+    port1.onmessage = () => {
+      port1.close();
+      resolve();
+    };
+    port2.postMessage(null);
+  });
 }
 
 const SHOWN_CHARACTERS = 200; // enough to recognise a value, short enough for a terminal line
@@ -66,6 +83,11 @@ export function show(value: unknown): string {
   if (value === undefined) return "nothing";
   const text = visible(typeof value === "string" ? value : textOf(value));
   return text.length > SHOWN_CHARACTERS ? `${text.slice(0, SHOWN_CHARACTERS)} ... (${text.length} characters)` : text;
+}
+
+/** Text of an error, for `found` and for messages. */
+export function errorText(cause: unknown): string {
+  return cause instanceof Error ? cause.message : String(cause);
 }
 
 /**

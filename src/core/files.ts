@@ -1,7 +1,9 @@
+import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
 import { access, mkdir, open, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { LabFailure, RefusedInput } from "./errors.js";
-import { decodeUtf8, parseJson } from "./json.js";
+import { errorText, LabFailure, RefusedInput } from "./errors.js";
+import { decodeText, parseJson } from "./json.js";
 
 /** Bytes written and taken away again to see that a folder takes files: too many to hide in a directory entry. */
 const PROBE_BYTES = 64 * 1024;
@@ -78,22 +80,31 @@ export async function readBytes(path: string): Promise<Uint8Array> {
 }
 
 /**
- * Reads a UTF-8 text file.
- * @throws {RefusedInput} when it cannot be read, is not UTF-8, or is a Git LFS pointer to the file that is meant.
+ * SHA-256 of a file, in lower-case hex; the file is streamed, never held whole.
+ * @throws {RefusedInput} when it cannot be read.
  */
-export async function readText(path: string): Promise<string> {
-  const text = decodeUtf8(await readBytes(path), path);
-  if (!text.startsWith(`${LFS_POINTER.starts}https://git-lfs`)) return text;
-  throw new RefusedInput("a Git LFS pointer stands in a file's place", {
-    where: path,
-    found: LFS_POINTER.is,
-    expected: "the file itself",
-    hint: "git lfs pull, or download the file",
-  });
+export async function sha256File(path: string): Promise<string> {
+  const hash = createHash("sha256");
+  try {
+    for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
+  } catch (cause) {
+    throw new RefusedInput("a file cannot be read", {
+      where: path,
+      found: errorText(cause),
+      expected: "a readable file",
+      cause,
+    });
+  }
+  return hash.digest("hex");
 }
 
-/** First bytes of what Git LFS leaves in a file's place, and the words for it. */
-export const LFS_POINTER = { starts: "version ", is: "a Git LFS pointer: the file itself was not downloaded" } as const;
+/**
+ * Reads a UTF-8 text file.
+ * @throws {RefusedInput} when it cannot be read, and as `decodeText`.
+ */
+export async function readText(path: string): Promise<string> {
+  return decodeText(await readBytes(path), path);
+}
 
 /**
  * Reads a JSON file.
@@ -101,11 +112,6 @@ export const LFS_POINTER = { starts: "version ", is: "a Git LFS pointer: the fil
  */
 export async function readJsonFile(path: string): Promise<unknown> {
   return parseJson(await readText(path), path);
-}
-
-/** Text of an error, for `found` and for messages. */
-export function errorText(cause: unknown): string {
-  return cause instanceof Error ? cause.message : String(cause);
 }
 
 async function writeFlushed(path: string, bytes: Uint8Array | string | Iterable<Uint8Array>): Promise<void> {

@@ -1,37 +1,33 @@
-import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
-import { LabFailure, RefusedInput } from "./errors.js";
-import { errorText } from "./files.js";
+import { LabFailure } from "./errors.js";
+import { createSha256, type Sha256 } from "./sha256.js";
+
+/** Node's own SHA-256, where this runs in Node: the same bits, twenty times as fast. */
+const node = (globalThis as { process?: { getBuiltinModule?(name: string): NodeCrypto } }).process;
+const crypto = node?.getBuiltinModule?.("node:crypto");
+
+interface NodeCrypto {
+  createHash(name: "sha256"): Sha256;
+}
+
+/** A SHA-256 of bytes that come in parts. */
+export function startSha256(): Sha256 {
+  return crypto?.createHash("sha256") ?? createSha256();
+}
 
 /** SHA-256 of bytes or of a text's UTF-8, in lower-case hex. */
 export function sha256Bytes(bytes: Uint8Array | string): string {
-  return createHash("sha256").update(bytes).digest("hex");
+  return sha256Chunks([typeof bytes === "string" ? new TextEncoder().encode(bytes) : bytes]);
 }
 
 /** SHA-256 of bytes that come in parts, in lower-case hex. */
 export function sha256Chunks(chunks: Iterable<Uint8Array>): string {
-  const hash = createHash("sha256");
+  const hash = startSha256();
   for (const chunk of chunks) hash.update(chunk);
-  return hash.digest("hex");
+  return hexOf(hash.digest());
 }
 
-/**
- * SHA-256 of a file, in lower-case hex; the file is streamed, never held whole.
- * @throws {RefusedInput} when it cannot be read.
- */
-export async function sha256File(path: string): Promise<string> {
-  const hash = createHash("sha256");
-  try {
-    for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
-  } catch (cause) {
-    throw new RefusedInput("a file cannot be read", {
-      where: path,
-      found: errorText(cause),
-      expected: "a readable file",
-      cause,
-    });
-  }
-  return hash.digest("hex");
+function hexOf(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /** SHA-256 of a JSON value: equal for equal values, whatever order their keys were written in. */

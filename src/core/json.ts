@@ -18,6 +18,24 @@ export function decodeUtf8(bytes: Uint8Array, where: string): string {
   }
 }
 
+/** First bytes of what Git LFS leaves in a file's place, and the words for it. */
+export const LFS_POINTER = { starts: "version ", is: "a Git LFS pointer: the file itself was not downloaded" } as const;
+
+/**
+ * The text of a file.
+ * @throws {RefusedInput} when it is not UTF-8, or is a Git LFS pointer to the file that is meant.
+ */
+export function decodeText(bytes: Uint8Array, where: string): string {
+  const text = decodeUtf8(bytes, where);
+  if (!text.startsWith(`${LFS_POINTER.starts}https://git-lfs`)) return text;
+  throw new RefusedInput("a Git LFS pointer stands in a file's place", {
+    where,
+    found: LFS_POINTER.is,
+    expected: "the file itself",
+    hint: "git lfs pull, or download the file",
+  });
+}
+
 /**
  * Parses JSON and refuses what `JSON.parse` lets pass: one key twice in an object, where the first value would vanish.
  * @throws {RefusedInput} naming `where` and the line.

@@ -1,6 +1,6 @@
 import { closeSync, fstatSync, fsyncSync, ftruncateSync, openSync, readSync, writeSync } from "node:fs";
-import { LabFailure, RefusedInput } from "./errors.js";
-import { errorText, readBytes } from "./files.js";
+import { errorText, LabFailure, RefusedInput } from "./errors.js";
+import { readBytes } from "./files.js";
 import { decodeUtf8, requireFinite } from "./json.js";
 
 /** A file of one JSON value per line that only grows. Calls are synchronous: when `append` returns, the line is the system's to keep. */

@@ -1,5 +1,5 @@
-import { createHash } from "node:crypto";
 import { RefusedInput } from "./errors.js";
+import { startSha256 } from "./hash.js";
 
 /**
  * A seeded generator of random numbers, handed in as a value and forked by name.
@@ -18,11 +18,12 @@ export interface Rng {
 
 /** Makes a generator (xoshiro128**, Blackman and Vigna 2018) keyed by the SHA-256 of the seed and the fork names. */
 export function createRng(seed: number, path: readonly (string | number)[] = []): Rng {
-  const key = createHash("sha256")
-    .update(JSON.stringify([seed, ...path]))
-    .digest();
+  const hash = startSha256();
+  hash.update(new TextEncoder().encode(JSON.stringify([seed, ...path])));
+  const { buffer, byteOffset } = hash.digest();
+  const key = new DataView(buffer, byteOffset);
   // An array of machine words: variables of a closure would be boxed at every step, and bootstraps take millions.
-  const state = Int32Array.from([0, 4, 8, 12], (offset) => key.readInt32LE(offset));
+  const state = Int32Array.from([0, 4, 8, 12], (offset) => key.getInt32(offset, true));
   state[3] = (state[3] as number) | 1; // never the all-zero state
 
   function next(): number {

@@ -1,8 +1,8 @@
 import { type FileHandle, open, stat } from "node:fs/promises";
 import { Readable } from "node:stream";
 import { crc32, createInflateRaw } from "node:zlib";
-import { RefusedInput } from "./errors.js";
-import { errorText, LFS_POINTER } from "./files.js";
+import { errorText, RefusedInput } from "./errors.js";
+import { LFS_POINTER } from "./json.js";
 
 /*
  * Zip archives (PKWARE APPNOTE 6.3) as far as NumPy's and PyTorch's files need them: entries stored or deflated, zip64, one disk,

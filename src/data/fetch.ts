@@ -1,8 +1,8 @@
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { nearest, RefusedInput } from "../core/errors.js";
-import { errorText, exists, readBytes, requireWritableFolder, writeFileAtomic } from "../core/files.js";
-import { sha256Bytes, sha256File } from "../core/hash.js";
+import { errorText, nearest, RefusedInput } from "../core/errors.js";
+import { exists, readBytes, requireWritableFolder, sha256File, writeFileAtomic } from "../core/files.js";
+import { sha256Bytes } from "../core/hash.js";
 import { type CatalogueEntry, catalogue, type DataName } from "./catalogue.js";
 
 /** Long enough for four megabytes over a slow line; without a network the failure comes at once. */

@@ -1,19 +1,11 @@
 import { RefusedInput } from "../core/errors.js";
 import { irrelevantSchema, type RecordForm, recordForms } from "./forms.js";
 import { parseItem, readListFile, recordName } from "./read-list.js";
-import type { Dataset } from "./records.js";
+import type { Dataset, IrrelevantList } from "./records.js";
 
 export interface LoadOptions {
   /** Use the first records only. */
   limit?: number | undefined;
-}
-
-/** Unrelated texts, one per edit, that a router trains on; and what identifies their file. */
-export interface IrrelevantList {
-  name: string;
-  path: string;
-  sha256: string;
-  prompts: string[];
 }
 
 /**
@@ -45,11 +37,6 @@ export async function loadRecords(path: string, options: LoadOptions = {}): Prom
 export async function loadIrrelevant(path: string): Promise<IrrelevantList> {
   const { items, ...file } = await readListFile(path);
   return { ...file, prompts: items.map((item, index) => parseItem(irrelevantSchema, item, { path, index })) };
-}
-
-/** The irrelevant text of record `index` (from 0): records beyond the end of the list start it again from the top. */
-export function irrelevantPrompt(list: IrrelevantList, index: number): string {
-  return list.prompts[index % list.prompts.length] as string;
 }
 
 /** True if that many records use the list more than once, which is to be said wherever the results are shown. */

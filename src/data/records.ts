@@ -47,3 +47,16 @@ export interface Dataset {
   kind: DatasetKind;
   records: EditRecord[];
 }
+
+/** Unrelated texts, one per edit, that a router trains on; and what identifies their file. */
+export interface IrrelevantList {
+  name: string;
+  path: string;
+  sha256: string;
+  prompts: string[];
+}
+
+/** The irrelevant text of record `index` (from 0): records beyond the end of the list start it again from the top. */
+export function irrelevantPrompt(list: IrrelevantList, index: number): string {
+  return list.prompts[index % list.prompts.length] as string;
+}

@@ -1,9 +1,9 @@
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
-import { sha256File } from "../core/hash.js";
+import { sha256File } from "../core/files.js";
 import { catalogue } from "../data/catalogue.js";
 import { locateData } from "../data/fetch.js";
-import { openCheckpoint } from "../model/checkpoint.js";
+import { openCheckpoint } from "../model/folder.js";
 
 export interface ModelFacts {
   name: string;

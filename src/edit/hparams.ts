@@ -1,17 +1,24 @@
-import { fileURLToPath } from "node:url";
 import { parse } from "yaml";
 import { z } from "zod";
-import { nearest, RefusedInput } from "../core/errors.js";
-import { errorText, readText } from "../core/files.js";
+import { errorText, nearest, RefusedInput } from "../core/errors.js";
 import type { LlamaConfig } from "../model/config.js";
 import type { EditMethod, PreparedMethod } from "./contract.js";
 import { isOwn, type Keys, keysOf, namesOf } from "./keys.js";
 import type { OptionSource, Options } from "./option-table.js";
 
-/** The model that options are for, and the methods beside their own, to name the one that has an option. */
+/** The model that options are for, the methods beside their own, to name the one that has an option, and where files are. */
 export interface OptionSetting {
   model: LlamaConfig;
   others: readonly EditMethod[];
+  texts: OptionTexts;
+}
+
+/** Hyperparameter files, wherever they lie. */
+export interface OptionTexts {
+  /** Path of a preset of a method. */
+  presetPath(method: string, preset: string): string;
+  /** @throws {RefusedInput} when a file cannot be read */
+  read(path: string): Promise<string>;
 }
 
 type Train = NonNullable<EditMethod["train"]>;
@@ -62,7 +69,12 @@ export async function loadOptions(
   source: OptionSource,
   setting: OptionSetting,
 ): Promise<{ options: Options; ignored: string[] }> {
-  const reader: Reader = { method, others: setting.others.filter((other) => other !== method), keys: keysOf(method) };
+  const reader: Reader = {
+    method,
+    texts: setting.texts,
+    others: setting.others.filter((other) => other !== method),
+    keys: keysOf(method),
+  };
   const settings: Settings = new Map();
   const ignored = new Set<string>();
   for (const found of await readSources(reader, source)) {
@@ -85,6 +97,7 @@ export async function loadOptions(
 interface Reader {
   method: EditMethod;
   others: readonly EditMethod[];
+  texts: OptionTexts;
   keys: Keys;
 }
 
@@ -98,13 +111,13 @@ async function readSources(reader: Reader, { file, preset, set = [] }: OptionSou
     });
   }
   return [
-    ...(preset === undefined ? [] : [await readFileSettings(reader, presetPath(reader.method, preset))]),
+    ...(preset === undefined ? [] : [await readFileSettings(reader, presetPath(reader, preset))]),
     ...(file === undefined ? [] : [await readFileSettings(reader, file)]),
     ...set.map((single) => readSingleSetting(reader, single)),
   ];
 }
 
-function presetPath({ name, title, presets }: EditMethod, preset: string): string {
+function presetPath({ method: { name, title, presets }, texts }: Reader, preset: string): string {
   if (!isOwn(presets, preset)) {
     const near = nearest(preset, Object.keys(presets));
     throw new RefusedInput("an unknown preset", {
@@ -114,11 +127,11 @@ function presetPath({ name, title, presets }: EditMethod, preset: string): strin
       ...(near ? { hint: near } : {}),
     });
   }
-  return fileURLToPath(new URL(`../../data/hparams/${name}/${preset}.yaml`, import.meta.url));
+  return texts.presetPath(name, preset);
 }
 
 async function readFileSettings(reader: Reader, path: string): Promise<Settings> {
-  const entries = readYaml(await readText(path), path);
+  const entries = readYaml(await reader.texts.read(path), path);
   if (typeof entries !== "object" || entries === null || Array.isArray(entries)) {
     throw new RefusedInput("a hyperparameter file holds no keys", {
       where: path,

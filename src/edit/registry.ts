@@ -11,6 +11,7 @@ import { alphaedit } from "./memit/alphaedit.js";
 import { memit, memitMass } from "./memit/memit.js";
 import { mend } from "./mend/mend.js";
 import type { OptionSource, Options } from "./option-table.js";
+import { textsOnDisk } from "./presets.js";
 import { rome } from "./rome/rome.js";
 import { ultraedit } from "./ultraedit/ultraedit.js";
 import { wise } from "./wise/wise.js";
@@ -59,5 +60,9 @@ export function withUnsaid(method: string, options: Options): Options {
  * @throws {RefusedInput} naming the method or the key, what was given and what is allowed
  */
 export async function prepareNamed(name: string, source: OptionSource, model: LlamaConfig): Promise<PreparedMethod> {
-  return prepareMethod(methodNamed(name), source, { model, others: Object.values<EditMethod>(methods) });
+  return prepareMethod(methodNamed(name), source, {
+    model,
+    others: Object.values<EditMethod>(methods),
+    texts: textsOnDisk,
+  });
 }

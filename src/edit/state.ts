@@ -2,7 +2,8 @@ import { z } from "zod";
 import { RefusedInput, show } from "../core/errors.js";
 import { sha256Bytes, sha256Json } from "../core/hash.js";
 import type { LlamaModel } from "../model/model.js";
-import { openSafetensors, type SafetensorsFile, writeSafetensors } from "../model/safetensors.js";
+import type { SafetensorsFile } from "../model/safetensors.js";
+import { safetensorsChunks } from "../model/safetensors-write.js";
 import { assetHashes } from "./assets.js";
 import type { Asset, EditSession, EditSetting, PreparedMethod } from "./contract.js";
 
@@ -42,19 +43,19 @@ export interface EditOwner {
   assets: ReadonlyMap<string, Asset>;
 }
 
-/**
- * Writes the edits of a session to one safetensors file. Equal edits give equal bytes.
- * @returns `hashEdits` of them, which stands in the file too
- */
-export async function saveEdits(path: string, session: EditSession, owner: EditOwner): Promise<string> {
-  const { tensors, ...state } = await session.state();
-  const metadata = metadataOf(state, owner);
-  const sha256 = hashOf(metadata, tensors);
-  await writeState(path, { metadata, tensors, sha256 });
-  return sha256;
+/** Saved edits as the parts of one safetensors file, with `hashEdits` of them, which stands in the file too. */
+export interface EditFile {
+  sha256: string;
+  chunks: Iterable<Uint8Array>;
 }
 
-/** sha256 of everything that `saveEdits` would write: equal for equal edits, wherever they were made. */
+/** The edits of a session as a file. Equal edits give equal bytes. */
+export async function editFile(session: EditSession, owner: EditOwner): Promise<EditFile> {
+  const { tensors, ...state } = await session.state();
+  return fileOf(metadataOf(state, owner), tensors);
+}
+
+/** sha256 of everything in the file of `editFile`: equal for equal edits, wherever they were made. */
 export async function hashEdits(session: EditSession, owner: EditOwner): Promise<string> {
   const { tensors, ...state } = await session.state();
   return hashOf(metadataOf(state, owner), tensors);
@@ -75,38 +76,29 @@ function hashOf(metadata: StoredState["metadata"], tensors: EditState["tensors"]
   return sha256Json({ metadata, tensors: Object.fromEntries(hashes) });
 }
 
-async function writeState(
-  path: string,
-  { metadata, tensors, sha256 }: StoredState & { sha256: string },
-): Promise<void> {
+function fileOf(metadata: StoredState["metadata"], tensors: EditState["tensors"]): EditFile {
+  const sha256 = hashOf(metadata, tensors);
   const stored = Object.entries(tensors).map(
     ([name, { shape, data }]) => [name, { dtype: "F32", shape: [...shape], data }] as const,
   );
-  await writeSafetensors(path, Object.fromEntries(stored), { "wise-lab": JSON.stringify(metadata), sha256 });
+  const texts = { "wise-lab": JSON.stringify(metadata), sha256 };
+  return { sha256, chunks: safetensorsChunks(Object.fromEntries(stored), texts) };
 }
 
-async function readState(path: string): Promise<StoredState> {
-  const file = await openSafetensors(path);
-  try {
-    const metadata = parseMetadata(file);
-    const tensors: Record<string, StateTensor> = {};
-    for (const [name, { shape }] of file.tensors) {
-      tensors[name] = { shape, data: await file.read(name, { finite: true }) };
-    }
-    return { metadata, tensors, sha256: file.metadata.sha256 ?? null };
-  } finally {
-    await file.close();
+async function readState(file: SafetensorsFile): Promise<StoredState> {
+  const metadata = parseMetadata(file);
+  const tensors: Record<string, StateTensor> = {};
+  for (const [name, { shape }] of file.tensors) {
+    tensors[name] = { shape, data: await file.read(name, { finite: true }) };
   }
+  return { metadata, tensors, sha256: file.metadata.sha256 ?? null };
 }
 
-/** Gives saved edits of the form before their sha256. @returns it */
-export async function sealEdits(from: string, to: string): Promise<string> {
-  const { metadata, tensors, sha256: given } = await readState(from);
-  if (given !== null)
-    throw new RefusedInput("these edits have their sha256", { where: from, found: given, expected: "none yet" });
-  const sha256 = hashOf(metadata, tensors);
-  await writeState(to, { metadata, tensors, sha256 });
-  return sha256;
+/** Saved edits of the form before with their sha256. @throws {RefusedInput} for edits that have it */
+export async function sealedFile(file: SafetensorsFile): Promise<EditFile> {
+  const { metadata, tensors, sha256 } = await readState(file);
+  if (sha256 === null) return fileOf(metadata, tensors);
+  throw new RefusedInput("these edits have their sha256", { where: file.path, found: sha256, expected: "none yet" });
 }
 
 function metadataOf({ edits, json }: Omit<EditState, "tensors">, owner: EditOwner): z.infer<typeof metadataSchema> {
@@ -127,24 +119,32 @@ function metadataOf({ edits, json }: Omit<EditState, "tensors">, owner: EditOwne
  * @throws {RefusedInput} when the file is none, is not as it was written, or belongs to another method, model, options or
  * side data
  */
-export async function restoreEdits(
-  path: string,
+export async function restoreFrom(
+  file: SafetensorsFile,
   setting: EditSetting,
   owner: EditOwner,
 ): Promise<{ session: EditSession; edits: number; sha256: string }> {
-  const { metadata, tensors, sha256 } = await readWhole(path);
-  requireOwner(path, metadata, owner);
+  const { metadata, tensors, sha256 } = await readWhole(file);
+  requireOwner(file.path, metadata, owner);
   const { edits, state: json } = metadata;
   return { session: owner.method.start(setting, { edits, tensors, json }), edits, sha256 };
 }
 
-/** sha256 of the edits in a file, as `hashEdits` takes it. @throws {RefusedInput} when they are not as they were written */
-export async function hashSavedEdits(path: string): Promise<string> {
-  return (await readWhole(path)).sha256;
+/** Method and options of saved edits, and `hashEdits` of them. */
+export type SavedEdits = Pick<StoredState["metadata"], "method" | "options" | "modelSha256" | "edits"> & {
+  sha256: string;
+};
+
+/** Describes saved edits. @throws {RefusedInput} when they are not as they were written */
+export async function describeEdits(file: SafetensorsFile): Promise<SavedEdits> {
+  const { metadata, sha256 } = await readWhole(file);
+  const { method, options, modelSha256, edits } = metadata;
+  return { method, options, modelSha256, edits, sha256 };
 }
 
-async function readWhole(path: string): Promise<StoredState & { sha256: string }> {
-  const { metadata, tensors, sha256 } = await readState(path);
+async function readWhole(file: SafetensorsFile): Promise<StoredState & { sha256: string }> {
+  const { path } = file;
+  const { metadata, tensors, sha256 } = await readState(file);
   const found = hashOf(metadata, tensors);
   if (found === sha256) return { metadata, tensors, sha256 };
   if (sha256 === null) {

@@ -1,3 +1,4 @@
+import { LabFailure } from "../core/errors.js";
 import { type Decision, MAIN, type Overlay, type RoutedBatch, untouched } from "../edit/overlay.js";
 import type { TokenRow } from "../edit/rows.js";
 import { batchCuts, type Cut, type CutBatch, likeliest, logitsAt, readLogits, type Spot } from "../model/cut.js";
@@ -9,7 +10,7 @@ import { encodeForced, encodeQuestion, PLAIN, type PromptStyle } from "../model/
 import { freeAnswers } from "./answers.js";
 import { agreement } from "./compare.js";
 import { endingOf, GENERATION, type GenerationRule, inContext } from "./generation.js";
-import { judgeOf } from "./judge.js";
+import type { Judge } from "./judge.js";
 import type { Need } from "./metrics.js";
 import type { FreeScore, ProbeReading, ProbeScore } from "./types.js";
 
@@ -43,6 +44,8 @@ export interface ScoreSetting {
   needs?: readonly Need[] | undefined;
   /** The way free answers are written, where they are seen. */
   generation?: GenerationRule | null | undefined;
+  /** Says whether a free answer is right, where they are written to be judged. */
+  judge?: Judge | null | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -84,8 +87,9 @@ interface Call {
 
 /** Free answers to the probes that have a prompt, before and under the overlay; null for the others. */
 async function freeScores({ probes, encoded, overlay, setting }: Call): Promise<(FreeScore | null)[]> {
-  const { model, cuts, style, signal, generation } = setting;
+  const { model, cuts, style, signal, generation, judge = null } = setting;
   const rule = generation ?? GENERATION;
+  if (rule.judge !== null && judge === null) throw new LabFailure(`nobody judges: ${rule.judge}`);
   const asked = [...probes.keys()].filter((i) => (probes[i] as Probe).kind !== "ood");
   const prompts = asked.map((i) => {
     const probe = probes[i] as Probe;
@@ -109,7 +113,6 @@ async function freeScores({ probes, encoded, overlay, setting }: Call): Promise<
   const answers = await freeAnswers(prompts, overlay, { ...freely, beside: once ? whateverCould : () => [] });
   // Decided at each step, only what answers writes: before the edit is another pass, and other variants are not seen.
   const before = once ? null : await freeAnswers(prompts, untouched(overlay.cut), freely);
-  const judge = rule.judge === null ? null : judgeOf(rule.judge);
   const found = answers.map(({ tokens, route, readings, under }, i): FreeScore => {
     const written = (made: readonly number[]) => ending.written(made, expected[i] as number);
     const writtenBy = (variant: string) => {

@@ -1,6 +1,6 @@
 import { dirname } from "node:path";
-import { LabFailure, RefusedInput } from "../core/errors.js";
-import { errorText, requireWritableFolder, writeFileAtomic } from "../core/files.js";
+import { errorText, LabFailure, RefusedInput } from "../core/errors.js";
+import { requireWritableFolder, writeFileAtomic } from "../core/files.js";
 import { type FoundBrowser, findBrowsers } from "./browser.js";
 import { type Figure, titleText } from "./figure.js";
 import { startChromium } from "./render/chromium.js";

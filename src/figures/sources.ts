@@ -1,16 +1,16 @@
 import { readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { z } from "zod";
-import { RefusedInput } from "../core/errors.js";
-import { errorText, readJsonFile, writeFileAtomic } from "../core/files.js";
-import { sha256File, sha256Json } from "../core/hash.js";
+import { errorText, RefusedInput } from "../core/errors.js";
+import { readJsonFile, sha256File, writeFileAtomic } from "../core/files.js";
+import { sha256Json } from "../core/hash.js";
 import type { EditTrace } from "../edit/trace.js";
 import { hashRun } from "../run/folder.js";
 import type { Lab } from "../run/lab.js";
 import { precisionOf } from "../run/plan.js";
 import type { RunSummary } from "../run/summary.js";
 import type { ScoredRun } from "../run/types.js";
-import { backendText } from "../tensor/backend.js";
+import { backendText } from "../tensor/names.js";
 import type { Figure } from "./figure.js";
 
 /*

@@ -1,10 +1,7 @@
-import { spawnSync } from "node:child_process";
-import { createRequire } from "node:module";
-import { join } from "node:path";
 import { Template } from "@huggingface/jinja";
 import { z } from "zod";
-import { RefusedInput } from "../core/errors.js";
-import { errorText, readText } from "../core/files.js";
+import { errorText, RefusedInput } from "../core/errors.js";
+import type { ModelFiles } from "./files.js";
 import { checked } from "./schema.js";
 
 /** A Jinja template that turns a conversation into the text that the model was trained on. */
@@ -12,6 +9,8 @@ export interface ChatTemplate {
   source: string;
   /** File, for messages. */
   where: string;
+  /** Of the files it stands in. */
+  tryTemplate: ModelFiles["tryTemplate"];
 }
 
 const TEMPLATE_FILE = "chat_template.jinja";
@@ -27,32 +26,31 @@ const inConfig = z
  * of a list the one named "default", as Transformers chooses. Null when the model has none.
  */
 export async function findChatTemplate(
-  folder: string,
-  names: readonly string[],
+  files: ModelFiles,
   tokenizerConfig: Record<string, unknown>,
 ): Promise<ChatTemplate | null> {
-  if (names.includes(TEMPLATE_FILE)) {
-    const where = join(folder, TEMPLATE_FILE);
-    return { source: await readText(where), where };
+  const { tryTemplate } = files;
+  if (files.names.includes(TEMPLATE_FILE)) {
+    return { source: await files.text(TEMPLATE_FILE), where: files.pathOf(TEMPLATE_FILE), tryTemplate };
   }
-  const where = `${join(folder, "tokenizer_config.json")}: chat_template`;
+  const where = `${files.pathOf("tokenizer_config.json")}: chat_template`;
   const found = checked(inConfig, tokenizerConfig.chat_template, where);
   const source = Array.isArray(found) ? found.find(({ name }) => name === "default")?.template : found;
-  return source ? { source, where } : null;
+  return source ? { source, where, tryTemplate } : null;
 }
 
 /** Bounds of a rendering, which takes milliseconds: a template is a program, and a faulty one may never end. */
-const TRIAL_MS = 10_000;
-const TRIAL_MB = 128;
+export const TRIAL_MS = 10_000;
+export const TRIAL_MB = 128;
 
 /**
  * Renders one user message and the start of the answer, as `apply_chat_template` of Transformers does
- * (trim_blocks, lstrip_blocks, add_generation_prompt). A template is first tried in a process of its own.
+ * (trim_blocks, lstrip_blocks, add_generation_prompt). A template of a stranger is tried first.
  * @param variables special tokens by name (bos_token, ...) and further variables of the template
  * @throws {RefusedInput} when the template has a fault, refuses the message or goes beyond its bounds
  */
 export function renderChatTemplate(
-  { source, where }: ChatTemplate,
+  { source, where, tryTemplate }: ChatTemplate,
   message: string,
   variables: Readonly<Record<string, unknown>>,
 ): string {
@@ -64,8 +62,7 @@ export function renderChatTemplate(
     ...variables,
   };
   try {
-    if (!tried.has(source)) requireEnd(source, context);
-    tried.add(source);
+    tryTemplate?.(source, context);
     return new Template(source).render(context);
   } catch (cause) {
     throw new RefusedInput("the chat template cannot be rendered", {
@@ -75,25 +72,4 @@ export function renderChatTemplate(
       cause,
     });
   }
-}
-
-/** Templates whose rendering has come to an end, well or not. */
-const tried = new Set<string>();
-
-const TRIAL = `
-const { jinja, source, context } = JSON.parse(require("node:fs").readFileSync(0, "utf8"));
-const { Template } = require(jinja);
-try { new Template(source).render(context); } catch {}
-`;
-
-/** @throws {Error} when a rendering takes more time or memory than it may: no thread can be kept from that, a process can */
-function requireEnd(source: string, context: Record<string, unknown>): void {
-  const jinja = createRequire(import.meta.url).resolve("@huggingface/jinja");
-  const { status } = spawnSync(process.execPath, [`--max-old-space-size=${TRIAL_MB}`, "--eval", TRIAL], {
-    input: JSON.stringify({ jinja, source, context }),
-    timeout: TRIAL_MS,
-    killSignal: "SIGKILL",
-    stdio: ["pipe", "ignore", "ignore"],
-  });
-  if (status !== 0) throw new Error("no end of the rendering, or no memory left for it");
 }

@@ -1,14 +1,11 @@
-import { basename, join, resolve } from "node:path";
 import { z } from "zod";
 import { nearest, RefusedInput } from "../core/errors.js";
-import { readJsonFile } from "../core/files.js";
 import { sha256Json } from "../core/hash.js";
 import { type LlamaConfig, parseLlamaConfig } from "./config.js";
-import { listModelFolder, MODEL_FOLDER } from "./folder.js";
+import { MODEL_FOLDER, type ModelFiles, readJson } from "./files.js";
 import { NOT_QUANTISED, refuseAdapter, refuseForeignTensors } from "./foreign.js";
-import { sha256Kept } from "./kept-hash.js";
 import { requireAsTrained } from "./origin.js";
-import { FLOAT_DTYPES, openSafetensors, type RowRange, type SafetensorsFile } from "./safetensors.js";
+import { FLOAT_DTYPES, type RowRange, readSafetensors, type SafetensorsFile } from "./safetensors.js";
 import { checked } from "./schema.js";
 
 /** A Hugging Face LLaMA folder whose tensors have all been found, in the right shapes; weights are read when asked for. */
@@ -81,71 +78,81 @@ export function layerTensorNames(index: number): Record<LayerTensor, string> {
   return Object.fromEntries(names) as Record<LayerTensor, string>;
 }
 
+/** An open file of weights. */
+interface WeightFile extends SafetensorsFile {
+  /** In the model's folder. */
+  readonly file: string;
+}
+
 /**
- * Opens a Hugging Face LLaMA folder: config.json with one model.safetensors, or an index and its shards.
+ * Opens the files of a Hugging Face LLaMA folder: config.json with one model.safetensors, or an index and its shards.
  * Every tensor that the configuration demands must be there in its shape, and no other. The files of a model that was
  * trained here must be the ones that the training wrote.
  * @throws {RefusedInput} naming file, tensor, found and expected
  */
-export async function openCheckpoint(folder: string): Promise<Checkpoint> {
-  const names = await listModelFolder(folder);
-  refuseAdapter(names, folder);
-  await requireAsTrained(folder);
-  const config = await readConfig(folder, names);
-  const files = await openWeights(folder, names);
+export async function readCheckpoint(files: ModelFiles): Promise<Checkpoint> {
+  const { names, where } = files;
+  refuseAdapter(names, where);
+  await requireAsTrained(files);
+  const config = await readConfig(files);
+  const weights = await openWeights(files);
   try {
-    const located = locateTensors(files, folder);
+    const located = locateTensors(weights, where);
     const shapes = tensorShapes(config);
-    proveTensors(located, shapes, { config, folder });
+    proveTensors(located, shapes, { config, folder: where });
     if (config.tiedEmbeddings && located.has(HEAD)) await proveTiedHead(located, [config.vocabSize, config.hiddenSize]);
-    return checkpointOf({ folder: resolve(folder), config, shapes, files, located, names });
+    return checkpointOf(files, { config, shapes, weights, located });
   } catch (error) {
-    await closeAll(files);
+    await closeAll(weights);
     throw error;
   }
 }
 
-function checkpointOf(opened: {
-  folder: string;
-  config: LlamaConfig;
-  shapes: ReadonlyMap<string, number[]>;
-  files: SafetensorsFile[];
-  located: ReadonlyMap<string, SafetensorsFile>;
-  names: string[];
-}): Checkpoint {
-  const { folder, config, shapes, files, located, names } = opened;
+function checkpointOf(
+  files: ModelFiles,
+  opened: {
+    config: LlamaConfig;
+    shapes: ReadonlyMap<string, number[]>;
+    weights: WeightFile[];
+    located: ReadonlyMap<string, SafetensorsFile>;
+  },
+): Checkpoint {
+  const { config, shapes, weights, located } = opened;
   const fileOf = (name: string): SafetensorsFile => {
     const file = located.get(name);
     if (file) return file;
     const near = nearest(name, [...located.keys()]);
     throw new RefusedInput("the model has no such tensor", {
-      where: folder,
+      where: files.folder,
       found: name,
       expected: near ? `the name of a tensor, such as ${near}` : "the name of a tensor",
     });
   };
   let hash: Promise<string> | undefined;
   return {
-    folder,
-    name: basename(folder),
+    folder: files.folder,
+    name: files.name,
     config,
     shapes,
     read: async (name, options = {}) => fileOf(name).read(name, { ...options, finite: true }),
     isBf16: (name) => fileOf(name).tensors.get(name)?.dtype === "BF16",
     readBf16: async (name, options = {}) => fileOf(name).readBf16(name, { ...options, finite: true }),
     sha256: (options) => {
-      const weights = files.map((file) => basename(file.path));
-      const others = HASHED_FILES.filter((name) => names.includes(name));
-      hash ??= hashFiles(folder, [...weights, ...others], options);
+      const others = HASHED_FILES.filter((name) => files.names.includes(name));
+      hash ??= hashFiles(files, [...weights.map(({ file }) => file), ...others], options);
       return hash;
     },
-    close: () => closeAll(files),
+    close: () => closeAll(weights),
   };
 }
 
-async function hashFiles(folder: string, names: string[], options?: { verify?: boolean | undefined }): Promise<string> {
+async function hashFiles(
+  files: ModelFiles,
+  names: string[],
+  options?: { verify?: boolean | undefined },
+): Promise<string> {
   const hashes: [name: string, sha256: string][] = [];
-  for (const name of names) hashes.push([name, await sha256Kept(join(folder, name), options)]);
+  for (const name of names) hashes.push([name, await files.sha256(name, options)]);
   return sha256OfFiles(hashes);
 }
 
@@ -154,32 +161,35 @@ export function sha256OfFiles(hashes: readonly (readonly [name: string, sha256: 
   return sha256Json([...hashes].sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
-async function readConfig(folder: string, names: string[]): Promise<LlamaConfig> {
+async function readConfig(files: ModelFiles): Promise<LlamaConfig> {
+  const { names, where } = files;
   if (!names.includes("config.json")) {
     const found = `a folder without config.json: ${names.join(", ")}`;
-    throw new RefusedInput("this folder holds no model", { where: folder, found, expected: MODEL_FOLDER });
+    throw new RefusedInput("this folder holds no model", { where, found, expected: MODEL_FOLDER });
   }
-  const path = join(folder, "config.json");
-  return parseLlamaConfig(await readJsonFile(path), path);
+  return parseLlamaConfig(await readJson(files, "config.json"), files.pathOf("config.json"));
 }
 
-async function openWeights(folder: string, names: string[]): Promise<SafetensorsFile[]> {
-  const shards = await weightFiles(folder, names);
+async function openWeights(files: ModelFiles): Promise<WeightFile[]> {
+  const { names, where } = files;
+  const shards = await weightFiles(files);
   const missing = shards.filter((shard) => !names.includes(shard));
   if (missing.length > 0) {
     throw new RefusedInput("shards of the checkpoint are missing", {
-      where: folder,
+      where,
       found: `${shards.length - missing.length} of ${shards.length} files; missing ${missing.join(", ")}`,
       expected: `every file that ${INDEX} names`,
       hint: "download the missing files",
     });
   }
-  const files: SafetensorsFile[] = [];
+  const weights: WeightFile[] = [];
   try {
-    for (const shard of shards) files.push(await openSafetensors(join(folder, shard)));
-    return files;
+    for (const file of shards) {
+      weights.push({ file, ...(await readSafetensors(await files.open(file), files.pathOf(file))) });
+    }
+    return weights;
   } catch (error) {
-    await closeAll(files);
+    await closeAll(weights);
     throw error;
   }
 }
@@ -196,31 +206,31 @@ const indexSchema = z.looseObject(
 );
 
 /** The one weights file or, as Transformers does only where that is missing, the shards of the index. */
-async function weightFiles(folder: string, names: string[]): Promise<string[]> {
+async function weightFiles(files: ModelFiles): Promise<string[]> {
+  const { names, where } = files;
   if (names.includes(WEIGHTS)) return [WEIGHTS];
   if (names.includes(INDEX)) {
-    const path = join(folder, INDEX);
-    const { weight_map } = checked(indexSchema, await readJsonFile(path), path);
+    const { weight_map } = checked(indexSchema, await readJson(files, INDEX), files.pathOf(INDEX));
     return [...new Set(Object.values(weight_map))].sort();
   }
   const other = names.filter((name) => /\.(bin|pth|pt|gguf|safetensors)$/.test(name));
   throw new RefusedInput("the model has no weights", {
-    where: folder,
+    where,
     found: other.length > 0 ? other.join(", ") : "no weight files",
     expected: `${WEIGHTS}, or ${INDEX} and its shards`,
     ...(other.length > 0 && { hint: "save the model with Transformers: model.save_pretrained(FOLDER)" }),
   });
 }
 
-function locateTensors(files: SafetensorsFile[], folder: string): Map<string, SafetensorsFile> {
-  const located = new Map<string, SafetensorsFile>();
+function locateTensors(files: WeightFile[], folder: string): Map<string, WeightFile> {
+  const located = new Map<string, WeightFile>();
   for (const file of files) {
     for (const name of file.tensors.keys()) {
       const other = located.get(name);
       if (other) {
         throw new RefusedInput("a tensor stands in two shards", {
           where: `${folder}: ${name}`,
-          found: `${basename(other.path)} and ${basename(file.path)}`,
+          found: `${other.file} and ${file.file}`,
           expected: "every tensor once",
         });
       }

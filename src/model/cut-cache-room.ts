@@ -1,7 +1,6 @@
 import { readdir, rm, stat, statfs } from "node:fs/promises";
 import { join } from "node:path";
-import { LabFailure } from "../core/errors.js";
-import { errorText } from "../core/files.js";
+import { errorText, LabFailure } from "../core/errors.js";
 
 /** Content of a file of the cache: cuts, or a stream on its way. Drafts of both end in .part. */
 export type EntryKind = "cuts" | "stream";

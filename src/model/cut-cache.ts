@@ -1,8 +1,8 @@
 import { rm, stat, utimes } from "node:fs/promises";
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
-import { LabFailure, RefusedInput } from "../core/errors.js";
-import { errorText, makeFolder, requireWritableFolder } from "../core/files.js";
+import { errorText, LabFailure, RefusedInput } from "../core/errors.js";
+import { makeFolder, requireWritableFolder } from "../core/files.js";
 import { sha256Bytes } from "../core/hash.js";
 import type { Cut, Sequences } from "./cut.js";
 import { type Numbers, type Part, readSealed, type SealedLayout, sealedLayout, writeSealed } from "./cut-cache-file.js";

@@ -1,5 +1,5 @@
 import { RefusedInput } from "../core/errors.js";
-import { MODEL_FOLDER } from "./folder.js";
+import { MODEL_FOLDER } from "./files.js";
 
 /* Folders that people take for a model. */
 

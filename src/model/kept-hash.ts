@@ -1,8 +1,8 @@
 import { stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { z } from "zod";
-import { exists, makeFolder, readText, writeFileAtomic } from "../core/files.js";
-import { sha256Bytes, sha256File } from "../core/hash.js";
+import { exists, makeFolder, readText, sha256File, writeFileAtomic } from "../core/files.js";
+import { sha256Bytes } from "../core/hash.js";
 import { defaultCacheFolder } from "./cut-cache.js";
 
 /** A file whose hash is kept: a smaller one is hashed in no time. */

@@ -1,11 +1,12 @@
 import { RefusedInput } from "../core/errors.js";
 import { isBf16Matrix } from "../tensor/bf16.js";
 import type { tf } from "../tensor/tf.js";
-import { type Checkpoint, openCheckpoint } from "./checkpoint.js";
+import { type Checkpoint, readCheckpoint } from "./checkpoint.js";
 import type { LlamaConfig } from "./config.js";
+import type { ModelFiles } from "./files.js";
 import type { LlamaLayer, OutputWeights, Weight } from "./llama.js";
 import { type CutPoint, cutName, MATRICES, type Site, siteName } from "./patch.js";
-import { loadTokenizer, type Tokenizer } from "./tokenizer.js";
+import { readTokenizer, type Tokenizer } from "./tokenizer.js";
 import { disposeAll, type Held, readEmbeddings, type WeightPrecision, weightReader } from "./weights.js";
 
 /**
@@ -57,15 +58,15 @@ export interface LoadOptions {
 }
 
 /**
- * Opens a Hugging Face LLaMA folder: config.json, safetensors (one file or shards), tokenizer.json. What stays in memory
+ * Reads the files of a Hugging Face LLaMA folder: config.json, safetensors (one file or shards), tokenizer.json. What stays in memory
  * becomes tensors on the current backend; every name and shape is proved before the first is read.
  * @throws {RefusedInput} naming file, tensor, found and expected
  */
-export async function loadModel(folder: string, options: LoadOptions = {}): Promise<LlamaModel> {
-  const checkpoint = await openCheckpoint(folder);
+export async function readModel(files: ModelFiles, options: LoadOptions = {}): Promise<LlamaModel> {
+  const checkpoint = await readCheckpoint(files);
   const held: Held = [];
   try {
-    const tokenizer = options.tokenizer ?? (await loadTokenizer(folder, checkpoint.config));
+    const tokenizer = options.tokenizer ?? (await readTokenizer(files, checkpoint.config));
     const sha256 = await checkpoint.sha256();
     const { name, config } = checkpoint;
     return {

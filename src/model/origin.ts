@@ -1,15 +1,14 @@
-import { join } from "node:path";
 import { z } from "zod";
 import { RefusedInput } from "../core/errors.js";
-import { exists, readJsonFile } from "../core/files.js";
-import { sha256File } from "../core/hash.js";
+import { parseJson } from "../core/json.js";
+import type { ModelFiles } from "./files.js";
 import { checked } from "./schema.js";
 
 /** Stands in the folder of a model that was trained here, and in no other. */
 export const ORIGIN_FILE = "training.json";
 
 /** Every file of such a folder that decides what the model computes. */
-const FILES = [
+export const TRAINED_FILES = [
   "chat_template.jinja",
   "config.json",
   "generation_config.json",
@@ -23,46 +22,36 @@ export interface Origin {
   /** sha256 of the world that it learned, as the world's manifest says. */
   world: string;
   /** sha256 of each file. */
-  files: Record<(typeof FILES)[number], string>;
+  files: Record<(typeof TRAINED_FILES)[number], string>;
 }
 
 const sha256 = z.string("a text").regex(/^[0-9a-f]{64}$/, "64 hex digits");
 const originSchema: z.ZodType<Origin> = z.looseObject(
-  { world: sha256, files: z.record(z.enum(FILES), sha256, "the sha256 of each file of the model") },
+  { world: sha256, files: z.record(z.enum(TRAINED_FILES), sha256, "the sha256 of each file of the model") },
   "an object with world and files, as wise-lab lab train writes it",
 );
 
-/** @throws {RefusedInput} when one of the files is missing */
-export async function hashModelFiles(folder: string): Promise<Origin["files"]> {
-  const hashes: [name: string, sha256: string][] = [];
-  for (const name of FILES) hashes.push([name, await sha256File(join(folder, name))]);
-  return Object.fromEntries(hashes) as Origin["files"];
-}
-
-/**
- * Origin of a model folder; null for one that was not trained here.
- * @throws {RefusedInput} when its training.json is not one that a training wrote
- */
-export async function readOrigin(folder: string): Promise<Origin | null> {
-  const path = join(folder, ORIGIN_FILE);
-  return (await exists(path)) ? checked(originSchema, await readJsonFile(path), path) : null;
+/** @throws {RefusedInput} for a training.json that no training wrote */
+export function parseOrigin(text: string, path: string): Origin {
+  return checked(originSchema, parseJson(text, path), path);
 }
 
 /**
  * Proves that a model trained here is still the one that the training wrote: its tokenizer, its weights, its settings.
- * Any other folder passes.
+ * Any other passes.
  * @throws {RefusedInput} naming the file that is missing or has changed
  */
-export async function requireAsTrained(folder: string): Promise<void> {
-  const origin = await readOrigin(folder);
-  if (origin === null) return;
-  const found = await hashModelFiles(folder);
-  const changed = FILES.find((name) => found[name] !== origin.files[name]);
-  if (changed === undefined) return;
-  throw new RefusedInput(`${changed} is not the one that the model was trained with`, {
-    where: join(folder, changed),
-    found: `sha256 ${found[changed]}`,
-    expected: `sha256 ${origin.files[changed]}, as ${ORIGIN_FILE} says`,
-    hint: `bring the file back, or remove ${ORIGIN_FILE} to use the folder as a model of any other origin`,
-  });
+export async function requireAsTrained(files: ModelFiles): Promise<void> {
+  if (!files.names.includes(ORIGIN_FILE)) return;
+  const origin = parseOrigin(await files.text(ORIGIN_FILE), files.pathOf(ORIGIN_FILE));
+  for (const name of TRAINED_FILES) {
+    const found = files.names.includes(name) ? `sha256 ${await files.sha256(name)}` : "no such file";
+    if (found === `sha256 ${origin.files[name]}`) continue;
+    throw new RefusedInput(`${name} is not the one that the model was trained with`, {
+      where: files.pathOf(name),
+      found,
+      expected: `sha256 ${origin.files[name]}, as ${ORIGIN_FILE} says`,
+      hint: `bring the file back, or remove ${ORIGIN_FILE} to use the folder as a model of any other origin`,
+    });
+  }
 }

@@ -1,5 +1,4 @@
 import { LabFailure } from "../core/errors.js";
-import { writeFileAtomic } from "../core/files.js";
 import { narrowToBf16, narrowToF16 } from "../core/float-bits.js";
 import { DTYPE_BYTES, LENGTH_BYTES } from "./safetensors-header.js";
 
@@ -16,21 +15,20 @@ const CHUNK_VALUES = 1 << 20;
 export type TensorOutline = Pick<TensorToWrite, "dtype" | "shape">;
 
 /**
- * Writes a safetensors file whole or not at all. The same tensors and metadata give the same bytes.
+ * The bytes of a safetensors file, part by part. The same tensors and metadata give the same bytes.
  * Wider dtypes come first, so that every tensor starts at a multiple of its element size; within a dtype names decide.
- * @throws {LabFailure} when the file cannot be written, or a tensor's data does not fill its shape
+ * @throws {LabFailure} when a tensor's data does not fill its shape
  */
-export async function writeSafetensors(
-  path: string,
+export function safetensorsChunks(
   tensors: Readonly<Record<string, TensorToWrite>>,
   metadata: Readonly<Record<string, string>> = {},
-): Promise<void> {
+): Iterable<Uint8Array> {
   for (const [name, { shape, data }] of Object.entries(tensors)) {
     if (elementCount(shape) === data.length) continue;
     throw new LabFailure(`tensor ${name} of shape [${shape.join(", ")}] has ${data.length} values to write`);
   }
   const ordered = inFileOrder(Object.entries(tensors));
-  await writeFileAtomic(path, fileChunks(encodeHeader(ordered, metadata), ordered));
+  return fileChunks(encodeHeader(ordered, metadata), ordered);
 }
 
 /** Wider dtypes first, then by name: the order in which tensors stand in a file, as the format's own writer has it. */
@@ -54,12 +52,12 @@ export function encodeHeader(
     header[name] = { dtype, shape, data_offsets: [offset, end] };
     offset = end;
   }
-  const json = Buffer.from(JSON.stringify(header));
-  const padded = Buffer.alloc(Math.ceil(json.length / 8) * 8, " "); // the data starts at a multiple of 8 bytes
-  json.copy(padded);
-  const length = Buffer.alloc(LENGTH_BYTES);
-  length.writeBigUInt64LE(BigInt(padded.length));
-  return Buffer.concat([length, padded]);
+  const json = new TextEncoder().encode(JSON.stringify(header));
+  const padded = Math.ceil(json.length / 8) * 8; // the data starts at a multiple of 8 bytes
+  const bytes = new Uint8Array(LENGTH_BYTES + padded).fill(" ".charCodeAt(0));
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(padded), true);
+  bytes.set(json, LENGTH_BYTES);
+  return bytes;
 }
 
 function elementCount(shape: readonly number[]): number {

@@ -1,11 +1,9 @@
-import { type FileHandle, open, stat } from "node:fs/promises";
 import { nearest, RefusedInput } from "../core/errors.js";
-import { errorText, LFS_POINTER } from "../core/files.js";
 import { firstNotFinite, firstNotFiniteBf16, narrowToBf16, widenBf16, widenF16 } from "../core/float-bits.js";
+import { LFS_POINTER } from "../core/json.js";
 import { DTYPE_BYTES, LENGTH_BYTES, MAX_HEADER_BYTES, parseHeader, type TensorInfo } from "./safetensors-header.js";
 
 export type { Dtype, TensorInfo } from "./safetensors-header.js";
-export { type TensorToWrite, writeSafetensors } from "./safetensors-write.js";
 
 /** Rows [start, end) of a tensor: indices of its first axis. */
 export type RowRange = readonly [start: number, end: number];
@@ -54,12 +52,33 @@ const FOREIGN_FILES = [
   { starts: "\x89HDF", is: "an HDF5 file" },
 ] as const;
 
+/** Bytes of an open file, wherever they lie. */
+export interface ByteSource {
+  readonly size: number;
+  /** Reads up to `length` bytes from `position` into the target, from its byte `start` on. @returns their number; 0 at the end */
+  read(target: Uint8Array, span: { start: number; length: number; position: number }): Promise<number>;
+  close(): Promise<void>;
+}
+
+/** Bytes in memory as an open file. */
+export function sourceOf(bytes: Uint8Array): ByteSource {
+  return {
+    size: bytes.length,
+    async read(target, { start, length, position }) {
+      const part = bytes.subarray(position, position + length);
+      target.set(part, start);
+      return part.length;
+    },
+    close: async () => {},
+  };
+}
+
 /**
- * Opens a safetensors file and checks its header against the file; no tensor data is read.
- * @throws {RefusedInput} when it is missing, foreign, truncated or contradicts itself
+ * Checks the header of a safetensors file against the file; no tensor data is read.
+ * @param path of the file, for messages
+ * @throws {RefusedInput} when it is foreign, truncated or contradicts itself; it is then closed
  */
-export async function openSafetensors(path: string): Promise<SafetensorsFile> {
-  const handle = await openFile(path);
+export async function readSafetensors(handle: ByteSource, path: string): Promise<SafetensorsFile> {
   try {
     const { tensors, metadata } = await readHeader(handle, path);
     return {
@@ -88,26 +107,8 @@ export async function openSafetensors(path: string): Promise<SafetensorsFile> {
   }
 }
 
-async function openFile(path: string): Promise<FileHandle> {
-  try {
-    if ((await stat(path)).isFile()) return await open(path, "r");
-  } catch (cause) {
-    throw new RefusedInput("a safetensors file cannot be opened", {
-      where: path,
-      found: errorText(cause),
-      expected: "a readable safetensors file",
-      cause,
-    });
-  }
-  throw new RefusedInput("a safetensors file cannot be opened", {
-    where: path,
-    found: "something else than a file",
-    expected: "a safetensors file",
-  });
-}
-
-async function readHeader(handle: FileHandle, path: string): Promise<ReturnType<typeof parseHeader>> {
-  const { size } = await handle.stat();
+async function readHeader(handle: ByteSource, path: string): Promise<ReturnType<typeof parseHeader>> {
+  const { size } = handle;
   const start = new Uint8Array(Math.min(size, 2 * LENGTH_BYTES));
   await readInto(handle, start, { position: 0, where: path });
   const length = size < LENGTH_BYTES ? undefined : Number(new DataView(start.buffer).getBigUint64(0, true));
@@ -129,7 +130,7 @@ async function readHeader(handle: FileHandle, path: string): Promise<ReturnType<
 }
 
 function foreignKind(start: Uint8Array): string | undefined {
-  const text = Buffer.from(start).toString("latin1").trimStart();
+  const text = String.fromCharCode(...start).trimStart();
   return FOREIGN_FILES.find(({ starts }) => text.startsWith(starts))?.is;
 }
 
@@ -172,7 +173,7 @@ function tensorSpan(asked: {
   return { tensor, offset: tensor.offset + start * rowBytes, bytes: (end - start) * rowBytes, where };
 }
 
-async function readFloats(handle: FileHandle, span: TensorSpan, finite: boolean): Promise<Float32Array> {
+async function readFloats(handle: ByteSource, span: TensorSpan, finite: boolean): Promise<Float32Array> {
   const dtype = floatDtype(span);
   const values = new Float32Array(span.bytes / DTYPE_BYTES[dtype]);
   const chunkValues = CHUNK_BYTES / DTYPE_BYTES[dtype];
@@ -192,7 +193,7 @@ async function readFloats(handle: FileHandle, span: TensorSpan, finite: boolean)
   return values;
 }
 
-async function readBf16(handle: FileHandle, span: TensorSpan, finite: boolean): Promise<Uint16Array> {
+async function readBf16(handle: ByteSource, span: TensorSpan, finite: boolean): Promise<Uint16Array> {
   if (floatDtype(span) !== "BF16") return narrowToBf16(await readFloats(handle, span, finite));
   const bits = new Uint16Array(span.bytes / DTYPE_BYTES.BF16);
   await readInto(handle, new Uint8Array(bits.buffer), { position: span.offset, where: span.where });
@@ -244,14 +245,14 @@ function refuseNotFinite(values: Float32Array, start: number, { tensor, where, o
 
 /** Fills `target` from the file at `position`. */
 async function readInto(
-  handle: FileHandle,
+  handle: ByteSource,
   target: Uint8Array,
   { position, where }: { position: number; where: string },
 ): Promise<void> {
   let done = 0;
   while (done < target.length) {
     const length = Math.min(target.length - done, RAW_CHUNK_BYTES);
-    const { bytesRead } = await handle.read(target, done, length, position + done);
+    const bytesRead = await handle.read(target, { start: done, length, position: position + done });
     if (bytesRead === 0) {
       throw new RefusedInput("a file became shorter while it was read", {
         where,

@@ -1,12 +1,10 @@
-import { join } from "node:path";
 import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
 import { z } from "zod";
-import { RefusedInput } from "../core/errors.js";
-import { errorText, readJsonFile } from "../core/files.js";
+import { errorText, RefusedInput } from "../core/errors.js";
 import { requireShort } from "../core/text.js";
 import { findChatTemplate, renderChatTemplate } from "./chat-template.js";
 import type { LlamaConfig } from "./config.js";
-import { listModelFolder } from "./folder.js";
+import { type ModelFiles, readJson } from "./files.js";
 import { checked } from "./schema.js";
 
 /** Text to token ids and back, as the folder's tokenizer.json says. */
@@ -47,23 +45,23 @@ interface TokenizerLibrary {
 const SPECIAL_TOKENS = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /**
- * Loads the tokenizer of a Hugging Face folder: tokenizer.json, and tokenizer_config.json, special_tokens_map.json,
+ * Reads the tokenizer of a Hugging Face folder: tokenizer.json, and tokenizer_config.json, special_tokens_map.json,
  * generation_config.json and chat_template.jinja where they exist.
  * @param config the model's; the two vocabularies must then fit, and token ids that the tokenizer's files leave out
  *   come from there
  * @throws {RefusedInput} for a missing or foreign file, or a vocabulary that is not the model's
  */
-export async function loadTokenizer(folder: string, config?: LlamaConfig): Promise<Tokenizer> {
-  const names = await listModelFolder(folder);
-  const settings = await readSettings(folder, names);
-  const { library, added, isBpe } = await openLibrary(folder, names, settings.tokenizerConfig);
+export async function readTokenizer(files: ModelFiles, config?: LlamaConfig): Promise<Tokenizer> {
+  const folder = files.where;
+  const settings = await readSettings(files);
+  const { library, added, isBpe } = await openLibrary(files, settings.tokenizerConfig);
   const ids = [...library.get_vocab().values()];
   const highest = ids.reduce((a, b) => Math.max(a, b), -1);
   const beyond = ids.filter((id) => id >= (config?.vocabSize ?? Number.POSITIVE_INFINITY));
   // Tokens that were added without rows of the embedding, such as one for padding: nobody may ask for them.
   const vocabSize = beyond.every((id) => added.has(id)) ? highest + 1 - beyond.length : highest + 1;
   if (config) refuseOtherVocabulary(vocabSize, config, folder);
-  const template = await findChatTemplate(folder, names, settings.tokenizerConfig);
+  const template = await findChatTemplate(files, settings.tokenizerConfig);
   const idOf = (token: string | undefined) => (token === undefined ? undefined : library.token_to_id(token));
   const bosId = idOf(settings.specialTokens.bos_token) ?? config?.bosTokenId ?? null;
   const eosId = idOf(settings.specialTokens.eos_token);
@@ -113,15 +111,15 @@ const tokenizerSchema = z.looseObject(
 const objectSchema = z.looseObject({}, { error: "a JSON object" });
 const specialTokenSchema = z.union([z.string(), z.looseObject({ content: z.string() })]);
 
-async function readSettings(folder: string, names: readonly string[]) {
+async function readSettings(files: ModelFiles) {
   const read = async (name: string) =>
-    names.includes(name) ? checked(objectSchema, await readJsonFile(join(folder, name)), join(folder, name)) : {};
+    files.names.includes(name) ? checked(objectSchema, await readJson(files, name), files.pathOf(name)) : {};
   const tokenizerConfig = await read("tokenizer_config.json");
   const specialTokensMap = await read("special_tokens_map.json");
   const generation = checked(
     generationSchema,
     await read("generation_config.json"),
-    join(folder, "generation_config.json"),
+    files.pathOf("generation_config.json"),
   );
   const specialTokens: Record<string, string> = {};
   for (const name of SPECIAL_TOKENS) {
@@ -133,20 +131,19 @@ async function readSettings(folder: string, names: readonly string[]) {
 }
 
 async function openLibrary(
-  folder: string,
-  names: readonly string[],
+  files: ModelFiles,
   tokenizerConfig: Record<string, unknown>,
 ): Promise<{ library: TokenizerLibrary; added: ReadonlySet<number>; isBpe: boolean }> {
-  const where = join(folder, "tokenizer.json");
-  if (!names.includes("tokenizer.json")) {
+  const where = files.pathOf("tokenizer.json");
+  if (!files.names.includes("tokenizer.json")) {
     throw new RefusedInput("the model has no tokenizer.json", {
-      where: folder,
-      found: names.filter((name) => name.startsWith("tokenizer")).join(", ") || "no tokenizer files",
+      where: files.where,
+      found: files.names.filter((name) => name.startsWith("tokenizer")).join(", ") || "no tokenizer files",
       expected: "tokenizer.json, the format of fast tokenizers",
       hint: "save it with Transformers: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)",
     });
   }
-  const json = checked(tokenizerSchema, await readJsonFile(where), where);
+  const json = checked(tokenizerSchema, await readJson(files, "tokenizer.json"), where);
   try {
     const library: TokenizerLibrary = new HuggingFaceTokenizer(json, tokenizerConfig);
     // Cleaning up takes spaces away that a BPE tokenizer means: Transformers 5 leaves them, whatever the settings say.

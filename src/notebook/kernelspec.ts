@@ -3,8 +3,7 @@ import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { RefusedInput } from "../core/errors.js";
-import { errorText } from "../core/files.js";
+import { errorText, RefusedInput } from "../core/errors.js";
 import { largePages } from "../core/large-pages.js";
 
 export const KERNEL_NAME = "wise-lab";

@@ -1,4 +1,4 @@
-import { hashSavedEdits } from "../edit/state.js";
+import { hashSavedEdits } from "../edit/saved.js";
 import { readEnvironments, readRun } from "./folder.js";
 import { damaged, readFolder, savedEditsFile } from "./folder-files.js";
 

@@ -4,7 +4,7 @@ import { RefusedInput } from "../core/errors.js";
 import { exists, readBytes, readJsonFile, writeFileAtomic } from "../core/files.js";
 import { readJsonl } from "../core/jsonl.js";
 import { openSealedLines } from "../core/seal.js";
-import { sealEdits } from "../edit/state.js";
+import { sealEdits } from "../edit/saved.js";
 import type { EditTrace } from "../edit/trace.js";
 import { checkScore } from "../eval/stored.js";
 import { checked } from "../model/schema.js";

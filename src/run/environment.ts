@@ -1,7 +1,8 @@
 import { arch, availableParallelism, cpus, platform } from "node:os";
 import { z } from "zod";
 import { readJsonFile } from "../core/files.js";
-import { type BackendReport, backendText } from "../tensor/backend.js";
+import type { BackendReport } from "../tensor/backend.js";
+import { backendText } from "../tensor/names.js";
 import { mathText } from "../tensor/native-math.js";
 import { tf } from "../tensor/tf.js";
 import { projectFile } from "./inputs.js";

@@ -4,10 +4,9 @@ import type { PreparedMethod } from "../edit/contract.js";
 import type { OptionSource } from "../edit/option-table.js";
 import type { EditTrace } from "../edit/trace.js";
 import type { Answer } from "../eval/answers.js";
+import { probesOf, recordScore } from "../eval/records.js";
 import type { RecordScore } from "../eval/types.js";
 import type { Lab } from "./lab.js";
-import { probesOf } from "./plan.js";
-import { recordScore } from "./runner.js";
 
 /** One record, edited by one method on the untouched model: T = 1 for it alone. */
 export interface EditedBy {

@@ -1,6 +1,6 @@
 import { readdir, stat } from "node:fs/promises";
-import { RefusedInput } from "../core/errors.js";
-import { errorText, exists } from "../core/files.js";
+import { errorText, RefusedInput } from "../core/errors.js";
+import { exists } from "../core/files.js";
 import { isFinished, readRun } from "./folder.js";
 import { readStudy, studyFolder } from "./study.js";
 import type { RunSummary } from "./summary.js";

@@ -1,26 +1,21 @@
-import { createRng } from "../core/rng.js";
-import { requireNotBlank } from "../core/text.js";
-import { type IrrelevantList, irrelevantPrompt, loadRecords } from "../data/load.js";
+import { loadRecords } from "../data/load.js";
+import { type IrrelevantList, irrelevantPrompt } from "../data/records.js";
 import { worldOf } from "../data/world/store.js";
 import { openAssets } from "../edit/assets.js";
-import type { Asset, EditControl, EditSession, EditSetting, PreparedMethod } from "../edit/contract.js";
+import type { Asset, PreparedMethod } from "../edit/contract.js";
 import type { OptionSource } from "../edit/option-table.js";
-import { type Overlay, untouched } from "../edit/overlay.js";
 import { methodNamed, methods, prepareNamed } from "../edit/registry.js";
-import { hashEdits, restoreEdits, saveEdits } from "../edit/state.js";
+import { restoreEdits, writeEdits } from "../edit/saved.js";
 import { makeContextTemplates } from "../edit/templates.js";
-import type { EditTrace } from "../edit/trace.js";
-import { type Answer, ask } from "../eval/answers.js";
-import { type Probe, scoreProbes } from "../eval/score.js";
+import { type EditsByHand, editsByHand } from "../eval/byHand.js";
 import { seeingFor } from "../eval/seeing.js";
-import type { ProbeScore } from "../eval/types.js";
 import { backendFor } from "../model/backend.js";
-import { type Checkpoint, openCheckpoint } from "../model/checkpoint.js";
+import type { Checkpoint } from "../model/checkpoint.js";
 import type { LlamaConfig } from "../model/config.js";
 import { type CutStore, createCutStore } from "../model/cut-store.js";
-import { type LlamaModel, loadModel } from "../model/model.js";
+import { loadModel, loadTokenizer, openCheckpoint } from "../model/folder.js";
+import type { LlamaModel } from "../model/model.js";
 import { cutName } from "../model/patch.js";
-import { loadTokenizer } from "../model/tokenizer.js";
 import type { BackendName, BackendReport } from "../tensor/backend.js";
 import { RECORDS_TOGETHER } from "./blocks.js";
 import { requireRunPlace } from "./folder-files.js";
@@ -38,7 +33,7 @@ import { copiesBeside, readMachine } from "./memory-fit.js";
 import type { MemoryPlan } from "./memory-plan.js";
 import { checkWhen, type RunPlan } from "./plan.js";
 import type { RunRequest } from "./request.js";
-import { ownerOf, runProtocol } from "./runner.js";
+import { runProtocol } from "./runner.js";
 import { type PlannedWork, settleMemory, type WeightOptions } from "./settle.js";
 import type { RunResult } from "./types.js";
 
@@ -62,18 +57,8 @@ export interface LabOptions extends WeightOptions, FrozenPartOptions {
   signal?: AbortSignal | undefined;
 }
 
-/** One fact to write by hand. */
-export interface Fact {
-  prompt: string;
-  target: string;
-  /** Subject of the fact, as it stands in the prompt, for methods that need it. */
-  subject?: string;
-  /** A text whose answer must not change, to train the router on; one of the project's own by default. */
-  irrelevant?: string;
-}
-
 /** A model to ask, edit by hand and roll back, and to run the protocol on. */
-export interface Lab {
+export interface Lab extends Omit<EditsByHand, "file" | "restore"> {
   readonly model: LlamaModel;
   readonly backend: BackendReport;
   readonly method: PreparedMethod;
@@ -81,20 +66,8 @@ export interface Lab {
   readonly methods: readonly string[];
   /** The context templates that the model wrote; "{}" alone where the method needs none. */
   readonly templates: readonly string[];
-  /** Edits that stand now. */
-  readonly edits: number;
-  /** A free answer under the edits that stand. */
-  ask(question: string, options?: { maxNewTokens?: number; signal?: AbortSignal }): Promise<Answer>;
-  /** Teacher-forced scores under the edits that stand. */
-  score(probes: readonly Probe[], signal?: AbortSignal): Promise<ProbeScore[]>;
-  /** Writes one fact, on top of those that stand. */
-  edit(fact: Fact, control?: EditControl): Promise<EditTrace>;
-  /** Drops every edit: the model answers as before the first. */
-  rollback(): void;
   /** Writes the edits that stand to one safetensors file. @returns `hash` of them, which stands in the file too */
   save(path: string): Promise<string>;
-  /** sha256 of the edits that stand, with model and options. */
-  hash(): Promise<string>;
   /** Rolls back and puts the edits of a saved file in place. */
   restore(path: string): Promise<void>;
   /** Runs the protocol. The edits made by hand are not part of it and stay. */
@@ -109,8 +82,6 @@ export interface Lab {
 
 /** A method, and where its side data is told of. */
 export type MethodOptions = Pick<LabOptions, "method" | "hparams" | "signal" | "onNotice">;
-
-const ANSWER_TOKENS = 12; // the longest answers of zsRE, with room to see the model run on
 
 /** Loads a model and prepares a method on it. @throws {RefusedInput} for a model, method or option that cannot be used */
 export async function openLab(options: LabOptions = {}): Promise<Lab> {
@@ -237,64 +208,26 @@ function createLab(
   { cuts, loaded, free }: { cuts: CutStore; loaded: Loaded; free: () => void },
   options: LabOptions,
 ): Lab {
-  const { model, method, templates, assets } = parts;
-  const setting: EditSetting = { model, cuts, templates, rng: createRng(method.seed), assets };
-  const reading = { model, cuts, style: method.style };
-  const owner = ownerOf(parts);
-  let session: EditSession | null = null;
-  let edits = 0;
-
-  function current(): EditSession {
-    session ??= method.start(setting);
-    return session;
-  }
-
-  function rollback(): void {
-    session?.dispose();
-    session = null;
-    edits = 0;
-  }
-
-  async function underEdits<T>(read: (overlay: Overlay) => Promise<T>): Promise<T> {
-    const overlay = session === null ? untouched(method.cut) : await session.overlay();
-    try {
-      return await read(overlay);
-    } finally {
-      overlay.dispose();
-    }
-  }
-
+  const { irrelevant } = parts;
+  const byHand = editsByHand({
+    ...parts,
+    cuts,
+    irrelevant: (edit) => (irrelevant === null ? null : irrelevantPrompt(irrelevant, edit)),
+  });
+  const { file, restore, ...others } = byHand;
   return {
     ...parts,
+    ...others,
     methods: Object.keys(methods),
     get edits() {
-      return edits;
+      return byHand.edits;
     },
-    ask: (question, { maxNewTokens = ANSWER_TOKENS, signal } = {}) =>
-      underEdits((overlay) => ask(question, overlay, { ...reading, maxNewTokens, routing: "once", signal })),
-    score: (probes, signal) => underEdits((overlay) => scoreProbes(probes, overlay, { ...reading, signal })),
-    async edit({ prompt, target, subject = null, irrelevant }, control) {
-      requireNotBlank(prompt, "prompt");
-      requireNotBlank(target, "target");
-      const own = parts.irrelevant === null ? null : irrelevantPrompt(parts.irrelevant, edits);
-      const request = { record: -1, prompt, target, subject, irrelevant: irrelevant ?? own };
-      const [trace] = (await current().edit([request], control)) as [EditTrace];
-      edits += 1;
-      return trace;
-    },
-    rollback,
-    save: (path) => saveEdits(path, current(), owner),
-    hash: () => hashEdits(current(), owner),
-    async restore(path) {
-      const restored = await restoreEdits(path, setting, owner);
-      rollback();
-      session = restored.session;
-      edits = restored.edits;
-    },
+    save: async (path) => writeEdits(path, await file()),
+    restore: (path) => restore((setting, owner) => restoreEdits(path, setting, owner)),
     run: (request) => runRequest(parts, request, options),
     with: (wish) => labWith(loaded, { ...options, planFor: undefined, method: undefined, hparams: undefined, ...wish }),
     close() {
-      rollback();
+      byHand.rollback();
       free();
     },
   };

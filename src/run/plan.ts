@@ -1,15 +1,16 @@
 import { RefusedInput } from "../core/errors.js";
-import { type IrrelevantList, irrelevantPrompt } from "../data/load.js";
-import type { Dataset, EditRecord } from "../data/records.js";
+import { type Dataset, type EditRecord, type IrrelevantList, irrelevantPrompt } from "../data/records.js";
 import { assetHashes } from "../edit/assets.js";
 import type { Asset, EditRequest, PreparedMethod } from "../edit/contract.js";
 import { sequencesOfRows, type TokenRow } from "../edit/rows.js";
 import { type TargetStop, withStop } from "../edit/target-stop.js";
 import { TEACHER_FORCED } from "../eval/metrics.js";
-import { encodeProbe, type Probe } from "../eval/score.js";
+import { probesOf } from "../eval/records.js";
+import { encodeProbe } from "../eval/score.js";
 import type { Seeing } from "../eval/seeing.js";
 import type { LlamaModel } from "../model/model.js";
-import { type BackendReport, backendText } from "../tensor/backend.js";
+import type { BackendReport } from "../tensor/backend.js";
+import { backendText } from "../tensor/names.js";
 import type { FrozenPart } from "./frozen-part.js";
 import type { Protocol, When } from "./types.js";
 
@@ -95,19 +96,6 @@ export function requestOf(
 export function trainedOn(record: EditRecord, plan: Omit<TextSource, "model"> & TokenizerSource): EditRequest {
   const request = requestOf(record, plan);
   return { ...request, target: withStop(request.target, plan.targetStop, plan.model) };
-}
-
-/** The probes of a record: rewrite, then all of rephrase, locality, portability and unedited facts, then its text beyond the target. */
-export function probesOf(record: EditRecord): Probe[] {
-  const rephrases = record.rephrase === null ? [] : [record.rephrase, ...(record.moreRephrases ?? [])];
-  return [
-    { kind: "rewrite", prompt: record.prompt, answer: record.target },
-    ...rephrases.map((prompt): Probe => ({ kind: "rephrase", prompt, answer: record.target })),
-    ...(["locality", "portability", "unedited"] as const).flatMap((kind) =>
-      (record[kind] ?? []).map((probe): Probe => ({ kind, ...probe })),
-    ),
-    ...(record.oodRephrase === null ? [] : [{ kind: "ood", prompt: "", answer: record.oodRephrase } as const]),
-  ];
 }
 
 /** Sources of a run's token sequences; of the model, which need not be loaded, its sizes and tokenizer. */

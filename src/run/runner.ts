@@ -3,10 +3,13 @@ import { createRng } from "../core/rng.js";
 import type { EditRecord } from "../data/records.js";
 import type { EditSession, EditSetting } from "../edit/contract.js";
 import type { Overlay } from "../edit/overlay.js";
-import { type EditOwner, restoreEdits, saveEdits } from "../edit/state.js";
+import { restoreEdits, saveEdits } from "../edit/saved.js";
+import type { EditOwner } from "../edit/state.js";
 import type { EditStep } from "../edit/trace.js";
+import { judgeOf } from "../eval/judge.js";
+import { probesOf, recordScore } from "../eval/records.js";
 import { type Probe, scoreProbes } from "../eval/score.js";
-import type { ProbeScore, RecordScore } from "../eval/types.js";
+import type { RecordScore } from "../eval/types.js";
 import { createCutStore } from "../model/cut-store.js";
 import { type Block, blocksOf, RECORDS_TOGETHER } from "./blocks.js";
 import { environmentOf } from "./environment.js";
@@ -20,7 +23,6 @@ import {
   checkWhen,
   editSequencesOf,
   probeSequencesOf,
-  probesOf,
   protocolOf,
   type RunPlan,
   trainedOn,
@@ -266,34 +268,10 @@ async function scoresUnder(
   const probes = records.map(probesOf);
   const { model, cuts } = setting;
   const { needs, generation } = plan.seeing;
-  const reading = { model, cuts, style: plan.method.style, needs, generation, signal };
+  const judge = generation?.judge == null ? null : judgeOf(generation.judge);
+  const reading = { model, cuts, style: plan.method.style, needs, generation, judge, signal };
   const scores = await scoreProbes(probes.flat(), overlay, reading);
   return records.map((record, i) => recordScore(record, block, scores.splice(0, (probes[i] as Probe[]).length)));
-}
-
-/** Puts scores back in the order of `probesOf`. */
-export function recordScore(
-  record: EditRecord,
-  block: Pick<Block, "index">,
-  scores: readonly ProbeScore[],
-): RecordScore {
-  const rest = [...scores];
-  const take = (count: number) => rest.splice(0, count);
-  const [rewrite] = take(1) as [ProbeScore];
-  const [rephrase = null] = take(record.rephrase === null ? 0 : 1);
-  const moreRephrases = take(record.moreRephrases?.length ?? 0);
-  return {
-    record: record.index,
-    block: block.index,
-    subject: record.subject,
-    rewrite,
-    rephrase,
-    ...(moreRephrases.length > 0 && { moreRephrases }),
-    locality: take(record.locality.length),
-    portability: take(record.portability.length),
-    ...(record.unedited !== undefined && { unedited: take(record.unedited.length) }),
-    ...(record.oodRephrase !== null && { ood: take(1)[0] as ProbeScore }),
-  };
 }
 
 /** Is told of every edit and score. */

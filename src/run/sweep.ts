@@ -9,7 +9,7 @@ import type { Asset, PreparedMethod } from "../edit/contract.js";
 import { methodNamed, prepareNamed } from "../edit/registry.js";
 import type { TargetStop } from "../edit/target-stop.js";
 import { backendFor } from "../model/backend.js";
-import { openCheckpoint } from "../model/checkpoint.js";
+import { openCheckpoint } from "../model/folder.js";
 import type { WeightPrecision } from "../model/weights.js";
 import type { BackendName } from "../tensor/backend.js";
 import { parseT } from "./blocks.js";

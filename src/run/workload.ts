@@ -1,9 +1,10 @@
 import { sequencesOfRows, type TokenRow } from "../edit/rows.js";
+import { probesOf } from "../eval/records.js";
 import { encodeProbe, SCORE_BATCH_TOKENS } from "../eval/score.js";
 import type { Seeing } from "../eval/seeing.js";
 import { batchesOf, frozenBatches } from "../model/frozen.js";
 import { blocksOf, RECORDS_TOGETHER } from "./blocks.js";
-import { editRowsOf, probesOf, type RunPlan } from "./plan.js";
+import { editRowsOf, type RunPlan } from "./plan.js";
 
 /** The sizes of a run that decide how much memory it takes, each the largest of the run. In tokens unless said. */
 export interface Workload {

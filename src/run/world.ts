@@ -1,9 +1,9 @@
 import { join } from "node:path";
 import { RefusedInput } from "../core/errors.js";
-import type { IrrelevantList } from "../data/load.js";
-import type { Dataset } from "../data/records.js";
+import type { Dataset, IrrelevantList } from "../data/records.js";
 import { worldOf } from "../data/world/store.js";
-import { ORIGIN_FILE, readOrigin } from "../model/origin.js";
+import { readOrigin } from "../model/folder.js";
+import { ORIGIN_FILE } from "../model/origin.js";
 
 /**
  * Proves that data and model belong together. A file of a made-up world must be as the world's manifest lists it, and a

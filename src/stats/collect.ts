@@ -1,8 +1,8 @@
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Interrupted, LabFailure, RefusedInput, takeTurn } from "../core/errors.js";
-import { exists, readJsonFile, requireWritableFolder, writeFileAtomic } from "../core/files.js";
-import { canonicalJson, sha256Chunks, sha256File } from "../core/hash.js";
+import { exists, readJsonFile, requireWritableFolder, sha256File, writeFileAtomic } from "../core/files.js";
+import { canonicalJson, sha256Chunks } from "../core/hash.js";
 import { MAX_CHARACTERS } from "../core/text.js";
 import type { Cut, Sequences } from "../model/cut.js";
 import { type FrozenProgress, frozenBatches, frozenPass } from "../model/frozen.js";

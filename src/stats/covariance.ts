@@ -1,5 +1,5 @@
 import { RefusedInput, takeTurn } from "../core/errors.js";
-import { sha256File } from "../core/hash.js";
+import { sha256File } from "../core/files.js";
 import { type BadPivot, factorise, solveFactored } from "./cholesky.js";
 import type { NpyArray } from "./npy.js";
 import { type NpzFile, openNpz } from "./npz.js";

@@ -2,8 +2,9 @@ import { fileURLToPath } from "node:url";
 import { RefusedInput } from "../core/errors.js";
 import { MAX_CHARACTERS } from "../core/text.js";
 import { loadIrrelevant } from "../data/load.js";
+import { loadModel } from "../model/folder.js";
 import { runFrozen } from "../model/frozen.js";
-import { type LlamaModel, loadModel } from "../model/model.js";
+import type { LlamaModel } from "../model/model.js";
 import type { Covariance } from "./covariance.js";
 import { readProvenance, requireProvenance } from "./provenance.js";
 

@@ -1,7 +1,7 @@
 import { fileURLToPath } from "node:url";
 import { RefusedInput } from "../core/errors.js";
 import { readWorld, worldSha256 } from "../data/world/store.js";
-import { readOrigin } from "../model/origin.js";
+import { readOrigin } from "../model/folder.js";
 import type { TextList } from "./texts.js";
 
 /** Name of the training texts of the project's made-up world, as a data set. */

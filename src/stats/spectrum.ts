@@ -3,7 +3,8 @@ import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { Interrupted, LabFailure, RefusedInput } from "../core/errors.js";
 import { exists, makeFolder } from "../core/files.js";
-import { openSafetensors, type RowRange, writeSafetensors } from "../model/safetensors.js";
+import type { RowRange } from "../model/safetensors.js";
+import { openSafetensors, writeSafetensors } from "../model/safetensors-file.js";
 import type { Covariance } from "./covariance.js";
 import { defaultStatsFolder } from "./places.js";
 

@@ -1,8 +1,7 @@
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { basename, extname } from "node:path";
-import { RefusedInput } from "../core/errors.js";
-import { errorText } from "../core/files.js";
+import { errorText, RefusedInput } from "../core/errors.js";
 import { decodeUtf8, parseJson } from "../core/json.js";
 
 /** Texts to collect statistics from, and what identifies them. */

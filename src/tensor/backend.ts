@@ -4,6 +4,7 @@ import { dirname, sep } from "node:path";
 import util from "node:util";
 import type { BackendWasm } from "@tensorflow/tfjs-backend-wasm";
 import { nearest, RefusedInput } from "../core/errors.js";
+import { mayHaveCard, openWebgpu } from "./dawn.js";
 import { BACKENDS, type BackendName } from "./names.js";
 import {
   mathText,
@@ -16,7 +17,6 @@ import {
 } from "./native-math.js";
 import { tf } from "./tf.js";
 import { mendWasm } from "./wasm-kernels.js";
-import { mayHaveCard, openWebgpu } from "./webgpu.js";
 
 export { BACKENDS, type BackendName } from "./names.js";
 
@@ -123,11 +123,6 @@ async function start(
   const place = `${device.toUpperCase()}${card === null ? "" : ` (${card})`}`;
   const chosen = `${name}: ${backends[name].title} ${version}, ${place}, ${threads}${mathText(started)}`;
   return { name, ...started, detail: [chosen, ...steppedDown].join("; not ") };
-}
-
-/** Text of what computes, for a protocol: numbers of another version or card may differ in their last bits. */
-export function backendText({ name, version, device, card }: BackendReport): string {
-  return `${name} ${version} ${device}${card === null ? "" : ` (${card})`}`;
 }
 
 /** The part of tfjs-node-gpu that is not in TensorFlow.js itself. */

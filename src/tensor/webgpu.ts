@@ -1,5 +1,3 @@
-import { existsSync } from "node:fs";
-import { createRequire } from "node:module";
 import { LabFailure } from "../core/errors.js";
 import { tf } from "./tf.js";
 import { mendWebgpu } from "./webgpu-kernels.js";
@@ -24,7 +22,8 @@ interface Adapter {
   requestDevice(wish: { requiredLimits: Limits }): Promise<Device>;
 }
 
-interface Gpu {
+/** `navigator.gpu`, or what plays it. */
+export interface Gpu {
   requestAdapter(wish: { powerPreference: "high-performance" }): Promise<Adapter | null>;
 }
 
@@ -87,49 +86,25 @@ export interface WebgpuAdapter {
   software: boolean;
 }
 
-interface Opened {
-  gpu: Gpu;
-  adapter: WebgpuAdapter;
-  backend: WebgpuBackend;
-}
-
-/** Kept for good: once what `create` returned is collected, the process dies. */
-let opened: Promise<Opened> | null = null;
+/** The class of TensorFlow.js' WebGPU backend. */
+export type WebgpuBackendClass = new (device: Device, info: Adapter["info"]) => WebgpuBackend;
 
 /**
- * Registers the backend `webgpu` with TensorFlow.js: Dawn in Node.
- * @throws {Error} when the package is absent or there is no adapter; asking again then tries again
+ * Registers the backend `webgpu` with TensorFlow.js, mended.
+ * @param surround calls its argument where `navigator.gpu` is, without which the class cannot be built
+ * @throws {Error} when there is no adapter
  */
-export async function openWebgpu(): Promise<WebgpuAdapter> {
-  opened ??= open();
-  try {
-    return (await opened).adapter;
-  } catch (error) {
-    opened = null;
-    throw error;
-  }
-}
-
-/**
- * True where a card may be. Linux shows one as a device file; without one, the Vulkan loader is not even asked, which would take
- * time and print warnings.
- */
-export function mayHaveCard(): boolean {
-  return process.platform !== "linux" || ["/dev/dri", "/dev/nvidiactl", "/dev/dxg"].some((file) => existsSync(file));
-}
-
-async function open(): Promise<Opened> {
-  const { create, globals } = await loadDawn();
-  Object.assign(globalThis, globals);
-  const gpu = create([]);
+export async function registerWebgpu(
+  gpu: Gpu,
+  Backend: WebgpuBackendClass,
+  surround = (build: () => WebgpuBackend) => build(),
+): Promise<{ adapter: WebgpuAdapter; backend: WebgpuBackend }> {
   const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
   if (adapter === null) throw new Error("WebGPU finds no graphics card (on Linux, it needs a Vulkan driver)");
   const requiredLimits = Object.fromEntries(RAISED_LIMITS.map((name) => [name, adapter.limits[name]])) as Limits;
   const device = await adapter.requestDevice({ requiredLimits });
   const { vendor, architecture, description, isFallbackAdapter = false } = adapter.info;
-
-  const { WebGPUBackend } = createRequire(import.meta.url)("@tensorflow/tfjs-backend-webgpu");
-  const backend: WebgpuBackend = withNavigator(gpu, () => new WebGPUBackend(device, adapter.info));
+  const backend = surround(() => new Backend(device, adapter.info));
   guardSizes(backend.bufferManager, device.limits);
   guardPool(backend.bufferManager);
   guardErrors(backend, device);
@@ -138,29 +113,7 @@ async function open(): Promise<Opened> {
   mendWebgpu(device.limits.maxStorageBuffersPerShaderStage - 1);
   tf.registerBackend("webgpu", () => backend);
   const name = [vendor, architecture, description].filter(Boolean).join(" ");
-  return { gpu, adapter: { name, software: isFallbackAdapter }, backend };
-}
-
-async function loadDawn(): Promise<{ create(options: string[]): Gpu; globals: object }> {
-  const name = "webgpu"; // not a literal in the import: types are checked also where the package is absent
-  try {
-    return await import(name);
-  } catch (cause) {
-    const absent = (cause as NodeJS.ErrnoException).code === "ERR_MODULE_NOT_FOUND";
-    throw absent ? new Error("the package webgpu is not installed", { cause }) : cause;
-  }
-}
-
-/** The backend is built only where `navigator.gpu` is; left there, Node would not exit. */
-function withNavigator<T>(gpu: Gpu, build: () => T): T {
-  const before = Object.getOwnPropertyDescriptor(globalThis, "navigator");
-  Object.defineProperty(globalThis, "navigator", { value: { gpu }, configurable: true });
-  try {
-    return build();
-  } finally {
-    if (before) Object.defineProperty(globalThis, "navigator", before);
-    else Reflect.deleteProperty(globalThis, "navigator");
-  }
+  return { adapter: { name, software: isFallbackAdapter }, backend };
 }
 
 const STORAGE = 0x80; // GPUBufferUsage.STORAGE

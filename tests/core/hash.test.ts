@@ -4,7 +4,8 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, describe, expect, it } from "vitest";
 import { LabFailure, RefusedInput } from "../../src/core/errors.js";
-import { canonicalJson, sha256Bytes, sha256Chunks, sha256File, sha256Json } from "../../src/core/hash.js";
+import { sha256File } from "../../src/core/files.js";
+import { canonicalJson, sha256Bytes, sha256Chunks, sha256Json } from "../../src/core/hash.js";
 
 const folder = mkdtempSync(join(tmpdir(), "wise-lab-hash-"));
 afterAll(() => rmSync(folder, { recursive: true }));

@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { RefusedInput } from "../../src/core/errors.js";
 import { sha256Bytes } from "../../src/core/hash.js";
-import { irrelevantPrompt, loadIrrelevant, loadRecords, wrapsAround } from "../../src/data/load.js";
+import { loadIrrelevant, loadRecords, wrapsAround } from "../../src/data/load.js";
+import { irrelevantPrompt } from "../../src/data/records.js";
 
 const folder = mkdtempSync(join(tmpdir(), "wise-lab-data-"));
 afterAll(() => rmSync(folder, { recursive: true }));

@@ -2,7 +2,7 @@ import { cp, mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { beforeAll, describe, expect, test, vi } from "vitest";
 import { RefusedInput } from "../../src/core/errors.js";
-import { sha256File } from "../../src/core/hash.js";
+import { sha256File } from "../../src/core/files.js";
 import type { Asset } from "../../src/edit/contract.js";
 import { type Covariance, covarianceNeed } from "../../src/edit/covariance.js";
 import { collectCovariances } from "../../src/stats/collect.js";

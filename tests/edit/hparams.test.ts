@@ -7,6 +7,7 @@ import type { EditMethod } from "../../src/edit/contract.js";
 import { loadOptions } from "../../src/edit/hparams.js";
 import { describeOptions } from "../../src/edit/keys.js";
 import type { OptionSource } from "../../src/edit/option-table.js";
+import { textsOnDisk } from "../../src/edit/presets.js";
 import { methods } from "../../src/edit/registry.js";
 import { refusal } from "../model/support.js";
 import { golden, repository } from "../support/shared.js";
@@ -17,7 +18,11 @@ const { presets } = wise;
 
 /** The options of WISE for a model of so many layers. */
 const load = ({ numLayers = 32, ...source }: OptionSource & { numLayers?: number }) =>
-  loadOptions(wise, source, { model: modelOf(numLayers), others: Object.values<EditMethod>(methods) });
+  loadOptions(wise, source, {
+    model: modelOf(numLayers),
+    others: Object.values<EditMethod>(methods),
+    texts: textsOnDisk,
+  });
 
 const folder = mkdtempSync(join(tmpdir(), "wise-lab-hparams-"));
 afterAll(() => rmSync(folder, { recursive: true }));

@@ -4,6 +4,7 @@ import { describe, expect, it } from "vitest";
 import type { EditMethod } from "../../src/edit/contract.js";
 import { loadOptions } from "../../src/edit/hparams.js";
 import type { OptionSource } from "../../src/edit/option-table.js";
+import { textsOnDisk } from "../../src/edit/presets.js";
 import { methods } from "../../src/edit/registry.js";
 import { refusal } from "../model/support.js";
 import { repository } from "../support/shared.js";
@@ -24,7 +25,7 @@ const {
 const every = Object.values<EditMethod>(methods);
 
 const load = (method: EditMethod, source: OptionSource, layers = 32) =>
-  loadOptions(method, source, { model: modelOf(layers), others: every });
+  loadOptions(method, source, { model: modelOf(layers), others: every, texts: textsOnDisk });
 
 /** A released file, with the keys and values it has upstream. */
 const released = (name: string) => join(repository, `tests/fixtures/hparams/${name}.yaml`);

@@ -14,13 +14,15 @@ import type {
 } from "../../src/edit/contract.js";
 import { MAIN, type Overlay, untouched } from "../../src/edit/overlay.js";
 import { methodNamed, methods, prepareNamed } from "../../src/edit/registry.js";
-import { type EditOwner, hashEdits, restoreEdits, saveEdits } from "../../src/edit/state.js";
+import { restoreEdits, saveEdits } from "../../src/edit/saved.js";
+import { type EditOwner, hashEdits } from "../../src/edit/state.js";
 import type { EditTrace } from "../../src/edit/trace.js";
 import { type FreeAnswer, freeAnswers } from "../../src/eval/answers.js";
 import { generateAfresh } from "../../src/model/afresh.js";
 import { batchCuts, type CutBatch, logitsAt } from "../../src/model/cut.js";
 import { createCutStore } from "../../src/model/cut-store.js";
-import { type LlamaModel, loadModel } from "../../src/model/model.js";
+import { loadModel } from "../../src/model/folder.js";
+import type { LlamaModel } from "../../src/model/model.js";
 import { refusal, temporaryFolder } from "../model/support.js";
 import { golden, goldenMethods } from "../support/shared.js";
 import { expectTidy } from "../support/tensor-matcher.js";

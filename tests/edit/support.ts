@@ -4,11 +4,12 @@ import { createRng } from "../../src/core/rng.js";
 import type { AssetOwner, EditRequest, EditSetting } from "../../src/edit/contract.js";
 import { loadOptions } from "../../src/edit/hparams.js";
 import type { Options } from "../../src/edit/option-table.js";
+import { textsOnDisk } from "../../src/edit/presets.js";
 import { methodNamed } from "../../src/edit/registry.js";
 import type { WiseOptions } from "../../src/edit/wise/options.js";
-import { openCheckpoint } from "../../src/model/checkpoint.js";
 import { createCutStore } from "../../src/model/cut-store.js";
-import { type LlamaModel, loadModel } from "../../src/model/model.js";
+import { loadModel, openCheckpoint } from "../../src/model/folder.js";
+import type { LlamaModel } from "../../src/model/model.js";
 import { selectBackend } from "../../src/tensor/backend.js";
 import { golden } from "../support/shared.js";
 
@@ -58,7 +59,9 @@ export async function tinyOptions(...set: string[]): Promise<WiseOptions> {
 /** The options of a method for the tiny checkpoint, with settings "key=value" on top. */
 export async function optionsOf(name: string, ...set: string[]): Promise<Options> {
   const { config } = await tinyCheckpoint;
-  return (await loadOptions(methodNamed(name), { preset: "tiny", set }, { model: config, others: [] })).options;
+  return (
+    await loadOptions(methodNamed(name), { preset: "tiny", set }, { model: config, others: [], texts: textsOnDisk })
+  ).options;
 }
 
 const tinyCheckpoint = openCheckpoint(join(golden, "tiny-llama3")).then(async (checkpoint) => {

@@ -3,8 +3,10 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { RefusedInput } from "../../src/core/errors.js";
-import { EMBEDDING, FINAL_NORM, headName, layerTensorNames, openCheckpoint } from "../../src/model/checkpoint.js";
-import { openSafetensors, type TensorToWrite, writeSafetensors } from "../../src/model/safetensors.js";
+import { EMBEDDING, FINAL_NORM, headName, layerTensorNames } from "../../src/model/checkpoint.js";
+import { openCheckpoint } from "../../src/model/folder.js";
+import { openSafetensors, writeSafetensors } from "../../src/model/safetensors-file.js";
+import type { TensorToWrite } from "../../src/model/safetensors-write.js";
 import { golden } from "../support/shared.js";
 import { changeJson, copyOfGolden, refusal, safetensorsBytes, temporaryFolder } from "./support.js";
 

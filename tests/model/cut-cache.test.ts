@@ -6,7 +6,7 @@ import { LabFailure, RefusedInput } from "../../src/core/errors.js";
 import { createRng } from "../../src/core/rng.js";
 import type { Cut } from "../../src/model/cut.js";
 import { type CutCache, type CutKey, defaultCacheFolder, openCutCache } from "../../src/model/cut-cache.js";
-import { openSafetensors } from "../../src/model/safetensors.js";
+import { openSafetensors } from "../../src/model/safetensors-file.js";
 import { asOrdinaryUser } from "../support/ordinary-user.js";
 import { atInput, atValue } from "../support/points.js";
 import { requires } from "../support/requires.js";

@@ -1,7 +1,7 @@
 import { open, readdir, readFile, rename, truncate, utimes, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { sha256File } from "../../src/core/hash.js";
+import { sha256File } from "../../src/core/files.js";
 import { sha256Kept } from "../../src/model/kept-hash.js";
 import { temporaryFolder } from "./support.js";
 

@@ -1,7 +1,8 @@
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
+import { loadTokenizer } from "../../src/model/folder.js";
 import { encodeForced, encodeQuestion, PLAIN } from "../../src/model/prompt.js";
-import { loadTokenizer, type Tokenizer } from "../../src/model/tokenizer.js";
+import type { Tokenizer } from "../../src/model/tokenizer.js";
 import { goldenRecords } from "../edit/support.js";
 import { golden } from "../support/shared.js";
 import { refusal } from "./support.js";

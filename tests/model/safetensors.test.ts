@@ -3,8 +3,9 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { LabFailure, RefusedInput } from "../../src/core/errors.js";
-import { openSafetensors, type TensorToWrite, writeSafetensors } from "../../src/model/safetensors.js";
+import { openSafetensors, writeSafetensors } from "../../src/model/safetensors-file.js";
 import { MAX_HEADER_BYTES } from "../../src/model/safetensors-header.js";
+import type { TensorToWrite } from "../../src/model/safetensors-write.js";
 import { golden } from "../support/shared.js";
 import { refusal, safetensorsBytes, temporaryFolder } from "./support.js";
 

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { parseLlamaConfig } from "../../src/model/config.js";
-import { loadTokenizer } from "../../src/model/tokenizer.js";
+import { loadTokenizer } from "../../src/model/folder.js";
 import { golden } from "../support/shared.js";
 import { changeJson, copyOfGolden, refusal } from "./support.js";
 

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { RefusedInput } from "../../src/core/errors.js";
 import { STAND_INS, type StandInModel } from "../../src/model/known.js";
-import { openSafetensors } from "../../src/model/safetensors.js";
+import { openSafetensors } from "../../src/model/safetensors-file.js";
 import { writeStandIn } from "../../src/workshop/stand-in/write.js";
 import { repository } from "../support/shared.js";
 

@@ -5,9 +5,10 @@ import { createWiseOverlay } from "../../src/edit/wise/routing.js";
 import { createProblem, runStep } from "../../src/edit/wise/step.js";
 import { predictedTokens } from "../../src/eval/score.js";
 import { batchCuts, type Cut, logitsAt, type Spot } from "../../src/model/cut.js";
+import { loadModel } from "../../src/model/folder.js";
 import { generate } from "../../src/model/generate.js";
 import { layerForward, positions } from "../../src/model/llama.js";
-import { type LlamaModel, loadModel } from "../../src/model/model.js";
+import type { LlamaModel } from "../../src/model/model.js";
 import { type CutPoint, deltaChange, MATRICES } from "../../src/model/patch.js";
 import {
   cutNumbers,

@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { expect, it } from "vitest";
 import { methodNamed, prepareNamed } from "../../src/edit/registry.js";
-import { openCheckpoint } from "../../src/model/checkpoint.js";
+import { openCheckpoint } from "../../src/model/folder.js";
 import { DEFAULT_MODEL, projectFile, withDefaultPreset } from "../../src/run/inputs.js";
 import { readResults, resultsOf, searchOf } from "../../src/run/search.js";
 import { refusal } from "../model/support.js";

@@ -3,7 +3,7 @@ import { readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
-import { sha256File } from "../../src/core/hash.js";
+import { sha256File } from "../../src/core/files.js";
 import { temporaryFolder } from "../model/support.js";
 import { startWiseLab, wiseLab } from "../run/support.js";
 import { golden } from "../support/shared.js";

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { Interrupted } from "../../src/core/errors.js";
-import { sha256File } from "../../src/core/hash.js";
+import { sha256File } from "../../src/core/files.js";
 import { createRng } from "../../src/core/rng.js";
 import { covarianceArrays, openCovariance } from "../../src/stats/covariance.js";
 import { traceMismatch } from "../../src/stats/norms.js";

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { LlamaModel } from "../../src/model/model.js";
-import { openSafetensors } from "../../src/model/safetensors.js";
+import { openSafetensors } from "../../src/model/safetensors-file.js";
 import { openProjection } from "../../src/stats/projection.js";
 import { loadTiny } from "../edit/support.js";
 import { refusal } from "../model/support.js";

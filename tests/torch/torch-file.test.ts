@@ -2,7 +2,7 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { readBytes } from "../../src/core/files.js";
-import { openSafetensors } from "../../src/model/safetensors.js";
+import { openSafetensors } from "../../src/model/safetensors-file.js";
 import { openTorchFile, type StoredTensor } from "../../src/torch/torch-file.js";
 import { refusal, temporaryFolder } from "../model/support.js";
 import { type MadeEntry, madeZip } from "../stats/support.js";

@@ -3,13 +3,13 @@ import { readdir, readFile, rm, stat, truncate, writeFile } from "node:fs/promis
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { Interrupted } from "../../src/core/errors.js";
+import { sha256File } from "../../src/core/files.js";
 import { widenBf16, widenF16 } from "../../src/core/float-bits.js";
-import { sha256File } from "../../src/core/hash.js";
 import { createRng } from "../../src/core/rng.js";
-import { FINAL_NORM, layerTensorNames, openCheckpoint } from "../../src/model/checkpoint.js";
+import { FINAL_NORM, layerTensorNames } from "../../src/model/checkpoint.js";
 import { parseLlamaConfig } from "../../src/model/config.js";
+import { loadModel, openCheckpoint } from "../../src/model/folder.js";
 import { STAND_INS, type StandInModel, type StandInName, standInFor } from "../../src/model/known.js";
-import { loadModel } from "../../src/model/model.js";
 import { planShards, shardIndex } from "../../src/workshop/stand-in/shards.js";
 import { normalTable, type StoredDtype, tensorBytes } from "../../src/workshop/stand-in/values.js";
 import { type StandInProgress, writeStandIn } from "../../src/workshop/stand-in/write.js";

@@ -1,8 +1,8 @@
 import { basename, dirname, join } from "node:path";
 import type { z } from "zod";
 import { RefusedInput } from "../../core/errors.js";
-import { exists, readBytes } from "../../core/files.js";
-import { sha256Bytes, sha256File, sha256Json } from "../../core/hash.js";
+import { exists, readBytes, sha256File } from "../../core/files.js";
+import { sha256Bytes, sha256Json } from "../../core/hash.js";
 import { decodeUtf8, parseJson } from "../../core/json.js";
 import { type ListFile, parseItem, readListFile } from "../read-list.js";
 import { linesOf } from "./lines.js";

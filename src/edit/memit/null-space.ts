@@ -1,5 +1,4 @@
-import { exists } from "../../core/files.js";
-import { sha256File } from "../../core/hash.js";
+import { exists, sha256File } from "../../core/files.js";
 import { siteName } from "../../model/patch.js";
 import { nullSpaceOf } from "../../stats/null-space.js";
 import { openProjection } from "../../stats/projection.js";

@@ -5,7 +5,7 @@ import { MAIN } from "../../edit/overlay.js";
 import { methodNamed } from "../../edit/registry.js";
 import { measures, probesOf } from "../../run/measures.js";
 import type { ScoredRecord, ScoredRun } from "../../run/types.js";
-import { recordUnder } from "./atInference.js";
+import { recordUnder } from "../recordUnder.js";
 import { inferenceOf, requireValue } from "./router.js";
 
 /** Measures that the paper's tables average, and their average. */

@@ -1,8 +1,7 @@
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 import * as zmq from "zeromq";
-import { LabFailure } from "../../core/errors.js";
-import { errorText } from "../../core/files.js";
+import { errorText, LabFailure } from "../../core/errors.js";
 import { channelAddress, decodeMessage, encodeMessage, type Message, newHeader, readConnectionFile } from "../wire.js";
 import type { ControlThreadData, FromControlThread, InterruptState } from "./interrupts.js";
 

@@ -15,7 +15,7 @@ import type { EditTrace } from "../../edit/trace.js";
 import { batchCuts, logitsAt } from "../../model/cut.js";
 import { createCutStore } from "../../model/cut-store.js";
 import type { LlamaModel } from "../../model/model.js";
-import { writeSafetensors } from "../../model/safetensors-write.js";
+import { writeSafetensors } from "../../model/safetensors-file.js";
 import { tf } from "../../tensor/tf.js";
 import type { EditedByMethod, OursQuestion, Prepared } from "./method-protocol.js";
 

@@ -1,7 +1,6 @@
 import { LabFailure } from "../../core/errors.js";
 import { backendFor } from "../../model/backend.js";
-import { openCheckpoint } from "../../model/checkpoint.js";
-import { loadModel } from "../../model/model.js";
+import { loadModel, openCheckpoint } from "../../model/folder.js";
 import { createOwnMethods, type OwnMethods } from "./method-own.js";
 import type { OursQuestion } from "./method-protocol.js";
 import { serve } from "./serve.js";

@@ -1,11 +1,10 @@
 import { join } from "node:path";
 import { prepareNamed } from "../../edit/registry.js";
 import type { WiseOptions } from "../../edit/wise/options.js";
-import { openCheckpoint } from "../../model/checkpoint.js";
 import type { LlamaConfig } from "../../model/config.js";
+import { loadTokenizer, openCheckpoint } from "../../model/folder.js";
 import { type StandInName, standInFor } from "../../model/known.js";
 import type { Residence } from "../../model/model.js";
-import { loadTokenizer } from "../../model/tokenizer.js";
 import { isStandIn } from "../stand-in/record.js";
 import { writeStandIn } from "../stand-in/write.js";
 

@@ -1,8 +1,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { LabFailure } from "../../core/errors.js";
 import { backendFor } from "../../model/backend.js";
-import { openCheckpoint } from "../../model/checkpoint.js";
-import { loadModel } from "../../model/model.js";
+import { loadModel, openCheckpoint } from "../../model/folder.js";
 import { measureMatmul } from "../../tensor/gflops.js";
 import { openCut } from "./cut.js";
 import type { OpenCut, Opened, OpenedCut, OpenWhole, Question } from "./protocol.js";

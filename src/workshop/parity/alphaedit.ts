@@ -4,7 +4,7 @@ import { alphaedit, alphaeditSolver, startAlphaedit } from "../../edit/memit/alp
 import type { AlphaeditOptions } from "../../edit/memit/alphaedit-options.js";
 import { nullSpaceNeed } from "../../edit/memit/null-space.js";
 import type { LlamaModel } from "../../model/model.js";
-import { openSafetensors } from "../../model/safetensors.js";
+import { openSafetensors } from "../../model/safetensors-file.js";
 import type { NullSpace } from "../../stats/null-space.js";
 import { type GoldenScenario, readScenario } from "./golden-files.js";
 import { assetsOf, settingOf } from "./setting.js";

@@ -1,9 +1,10 @@
 import { readdir } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { z } from "zod";
-import { RefusedInput } from "../../core/errors.js";
-import { errorText, exists, readJsonFile } from "../../core/files.js";
-import { openSafetensors, type SafetensorsFile } from "../../model/safetensors.js";
+import { errorText, RefusedInput } from "../../core/errors.js";
+import { exists, readJsonFile } from "../../core/files.js";
+import type { SafetensorsFile } from "../../model/safetensors.js";
+import { openSafetensors } from "../../model/safetensors-file.js";
 
 /*
  * The files of a folder of golden vectors: a reference implementation's inputs and results in float64. Field names are

@@ -1,4 +1,4 @@
-import { loadModel } from "../../model/model.js";
+import { loadModel } from "../../model/folder.js";
 import { compareForward, compareText } from "./forward.js";
 import { type GoldenFolder, type NotBuilt, openGolden } from "./golden-files.js";
 import { type CompareScenario, scenarios } from "./scenarios.js";

@@ -1,8 +1,8 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
-import { RefusedInput } from "../../core/errors.js";
-import { errorText, exists, readJsonFile, writeFileAtomic } from "../../core/files.js";
+import { errorText, RefusedInput } from "../../core/errors.js";
+import { exists, readJsonFile, writeFileAtomic } from "../../core/files.js";
 import { canonicalJson } from "../../core/hash.js";
 import type { StandInModel } from "../../model/known.js";
 import { checked } from "../../model/schema.js";

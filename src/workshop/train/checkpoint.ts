@@ -1,12 +1,9 @@
 import { RefusedInput } from "../../core/errors.js";
 import { tensorShapes } from "../../model/checkpoint.js";
 import type { LlamaConfig } from "../../model/config.js";
-import {
-  openSafetensors,
-  type SafetensorsFile,
-  type TensorToWrite,
-  writeSafetensors,
-} from "../../model/safetensors.js";
+import type { SafetensorsFile } from "../../model/safetensors.js";
+import { openSafetensors, writeSafetensors } from "../../model/safetensors-file.js";
+import type { TensorToWrite } from "../../model/safetensors-write.js";
 import { tf } from "../../tensor/tf.js";
 import type { Moving } from "./adamw.js";
 import { disposeState, type TrainingState } from "./trainer.js";

@@ -8,7 +8,8 @@ import type { Dataset } from "../../data/records.js";
 import type { PreparedMethod, PreparedTraining, TrainingState } from "../../edit/contract.js";
 import type { EditStep } from "../../edit/trace.js";
 import type { LlamaModel } from "../../model/model.js";
-import { openSafetensors, type TensorToWrite, writeSafetensors } from "../../model/safetensors.js";
+import { openSafetensors, writeSafetensors } from "../../model/safetensors-file.js";
+import type { TensorToWrite } from "../../model/safetensors-write.js";
 import { type Ingredients, refuseOther } from "./checkpoint.js";
 import { continueCurve } from "./curve.js";
 

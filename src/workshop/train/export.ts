@@ -3,7 +3,8 @@ import { RefusedInput } from "../../core/errors.js";
 import { writeFileAtomic } from "../../core/files.js";
 import { tensorShapes } from "../../model/checkpoint.js";
 import type { LlamaConfig } from "../../model/config.js";
-import { type TensorToWrite, writeSafetensors } from "../../model/safetensors.js";
+import { writeSafetensors } from "../../model/safetensors-file.js";
+import type { TensorToWrite } from "../../model/safetensors-write.js";
 import { INITIAL_DEVIATION } from "./init.js";
 import type { TrainingState } from "./trainer.js";
 

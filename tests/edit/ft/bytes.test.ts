@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { startFt } from "../../../src/edit/ft/ft.js";
 import { tuningBytes } from "../../../src/edit/ft/tuning.js";
-import { type LlamaModel, loadModel } from "../../../src/model/model.js";
+import { loadModel } from "../../../src/model/folder.js";
+import type { LlamaModel } from "../../../src/model/model.js";
 import { selectBackend } from "../../../src/tensor/backend.js";
 import { TINY_MODEL } from "../../run/support.js";
 import { countBuffers } from "../../support/buffers.js";

@@ -5,7 +5,8 @@ import { forcedExample, lossAndGradients, problemOf } from "../../../src/edit/ft
 import { tuningBytes } from "../../../src/edit/ft/tuning.js";
 import { forcedRow, type TokenRow } from "../../../src/edit/rows.js";
 import { stateTensor } from "../../../src/edit/state.js";
-import { type LlamaModel, loadModel } from "../../../src/model/model.js";
+import { loadModel } from "../../../src/model/folder.js";
+import type { LlamaModel } from "../../../src/model/model.js";
 import { selectBackend } from "../../../src/tensor/backend.js";
 import { tf } from "../../../src/tensor/tf.js";
 import { refusal } from "../../model/support.js";

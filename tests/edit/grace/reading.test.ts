@@ -9,7 +9,8 @@ import { LARGEST_MARGIN, MAIN, type Overlay, type Reading, type RoutedBatch } fr
 import { scoreProbes } from "../../../src/eval/score.js";
 import { batchCuts, type CutBatch, logitsAt, mainOutput, type Sequences } from "../../../src/model/cut.js";
 import { createCutStore } from "../../../src/model/cut-store.js";
-import { type LlamaModel, loadModel } from "../../../src/model/model.js";
+import { loadModel } from "../../../src/model/folder.js";
+import type { LlamaModel } from "../../../src/model/model.js";
 import { outputChange, type Patch } from "../../../src/model/patch.js";
 import { PLAIN } from "../../../src/model/prompt.js";
 import { tf } from "../../../src/tensor/tf.js";

@@ -1,12 +1,12 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { sha256File } from "../../../src/core/hash.js";
+import { sha256File } from "../../../src/core/files.js";
 import { type NetworkOrigin, networkNeed, writeNetwork } from "../../../src/edit/mend/archive.js";
 import { type NetworkValues, slotsOf } from "../../../src/edit/mend/network.js";
 import type { MendOptions } from "../../../src/edit/mend/options.js";
 import type { LlamaModel } from "../../../src/model/model.js";
-import { writeSafetensors } from "../../../src/model/safetensors.js";
+import { writeSafetensors } from "../../../src/model/safetensors-file.js";
 import { refusal, temporaryFolder } from "../../model/support.js";
 import { goldenMethods } from "../../support/shared.js";
 import { dict, floats, global, tensor, torchFile, unicode } from "../../torch/support.js";

@@ -1,9 +1,10 @@
 import { beforeAll, expect, test } from "vitest";
-import { sha256Bytes, sha256File } from "../../../src/core/hash.js";
+import { sha256File } from "../../../src/core/files.js";
+import { sha256Bytes } from "../../../src/core/hash.js";
 import { listText } from "../../../src/data/world/store.js";
 import type { AssetNeed, AssetOwner, PreparedMethod } from "../../../src/edit/contract.js";
 import { prepareNamed } from "../../../src/edit/registry.js";
-import { openSafetensors } from "../../../src/model/safetensors.js";
+import { openSafetensors } from "../../../src/model/safetensors-file.js";
 import { DEFAULT_MODEL, projectFile } from "../../../src/run/inputs.js";
 import { makePractice, recordsToTrainOn } from "../../../src/workshop/world/practice.js";
 import { ownerOf } from "../support.js";

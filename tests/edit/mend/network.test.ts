@@ -12,7 +12,7 @@ import {
 } from "../../../src/edit/mend/network.js";
 import { noStatistics, observe, type Statistics, statisticsValues } from "../../../src/edit/mend/statistics.js";
 import { newNetwork } from "../../../src/edit/mend/training.js";
-import { openCheckpoint } from "../../../src/model/checkpoint.js";
+import { openCheckpoint } from "../../../src/model/folder.js";
 import { selectBackend } from "../../../src/tensor/backend.js";
 import { tf } from "../../../src/tensor/tf.js";
 import { TINY_MODEL } from "../../run/support.js";

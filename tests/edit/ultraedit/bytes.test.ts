@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { forcedRow, type TokenRow } from "../../../src/edit/rows.js";
 import { startUltraedit, ultraeditBytes } from "../../../src/edit/ultraedit/ultraedit.js";
-import { type LlamaModel, loadModel } from "../../../src/model/model.js";
+import { loadModel } from "../../../src/model/folder.js";
+import type { LlamaModel } from "../../../src/model/model.js";
 import { stepNumbers } from "../../../src/run/memory-parts.js";
 import { selectBackend } from "../../../src/tensor/backend.js";
 import { TINY_MODEL } from "../../run/support.js";

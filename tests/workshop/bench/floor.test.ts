@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { openCheckpoint } from "../../../src/model/checkpoint.js";
+import { openCheckpoint } from "../../../src/model/folder.js";
 import { DEFAULT_MODEL } from "../../../src/run/inputs.js";
 import { recordGflop } from "../../../src/workshop/bench/floor.js";
 

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { openCheckpoint } from "../../../src/model/checkpoint.js";
+import { openCheckpoint } from "../../../src/model/folder.js";
 import type { Fact } from "../../../src/workshop/bench/protocol.js";
 import { type BenchModel, SHAPES } from "../../../src/workshop/bench/shapes.js";
 import { goldenRecords, tinyOptions } from "../../edit/support.js";

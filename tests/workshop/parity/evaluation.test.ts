@@ -2,7 +2,8 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { untouched } from "../../../src/edit/overlay.js";
 import { createCutStore } from "../../../src/model/cut-store.js";
-import { type LlamaModel, loadModel } from "../../../src/model/model.js";
+import { loadModel } from "../../../src/model/folder.js";
+import type { LlamaModel } from "../../../src/model/model.js";
 import { selectBackend } from "../../../src/tensor/backend.js";
 import {
   compareEvaluation,

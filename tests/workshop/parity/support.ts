@@ -1,6 +1,6 @@
 import { cp, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { openSafetensors } from "../../../src/model/safetensors.js";
+import { openSafetensors } from "../../../src/model/safetensors-file.js";
 import type { ParityItem } from "../../../src/workshop/parity/tally.js";
 import { temporaryFolder } from "../../model/support.js";
 

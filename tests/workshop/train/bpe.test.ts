@@ -3,7 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { loadTokenizer, type Tokenizer } from "../../../src/model/tokenizer.js";
+import { loadTokenizer } from "../../../src/model/folder.js";
+import type { Tokenizer } from "../../../src/model/tokenizer.js";
 import { type Bpe, SPECIAL_TOKENS, trainBpe } from "../../../src/workshop/train/bpe.js";
 import { writeTokenizer } from "../../../src/workshop/train/tokenizer-files.js";
 
