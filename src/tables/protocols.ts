@@ -6,6 +6,9 @@ import { metricOf } from "../run/under-metric.js";
 /** Fields of a protocol in which the rows of a table differ by design: each gets a column of its own. */
 export const rowFields = ["method", "T", "when"] as const satisfies readonly (keyof Protocol)[];
 
+/** More options are not told by name. */
+const MOST_OPTIONS = 6;
+
 /** One field in which two protocols differ. Options and side data are named one by one: "options.KEY", "assets.NAME". */
 export interface Difference {
   field: string;
@@ -56,10 +59,17 @@ export function requireAlike(runs: readonly ScoredRun[], allowed: readonly strin
     throw new RefusedInput("runs of unlike protocols cannot stand side by side unmarked", {
       where: `run ${i + 1}${run.folder ? ` (${run.folder})` : ""}, compared with run 1`,
       found: describe(found),
-      expected: `the same protocol but for ${allowed.join(", ")}`,
+      expected: `the same protocol but for ${shortList(allowed)}`,
       hint: "allow the field, or mark: true for a footnote at each row that differs (--allow, --mark)",
     });
   }
+}
+
+/** Fields in few words: of many options, that they are. */
+function shortList(fields: readonly string[]): string {
+  const options = fields.filter((field) => field.startsWith("options."));
+  if (options.length <= MOST_OPTIONS) return fields.join(", ");
+  return [...fields.filter((field) => !options.includes(field)), "options"].join(", ");
 }
 
 /** Footnotes for runs that differ from the first: a mark per run ("" for those like it), and the text of each mark. */
@@ -159,7 +169,7 @@ function fieldsOf({ options, assets, metrics: _, generation, ...plain }: Protoco
   const named = (group: string, values: object) =>
     Object.entries(values).map(([name, value]) => [`${group}.${name}`, value] as const);
   return new Map<string, unknown>([
-    ...Object.entries(plain),
+    ...Object.entries({ ...plain, doubleBos: plain.chatTemplate && plain.doubleBos }), // nothing without a template
     ...(written ? named("generation", generation ?? {}) : []),
     ...named("assets", assets),
     ...named("options", options),

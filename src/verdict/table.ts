@@ -43,7 +43,7 @@ export function methodsOverT(rows: readonly StudyRow[]): DataFrame {
 /**
  * The paper's table as LaTeX: a row per method, four columns per T. The best of a column is bold, and so is what a paired
  * permutation test at 0.05 (Holm's method over the column) cannot tell from it. Small behind each mean: half the width of
- * its 95% bootstrap interval. The document needs \usepackage{booktabs} and \usepackage{graphicx}.
+ * its 95% bootstrap interval. The options of the methods stand in comments above it. The document needs \usepackage{booktabs} and \usepackage{graphicx}.
  * @throws {RefusedInput} for rows that may not be compared, or a label that \ref cannot name
  */
 export function methodsLatex(rows: readonly StudyRow[], { label }: { label: string }): string {
@@ -58,9 +58,11 @@ export function methodsLatex(rows: readonly StudyRow[], { label }: { label: stri
   });
   const heads = Ts.map((T) => `\\multicolumn{${scores.length}}{c}{$T = ${T}$}`);
   const rules = Ts.map((_, i) => `\\cmidrule(lr){${2 + i * scores.length}-${1 + (i + 1) * scores.length}}`);
-  const text = [noteOn(rows), caption(rows.flatMap(({ runs }) => runs))].join("\n");
+  const [protocol, ...options] = caption(rows.flatMap(({ runs }) => runs)).split("\n");
+  const text = [noteOn(rows), protocol].join("\n").trim();
   return `${[
     "% needs \\usepackage{booktabs} and \\usepackage{graphicx}",
+    ...options.map((line) => `% ${line}`),
     "\\begin{table*}[t]",
     "  \\centering",
     `  \\caption{${escapeLatex(text)}}`,
