@@ -1,8 +1,13 @@
 import { RefusedInput } from "../core/errors.js";
-import { partOf, saveStudy, studyNamed } from "../run/study.js";
-import { byMetrics } from "../run/under-metric.js";
+import { metricNamed } from "../eval/seeing.js";
+import { partOf, type StudyRow, saveStudy, studyNamed, studyRows } from "../run/study.js";
+import type { ScoredRun } from "../run/types.js";
+import { byMetrics, sharedMetrics } from "../run/under-metric.js";
 import { renderSummary } from "../tables/format.js";
+import { toText } from "../tables/readable.js";
 import type { BackendName } from "../tensor/backend.js";
+import { rowsUnder } from "../verdict/rows.js";
+import { methodsOverT, noteOn } from "../verdict/table.js";
 import { runShownSweep } from "./sweep.js";
 import { terminal } from "./terminal.js";
 
@@ -34,9 +39,21 @@ export async function studyCommand(
   const out = options.out ?? (limit === undefined ? `runs/${study.name}` : `runs/${study.name}-${limit}`);
   const shared = { ...study.shared, ...(limit !== undefined && { limit }), backend };
   const made = await runShownSweep(study.points, shared, { out, workers, signal });
+  const rows = studyRows(study, made);
+  if (rows.some((row) => row.runs.length > 1)) printRows(rows, made);
   const { runs, differ } = byMetrics(made);
   console.log(renderSummary(runs, "text", { allow: [...study.fields, ...differ], ...terminal() }));
   console.log(`run folders: ${out}`);
   if (save) console.log(`summaries:   ${await saveStudy(study, out)}`);
   return 0;
+}
+
+/** The paper's table of methods over T, by every metric of the runs. */
+function printRows(rows: readonly StudyRow[], runs: readonly ScoredRun[]): void {
+  const note = noteOn(rows);
+  for (const name of sharedMetrics(runs)) {
+    console.log(`${metricNamed(name).title}: rewrite / rephrase / locality / average`);
+    if (note !== "") console.log(note);
+    console.log(toText(methodsOverT(rowsUnder(rows, name)), terminal()));
+  }
 }

@@ -2,11 +2,9 @@ import { LabFailure, RefusedInput } from "../core/errors.js";
 import { recordsAt } from "../data/fetch.js";
 import { loadRecords } from "../data/load.js";
 import { TEACHER_FORCED } from "../eval/metrics.js";
-import type { RecordScore } from "../eval/types.js";
 import { formatDuration } from "../notebook/progress.js";
 import { type CompareOptions, compareWithPublished, comparisonFrame } from "../published/compare.js";
 import { type PublishedRow, publishedProtocol, readPublished } from "../published/published.js";
-import type { RunResult } from "../run/types.js";
 import { toText } from "../tables/readable.js";
 import { frameOf, type Row } from "../tables/tables.js";
 import { type CellRequest, publishedCell, verifyCommandOf, verifyingRun } from "../verdict/verify.js";
@@ -20,7 +18,7 @@ const MEASURED = 3;
 export interface VerifyArguments
   extends Omit<CellRequest, "source" | "T">,
     Omit<RunArguments, "T" | "method" | "when"> {
-  T?: string;
+  T?: number;
   method?: string;
   /** Name under which the model is published, where its folder is called otherwise. */
   as?: string;
@@ -38,14 +36,7 @@ export async function verifyCommand(
 ): Promise<number> {
   if (source === undefined) return listRows(options.ofModel ?? "LLaMA-3-8B");
   const { ofModel, dataSet, metric, method, T } = options;
-  const row = await publishedCell({
-    source,
-    ofModel,
-    dataSet,
-    metric,
-    method,
-    T: T === undefined ? undefined : Number(T),
-  });
+  const row = await publishedCell({ source, ofModel, dataSet, metric, method, T });
   const wanted = await verifyingRun(row);
   if (typeof wanted === "string")
     throw new RefusedInput("this row cannot be run here", {
@@ -62,7 +53,7 @@ export async function verifyCommand(
     });
   }
   process.stdout.write(toText(frameOf(publishedProtocol(row), "published row"), terminal()));
-  const run: RunArguments = {
+  const run = {
     ...options,
     ...wanted,
     data,
@@ -71,7 +62,7 @@ export async function verifyCommand(
     metrics: [...wanted.metrics, ...(options.metrics ?? [])].filter((name) => name !== TEACHER_FORCED.name),
   };
   const named = as === undefined ? {} : { model: as };
-  if (dryRun) return foretell(run, (result) => differing(row, result, named), signal);
+  if (dryRun) return foretell(row, run, named, signal);
   const out = options.out ?? `runs/verify-${row.file.replace(/\.json$/, "")}-${run.method}-T${run.T}`;
   const { result } = await runShown({ ...run, out }, signal);
   const comparison = compareWithPublished(row, result, named);
@@ -114,33 +105,22 @@ async function listRows(model: string): Promise<number> {
   return 0;
 }
 
-/** Plans the whole run, makes a few of its records, and says how long all of them take. */
+/** Plans the whole run, makes a few of its records, and says how long all take and whether they will be comparable. */
 async function foretell(
-  run: RunArguments,
-  against: (result: RunResult) => string,
+  row: PublishedRow,
+  run: RunArguments & { data: string },
+  named: CompareOptions,
   signal: AbortSignal,
 ): Promise<number> {
   const { result, seconds } = await runShown({ ...run, out: undefined, planOnly: MEASURED }, signal);
-  const { length } = await loadRecords(await recordsAt(run.data as string), { limit: run.limit }).then(
-    ({ records }) => records,
-  );
-  const each = seconds / result.scores.length;
-  const whole = formatDuration(each * length * 1000);
+  const { records } = await loadRecords(await recordsAt(run.data), { limit: run.limit });
+  const made = result.scores.length;
+  const whole = formatDuration((seconds / made) * records.length * 1000);
+  console.log(`${made} records took ${formatDuration(seconds * 1000)} on one process, from the first edit on.`);
   console.log(
-    `${result.scores.length} records took ${formatDuration(seconds * 1000)} on one process, from the first edit on.`,
+    `All ${records.length} would take about ${whole} so; less where a streamed layer serves many records, or several processes run.`,
   );
-  console.log(
-    `All ${length} would take about ${whole} so; less where a streamed layer serves many records, or several processes run.`,
-  );
-  console.log(against(result));
+  const { reason } = compareWithPublished(row, result, { ...named, records: records.length });
+  console.log(reason === "" ? "They will be comparable." : `They will not be comparable: ${reason}`);
   return 0;
-}
-
-/** Fields in which a run of a few records will differ from a published row also when it is whole. */
-function differing(row: PublishedRow, result: RunResult, options: CompareOptions): string {
-  const { protocol, scores } = result;
-  const records = row.records === "unknown" ? scores.length : row.records;
-  const whole = { ...result, scores: Array.from({ length: records }, () => scores[0] as RecordScore) };
-  const { reason } = compareWithPublished(row, { ...whole, protocol: { ...protocol, records } }, options);
-  return reason === "" ? "It will be comparable." : `It will be not comparable: ${reason}`;
 }

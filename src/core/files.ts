@@ -70,12 +70,7 @@ export async function readBytes(path: string): Promise<Uint8Array> {
   try {
     return await readFile(path);
   } catch (cause) {
-    throw new RefusedInput("a file cannot be read", {
-      where: path,
-      found: errorText(cause),
-      expected: "a readable file",
-      cause,
-    });
+    throw unreadable(path, cause);
   }
 }
 
@@ -88,12 +83,7 @@ export async function sha256File(path: string): Promise<string> {
   try {
     for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
   } catch (cause) {
-    throw new RefusedInput("a file cannot be read", {
-      where: path,
-      found: errorText(cause),
-      expected: "a readable file",
-      cause,
-    });
+    throw unreadable(path, cause);
   }
   return hash.digest("hex");
 }
@@ -123,4 +113,13 @@ async function writeFlushed(path: string, bytes: Uint8Array | string | Iterable<
   } finally {
     await file.close();
   }
+}
+
+function unreadable(path: string, cause: unknown): RefusedInput {
+  return new RefusedInput("a file cannot be read", {
+    where: path,
+    found: errorText(cause),
+    expected: "a readable file",
+    cause,
+  });
 }

@@ -9,7 +9,7 @@ import type { ScoredRun } from "../run/types.js";
 import { isShare, metricOf, underMetric } from "../run/under-metric.js";
 import { frameOf, intervalOf, type Row } from "../tables/tables.js";
 import { type MeasureName, valuesOf } from "../tables/values.js";
-import { marked, type PublishedRow, type PublishedScore } from "./published.js";
+import { marked, type PublishedRow, type PublishedScore, sameMethod } from "./published.js";
 
 /** More options that differ are counted in the reason, not told one by one: those of another model differ in most. */
 const TOLD_OPTIONS = 3;
@@ -67,6 +67,8 @@ export interface PublishedComparison {
 export interface CompareOptions {
   /** Name of the run's model in publications. Default: the run's name for it, which is its folder's. */
   model?: string;
+  /** Records that the run will have when it is whole. Default: those that it has. */
+  records?: number;
 }
 
 /**
@@ -85,9 +87,9 @@ const MAY_BE_UNKNOWN: readonly string[] = ["chatTemplate"];
 export function compareWithPublished(
   row: PublishedRow,
   run: ScoredRun | null,
-  { model = run?.protocol.model }: CompareOptions = {},
+  { model = run?.protocol.model, records = run?.scores.length ?? 0 }: CompareOptions = {},
 ): PublishedComparison {
-  const fields = protocolFields(row, run, model);
+  const fields = protocolFields(row, run, { model, records });
   const unknown = fields.filter(({ published }) => published === "unknown").map(({ field }) => field);
   const scores = comparedScores(row, run);
   if (run === null) return { row, verdict: "not measured", reason: "", differs: [], unknown, scores };
@@ -104,7 +106,10 @@ export function compareWithPublished(
  */
 export function nearestRun<R extends ScoredRun>(row: PublishedRow, runs: readonly R[]): R | null {
   const ranked = runs
-    .map((run) => ({ run, differs: protocolFields(row, run, run.protocol.model).filter(differ) }))
+    .map((run) => ({
+      run,
+      differs: protocolFields(row, run, { model: run.protocol.model, records: run.scores.length }).filter(differ),
+    }))
     .filter(({ differs }) => differs.every(({ field }) => field !== "method"))
     .sort((a, b) => a.differs.length - b.differs.length);
   return ranked[0]?.run ?? null;
@@ -189,14 +194,17 @@ export function recordsFrame(run: Pick<ScoredRun, "protocol" | "scores">, record
 }
 
 /** Every field that is compared, as published and as measured. Where publications write otherwise, theirs is taken. */
-function protocolFields(row: PublishedRow, run: ScoredRun | null, model: string | undefined): ProtocolDifference[] {
+function protocolFields(
+  row: PublishedRow,
+  run: ScoredRun | null,
+  { model, records }: { model: string | undefined; records: number },
+): ProtocolDifference[] {
   const measured = run?.protocol;
-  const records = run?.scores.length ?? 0;
   const sameModel = model !== undefined && plainModel(row.model) === plainModel(model);
-  const sameMethod = row.method.toLowerCase() === measured?.method.toLowerCase();
+  const method = measured !== undefined && sameMethod(row.method, measured.method) ? row.method : measured?.method;
   return [
     { field: "model", published: row.model, measured: sameModel ? row.model : model },
-    { field: "method", published: row.method, measured: sameMethod ? row.method : measured?.method },
+    { field: "method", published: row.method, measured: method },
     { field: "dataSha256", published: row.dataSha256, measured: measured?.dataSha256 },
     { field: "records", published: row.records, measured: records },
     { field: "T", published: row.T, measured: measured?.T === "all" ? records : measured?.T },

@@ -149,6 +149,11 @@ async function readRows(folder: string, file: string): Promise<PublishedRow[]> {
   });
 }
 
+/** True for two spellings of a method's name: publications write WISE, runs wise. */
+export function sameMethod(a: string, b: string): boolean {
+  return a.toLowerCase() === b.toLowerCase();
+}
+
 /** A text that stands for a published row, with a mark behind it where the row is of low confidence. */
 export function marked(text: string, { confidence }: Pick<PublishedRow, "confidence">): string {
   return confidence === undefined ? text : `${text} [${confidence.level} confidence]`;

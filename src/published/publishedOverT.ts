@@ -59,11 +59,12 @@ function curve(name: (typeof names)[number], { method, own, Ts, panel, theme }: 
 }
 
 /** 1000 as "1k": four digits under a narrow panel touch each other. */
-function shortNumber(T: number): string {
+export function shortNumber(T: number): string {
   return T >= 1000 && T % 100 === 0 ? `${T / 1000}k` : String(T);
 }
 
-function requireOneTable(rows: readonly PublishedRow[]): void {
+/** @throws {RefusedInput} for no rows, rows of unlike kind, an unknown T, and two of one method and T */
+export function requireOneTable(rows: readonly PublishedRow[]): void {
   const [first] = rows;
   if (first === undefined) {
     throw new RefusedInput("there is no published row to draw", {

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { z } from "zod";
 import { RefusedInput } from "../core/errors.js";
-import { exists, readJsonFile, writeFileAtomic } from "../core/files.js";
+import { writeFileAtomic } from "../core/files.js";
 import { mean } from "../core/stats.js";
 import { TARGET_STOPS } from "../edit/target-stop.js";
 import { checked } from "../model/schema.js";
@@ -89,7 +89,7 @@ export function resultsOf(methods: readonly string[], runs: readonly RunResult[]
 
 /** Writes results beside those of other methods. @returns the file */
 export async function saveResults(results: SearchResults): Promise<string> {
-  const all = { ...(await readResults()), ...results };
+  const all = { ...readResults(), ...results };
   const sorted = Object.fromEntries(Object.entries(all).sort(([a], [b]) => (a < b ? -1 : 1)));
   await writeFileAtomic(RESULTS_FILE, `${JSON.stringify(sorted, null, 1)}\n`);
   return RESULTS_FILE;
@@ -100,7 +100,7 @@ export async function saveResults(results: SearchResults): Promise<string> {
  * @throws {RefusedInput} where it was not searched yet, with the command that does it
  */
 export function chosenSettings(method: string): string[] {
-  const all = existsSync(RESULTS_FILE) ? parseResults(JSON.parse(readFileSync(RESULTS_FILE, "utf8"))) : {};
+  const all = readResults();
   const found = all[method];
   if (found !== undefined) return found.chosen;
   throw new RefusedInput("no settings of a method were chosen yet", {
@@ -112,13 +112,9 @@ export function chosenSettings(method: string): string[] {
 }
 
 /** The results that come with the project; none where there are none yet. */
-export async function readResults(): Promise<SearchResults> {
-  if (!(await exists(RESULTS_FILE))) return {};
-  return parseResults(await readJsonFile(RESULTS_FILE));
-}
-
-function parseResults(content: unknown): SearchResults {
-  return checked(resultsSchema, content, RESULTS_FILE);
+export function readResults(): SearchResults {
+  if (!existsSync(RESULTS_FILE)) return {};
+  return checked(resultsSchema, JSON.parse(readFileSync(RESULTS_FILE, "utf8")), RESULTS_FILE);
 }
 
 function readSearch(): z.infer<typeof searchSchema> {

@@ -45,7 +45,7 @@ const studySchema = z.strictObject({
 export interface StudyPoint extends SweepPoint {
   /** Its row in a table of methods over T. */
   row: string;
-  /** What a reader of that row must know. */
+  /** For readers of that row. */
   note?: string | undefined;
 }
 
@@ -54,7 +54,7 @@ export interface Study {
   name: StudyName;
   about: string;
   points: readonly StudyPoint[];
-  /** What the runs share. */
+  /** Shared by the runs. */
   shared: Pick<SweepRun, "limit" | "metrics" | "unedited" | "targetStop">;
   /** Fields of the protocol in which they differ: what `allow` of a table of them is. */
   fields: readonly string[];
@@ -102,7 +102,7 @@ export function partOf(study: Study, parts: readonly string[]): Study {
 /** Runs of one row of a table of methods, over T. */
 export interface StudyRow<R extends ScoredRun = ScoredRun> {
   title: string;
-  /** What a reader must know of it. */
+  /** For its readers. */
   note?: string | undefined;
   runs: R[];
 }

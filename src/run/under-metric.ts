@@ -54,7 +54,8 @@ export function byMetrics<R extends RunResult | ScoredRun>(
   return { runs: all, differ: names.length > 1 ? ["metric"] : [] };
 }
 
-function sharedMetrics(runs: readonly ScoredRun[]): string[] {
+/** Names of the metrics that all of the runs were made for. */
+export function sharedMetrics(runs: readonly ScoredRun[]): string[] {
   const [first, ...others] = runs.map(({ protocol }) => protocol.metrics);
   return (first ?? []).filter((name) => others.every((all) => all.includes(name)));
 }

@@ -1,8 +1,9 @@
-import { mean } from "../core/stats.js";
 import type { PublishedRow } from "../published/published.js";
 import type { StudyRow } from "../run/study.js";
+import type { ScoredRun } from "../run/types.js";
+import { intervalOf } from "../tables/tables.js";
 import { type OrderAtT, ordersOf, type Placed } from "./orders.js";
-import { edgesOf, perRecord, publishedOf, runAt } from "./rows.js";
+import { edgesOf, onBothSides, publishedAt, runAt } from "./rows.js";
 
 /** A method falls when its average at the largest T is less than this part of that at the smallest. */
 const FALLEN = 0.6;
@@ -10,7 +11,7 @@ const FALLEN = 0.6;
 /**
  * The verdict in sentences: per T who is best here and as published and how far the orders agree; then which methods fall
  * with T on either side.
- * @throws {RefusedInput} for rows that may not be compared
+ * @throws {RefusedInput} as `onBothSides`
  */
 export function verdictFindings(rows: readonly StudyRow[], published: readonly PublishedRow[]): string[] {
   const orders = ordersOf(rows, published);
@@ -28,34 +29,33 @@ function orderText({ T, measured, published, tau }: OrderAtT): string {
 
 const shown = ({ method, value }: Placed) => `${method} (${value.toFixed(2)})`;
 
+/** Titles by where they fall: on both sides, here, as published, nowhere. Those without a number on either side are left out. */
 function fallText(rows: readonly StudyRow[], published: readonly PublishedRow[]): string[] {
-  const theirs = publishedOf(rows, published);
-  const Ts = edgesOf(rows).filter((T) => theirs.some((row) => row.T === T));
-  const [smallest, largest] = [Ts[0], Ts.at(-1)];
+  const { ours, theirs } = onBothSides(rows, published);
+  const Ts = edgesOf(ours).filter((T) => theirs.some((row) => row.T === T));
+  const ends = [Ts[0], Ts.at(-1)];
+  const [smallest, largest] = ends;
   if (smallest === undefined || largest === undefined || smallest === largest) return [];
-  const fallen = rows.flatMap((row) => {
-    const here = [smallest, largest].map((T) => {
-      const run = runAt(row, T);
-      return run === undefined ? null : mean(perRecord(run, "average"));
-    });
-    const there = [smallest, largest].map(
-      (T) => theirs.find((one) => one.T === T && one.method.toLowerCase() === row.title.toLowerCase())?.scores.average,
-    );
-    return [here, there].some((pair) => pair.some((value) => value == null))
-      ? []
-      : [{ title: row.title, here: falls(here as number[]), there: falls(there as number[]) }];
+  const fallen = ours.map((row) => {
+    const here = ends.map((T) => averageOf(runAt(row, T as number)));
+    const there = ends.map((T) => publishedAt(row, T as number, theirs)?.scores.average);
+    return { title: row.title, here: falls(here), there: falls(there) };
   });
-  const those = (test: (one: (typeof fallen)[number]) => boolean) =>
+  const those = (here: boolean, there: boolean) =>
     fallen
-      .filter(test)
+      .filter((one) => one.here === here && one.there === there)
       .map(({ title }) => title)
       .join(", ") || "none";
-  const which = `From T = ${smallest} to T = ${largest} the average falls below ${FALLEN} of what it was`;
   return [
-    `${which}: here and as published ${those(({ here, there }) => here && there)}; here alone ${those(({ here, there }) => here && !there)}; as published alone ${those(({ here, there }) => !here && there)}; on neither side ${those(({ here, there }) => !here && !there)}.`,
+    `From T = ${smallest} to T = ${largest} the average falls below ${FALLEN} of what it was: here and as published ${those(true, true)}; here alone ${those(true, false)}; as published alone ${those(false, true)}; on neither side ${those(false, false)}.`,
   ];
 }
 
-function falls([smallest, largest]: readonly number[]): boolean {
-  return (largest as number) < FALLEN * (smallest as number);
+function averageOf(run: ScoredRun | undefined): number | null {
+  return run === undefined ? null : (intervalOf(run, "average")?.mean ?? null);
+}
+
+/** null where one end has no number. */
+function falls([smallest, largest]: readonly (number | null | undefined)[]): boolean | null {
+  return smallest == null || largest == null ? null : largest < FALLEN * smallest;
 }

@@ -5,7 +5,7 @@ import type { PublishedRow } from "../published/published.js";
 import type { StudyRow } from "../run/study.js";
 import type { ScoredRun } from "../run/types.js";
 import { frameOf, type Row } from "../tables/tables.js";
-import { edgesOf, perRecord, requireRows, runAt } from "./rows.js";
+import { edgesOf, onBothSides, publishedAt, runAt, valuesPerRun } from "./rows.js";
 
 /** Scores that both sides have, by which methods are ordered. */
 export type OrderedBy = "rewrite" | "rephrase" | "locality" | "average";
@@ -29,19 +29,18 @@ export interface OrderAtT {
  * Orders of methods at every T that both sides have, and how far they agree. The interval resamples records, the same for
  * all methods: it says how sure the measured order is. The published side has no interval.
  * @param published rows of one table and model
- * @throws {RefusedInput} for rows that may not be compared
+ * @throws {RefusedInput} as `onBothSides`
  */
 export function ordersOf(
   rows: readonly StudyRow[],
   published: readonly PublishedRow[],
   by: OrderedBy = "average",
 ): OrderAtT[] {
-  requireRows(rows);
-  return edgesOf(rows).flatMap((T) => {
-    const pairs = rows.flatMap((row) => {
+  const { ours, theirs } = onBothSides(rows, published);
+  return edgesOf(ours).flatMap((T) => {
+    const pairs = ours.flatMap((row) => {
       const run = runAt(row, T);
-      const theirs = published.find((one) => one.T === T && one.method.toLowerCase() === row.title.toLowerCase());
-      const value = theirs?.scores[by];
+      const value = publishedAt(row, T, theirs)?.scores[by];
       return run === undefined || value == null ? [] : [{ title: row.title, run, value }];
     });
     return T === "all" || pairs.length < 2 ? [] : [{ T, ...ordersAt(pairs, by) }];
@@ -56,7 +55,10 @@ interface Pair {
 }
 
 function ordersAt(pairs: readonly Pair[], by: OrderedBy): Omit<OrderAtT, "T"> {
-  const columns = pairs.map(({ run }) => perRecord(run, by));
+  const columns = valuesPerRun(
+    pairs.map(({ run }) => run),
+    by,
+  );
   const means = columns.map(mean);
   const theirs = pairs.map(({ value }) => value);
   const placed = (values: readonly number[]) =>

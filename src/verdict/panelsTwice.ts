@@ -1,13 +1,13 @@
-import { RefusedInput } from "../core/errors.js";
 import type { Figure } from "../figures/figure.js";
 import { scoreLine } from "../figures/marks.js";
 import { layPanels } from "../figures/panels.js";
 import { subtitleOf } from "../figures/subtitle.js";
 import { baseConfig, baseLayout, createTheme, type FigureOptions, PAGE_INCHES } from "../figures/theme.js";
 import { marked, type PublishedRow } from "../published/published.js";
+import { shortNumber } from "../published/publishedOverT.js";
 import type { StudyRow } from "../run/study.js";
 import { type Row, rowsOf, summaryFrame } from "../tables/tables.js";
-import { publishedOf, requireRows, runAt } from "./rows.js";
+import { onBothSides, publishedAt, runAt } from "./rows.js";
 
 const NAMES = ["rewrite", "rephrase", "locality"] as const;
 /** Panels in a row of either half. */
@@ -17,29 +17,20 @@ const COLUMNS = 3;
  * The same small panels twice: rewrite, rephrase and locality over T, a panel per method; on the left as measured, with
  * 95% bootstrap intervals over records, on the right as published, without. What one side lacks is a gap.
  * @param published rows of one table and model; of the methods that both sides have
- * @throws {RefusedInput} for rows that may not be compared, or no method in common
+ * @throws {RefusedInput} as `onBothSides`
  */
 export function panelsTwice(
   rows: readonly StudyRow[],
   published: readonly PublishedRow[],
   options: FigureOptions = {},
 ): Figure {
-  requireRows(rows);
-  const theirs = publishedOf(rows, published);
-  const ours = rows.filter(({ title }) => theirs.some(({ method }) => method.toLowerCase() === title.toLowerCase()));
+  const { ours, theirs } = onBothSides(rows, published);
   const [first] = theirs;
-  if (first === undefined) {
-    throw new RefusedInput("no method is on both sides", {
-      where: "rows",
-      found: rows.map(({ title }) => title).join(", ") || "none",
-      expected: [...new Set(published.map(({ method }) => method))].join(", "),
-    });
-  }
-  const Ts = [...new Set(theirs.flatMap(({ T }) => (T === "unknown" ? [] : [T])))].sort((a, b) => a - b);
+  const Ts = [...new Set(theirs.map(({ T }) => T as number))].sort((a, b) => a - b);
   const theme = createTheme(options.medium);
   const names = inHalves(ours.map(({ title }) => title));
   const panels = layPanels(names, {
-    ticks: Ts.map((T) => (T >= 1000 ? `${T / 1000}k` : String(T))),
+    ticks: Ts.map(shortNumber),
     title: "Edits between rollbacks T",
     columns: 2 * COLUMNS,
     halves: ["measured here", "published"],
@@ -98,7 +89,6 @@ function measuredPoints(row: StudyRow, Ts: readonly number[]): Row[] {
   });
 }
 
-function publishedPoints({ title }: StudyRow, Ts: readonly number[], rows: readonly PublishedRow[]): Row[] {
-  const own = rows.filter(({ method }) => method.toLowerCase() === title.toLowerCase());
-  return Ts.map((T) => ({ ...own.find((row) => row.T === T)?.scores }));
+function publishedPoints(row: StudyRow, Ts: readonly number[], published: readonly PublishedRow[]): Row[] {
+  return Ts.map((T) => ({ ...publishedAt(row, T, published)?.scores }));
 }

@@ -1,5 +1,6 @@
 import { RefusedInput } from "../core/errors.js";
-import type { PublishedRow } from "../published/published.js";
+import { type PublishedRow, sameMethod } from "../published/published.js";
+import { requireOneTable } from "../published/publishedOverT.js";
 import { type MeasureName, measures } from "../run/measures.js";
 import type { StudyRow } from "../run/study.js";
 import type { ScoredRun } from "../run/types.js";
@@ -26,9 +27,10 @@ export function runAt<R extends ScoredRun>({ runs }: StudyRow<R>, T: number | "a
 export function requireRows(rows: readonly StudyRow[]): void {
   const runs = rows.flatMap((row) => row.runs);
   const options = new Set(runs.flatMap(({ protocol }) => Object.keys(protocol.options)));
-  requireAlike(runs, ["method", "T", ...[...options].map((name) => `options.${name}`)]);
+  const allowed = ["T", ...[...options].map((name) => `options.${name}`)];
+  requireAlike(runs, ["method", ...allowed]);
   for (const row of rows) {
-    requireAlike(row.runs, ["T", ...[...options].map((name) => `options.${name}`)]);
+    requireAlike(row.runs, allowed);
     if (new Set(row.runs.map(({ protocol }) => protocol.T)).size === row.runs.length) continue;
     throw new RefusedInput("a row has two runs of one T", {
       where: row.title,
@@ -40,16 +42,44 @@ export function requireRows(rows: readonly StudyRow[]): void {
 
 /** The same rows by another metric that their runs were made for. @throws {RefusedInput} where one was not */
 export function rowsUnder(rows: readonly StudyRow[], metric: string): StudyRow[] {
-  return rows.map(({ title, runs }) => ({ title, runs: runs.map((run) => underMetric(run, metric)) }));
+  return rows.map((row) => ({ ...row, runs: row.runs.map((run) => underMetric(run, metric)) }));
 }
 
-/** A measure of every record of a run, in the order of the records; 0 where a record has none. */
-export function perRecord({ scores }: ScoredRun, measure: MeasureName): number[] {
-  return scores.map((score) => measures[measure](score) ?? 0);
+/**
+ * A measure of the same records, run by run: of those for which every run has it, in their order.
+ * @param runs of the same records
+ */
+export function valuesPerRun(runs: readonly ScoredRun[], measure: MeasureName): number[][] {
+  const all = runs.map(({ scores }) => scores.map((score) => measures[measure](score)));
+  const isWhole = (_: unknown, record: number) => all.every((values) => values[record] != null);
+  return all.map((values) => values.filter(isWhole) as number[]);
 }
 
-/** Published rows of methods that the rows have, too: rows are matched by their title. */
-export function publishedOf(rows: readonly StudyRow[], published: readonly PublishedRow[]): PublishedRow[] {
-  const titles = new Set(rows.map(({ title }) => title.toLowerCase()));
-  return published.filter(({ method }) => titles.has(method.toLowerCase()));
+/** The published row of a row's method at one T; rows are matched by their title. */
+export function publishedAt(
+  { title }: StudyRow,
+  T: number | "all",
+  published: readonly PublishedRow[],
+): PublishedRow | undefined {
+  return published.find((one) => one.T === T && sameMethod(one.method, title));
+}
+
+/**
+ * Rows and published rows of the methods that both sides have.
+ * @throws {RefusedInput} for rows that may not be compared, published rows that are not of one table, or no common method
+ */
+export function onBothSides(
+  rows: readonly StudyRow[],
+  published: readonly PublishedRow[],
+): { ours: StudyRow[]; theirs: [PublishedRow, ...PublishedRow[]] } {
+  requireRows(rows);
+  requireOneTable(published);
+  const ours = rows.filter(({ title }) => published.some(({ method }) => sameMethod(method, title)));
+  const [first, ...others] = published.filter(({ method }) => ours.some(({ title }) => sameMethod(method, title)));
+  if (first !== undefined) return { ours, theirs: [first, ...others] };
+  throw new RefusedInput("no method is on both sides", {
+    where: "rows",
+    found: rows.map(({ title }) => title).join(", "),
+    expected: [...new Set(published.map(({ method }) => method))].join(", "),
+  });
 }

@@ -15,7 +15,7 @@ type Score = keyof typeof HEADS;
 /** The paper prints two decimals. */
 const DIGITS = 2;
 
-/** What the study says of rows, as one text: "WISE: ...". */
+/** Notes of rows as one text, "WISE: ...": the first line under every table that shows them. */
 export function noteOn(rows: readonly StudyRow[]): string {
   return rows.flatMap(({ title, note }) => (note === undefined ? [] : [`${title}: ${note}.`])).join(" ");
 }

@@ -5,7 +5,7 @@ import type { MeasureName } from "../run/measures.js";
 import type { StudyRow } from "../run/study.js";
 import type { ScoredRun } from "../run/types.js";
 import { frameOf, type Row } from "../tables/tables.js";
-import { perRecord, requireRows, runAt } from "./rows.js";
+import { requireRows, runAt, valuesPerRun } from "./rows.js";
 
 /** Sign patterns that a test tries: p is a multiple of 1/2001. */
 const PERMUTATIONS = 2000;
@@ -34,7 +34,10 @@ export function pairTests(rows: readonly StudyRow[], T: number | "all", measure:
   return tested(all.flatMap((first, i) => all.slice(i + 1).map((second) => [first, second] as const)));
 }
 
-/** Titles of the best row of one T, and of those that a paired test at 0.05 cannot tell from it. */
+/**
+ * Titles of the best row of one T, and of those that a paired test at 0.05 cannot tell from it; none where no record has
+ * the measure.
+ */
 export function bestOf(
   rows: readonly StudyRow[],
   T: number | "all",
@@ -55,10 +58,15 @@ interface Column {
 }
 
 function columnsAt(rows: readonly StudyRow[], T: number | "all", measure: MeasureName): Column[] {
-  return rows.flatMap((row) => {
+  const at = rows.flatMap((row) => {
     const run = runAt(row, T);
-    return run === undefined ? [] : [{ title: row.title, run, values: perRecord(run, measure) }];
+    return run === undefined ? [] : [{ title: row.title, run }];
   });
+  const values = valuesPerRun(
+    at.map(({ run }) => run),
+    measure,
+  );
+  return at.map((one, i) => ({ ...one, values: values[i] as number[] }));
 }
 
 function tested(pairs: readonly (readonly [Column, Column])[]): PairTest[] {

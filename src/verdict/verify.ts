@@ -2,8 +2,8 @@ import { RefusedInput } from "../core/errors.js";
 import { catalogue } from "../data/catalogue.js";
 import { locateData } from "../data/fetch.js";
 import { methods } from "../edit/registry.js";
-import { type Metric, metrics } from "../eval/metrics.js";
-import { type PublishedRow, readPublished } from "../published/published.js";
+import { type Metric, metrics, TEACHER_FORCED } from "../eval/metrics.js";
+import { type PublishedRow, readPublished, sameMethod } from "../published/published.js";
 
 /** One published row, as a user names it. */
 export interface CellRequest {
@@ -75,7 +75,7 @@ export function verifyCommandOf(row: PublishedRow, rows: readonly PublishedRow[]
   return `npx wise-lab verify ${row.file.replace(/\.json$/, "")} ${tellingApart(row, ofFile)}`.trimEnd();
 }
 
-/** What a run must be to be compared with a published row: options of `wise-lab run`. */
+/** The run of a published row, as options of `wise-lab run`. */
 export interface VerifyingRun {
   T: string;
   method: string;
@@ -93,7 +93,7 @@ export interface VerifyingRun {
  * @returns the run; or why it cannot be made here, in words
  */
 export async function verifyingRun(row: PublishedRow): Promise<VerifyingRun | string> {
-  const method = Object.keys(methods).find((name) => name.toLowerCase() === row.method.toLowerCase());
+  const method = Object.keys(methods).find((name) => sameMethod(name, row.method));
   if (method === undefined) return "no method of this project";
   if (row.T === "unknown") return "published without T";
   const metric = metricOfTitle(row.metric);
@@ -111,8 +111,8 @@ export async function verifyingRun(row: PublishedRow): Promise<VerifyingRun | st
 
 /** A source that leaves its metric open scored by teacher forcing, as all of its time did: the comparison says so. */
 function metricOfTitle(title: string): Metric | null {
-  const all = [...metrics.values()];
-  return title === "unknown" ? (all[0] ?? null) : (all.find((metric) => metric.title === title) ?? null);
+  if (title === "unknown") return TEACHER_FORCED;
+  return [...metrics.values()].find((metric) => metric.title === title) ?? null;
 }
 
 /** The file of records, where the source or the name of its data tells it. */

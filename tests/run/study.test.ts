@@ -6,7 +6,7 @@ import { atInference } from "../../src/explore/router/atInference.js";
 import { inferenceOf } from "../../src/explore/router/router.js";
 import { probeKinds, probesOf } from "../../src/run/measures.js";
 import { chosenSettings } from "../../src/run/search.js";
-import { partOf, readStudy, STUDIES, saveStudy, studyNamed, studyRows } from "../../src/run/study.js";
+import { partOf, readStudy, readStudyRows, STUDIES, saveStudy, studyNamed, studyRows } from "../../src/run/study.js";
 import type { ScoredRun } from "../../src/run/types.js";
 import { underMetric } from "../../src/run/under-metric.js";
 import { rowsOf, summaryFrame } from "../../src/tables/tables.js";
@@ -84,6 +84,24 @@ test("the study of methods takes what the search chose, at every T of the paper"
   expect(partOf(study, ["memit-T10", "mend"]).points).toHaveLength(5);
   expect((await refusal(() => partOf(study, ["memi"]))).expected).toContain("memit-mass");
   expect((await refusal(() => chosenSettings("memoir"))).hint).toBe("npx wise-lab search memoir --save");
+});
+
+test("rows of a study that was saved in part have what there is, and name what is missing", async () => {
+  const saved = join(await temporaryFolder(), "methods");
+  const { points } = studyNamed("methods");
+  const runs = await temporaryFolder();
+  const some = points.filter(({ name }) => ["rome-T1", "rome-T10", "wise-merge-T100"].includes(name));
+  for (const { name, T } of some) await writeRun(join(runs, name), sampleRun({ T: Number(T), records: 4 }));
+  await saveStudy({ ...studyNamed("methods"), points: some }, runs, saved);
+  const { rows, missing } = await readStudyRows("methods", saved);
+  expect(rows.map(({ title, runs: own }) => [title, own.map(({ protocol }) => protocol.T)])).toEqual([
+    ["ROME", [1, 10]],
+    ["WISE-Merge", [100]],
+  ]);
+  expect(rows[1]?.note).toContain("four memories");
+  expect(missing).toHaveLength(points.length - 3);
+  const error = await refusal(() => readStudyRows("methods", join(saved, "nowhere")));
+  expect(error.hint).toBe("npm run study -- methods --save");
 });
 
 test("every study has the records of its points, and differs where its table says", async () => {

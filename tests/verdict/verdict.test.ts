@@ -1,8 +1,10 @@
 import { describe, expect, it } from "vitest";
-import { rowsOf } from "../../src/tables/tables.js";
+import type { ScoredRun } from "../../src/run/types.js";
+import { intervalOf, rowsOf } from "../../src/tables/tables.js";
 import { verdictFindings } from "../../src/verdict/findings.js";
 import { ordersFrame, ordersOf } from "../../src/verdict/orders.js";
 import { panelsTwice } from "../../src/verdict/panelsTwice.js";
+import { rowsUnder } from "../../src/verdict/rows.js";
 import { methodsLatex, methodsOverT, noteOn } from "../../src/verdict/table.js";
 import { bestOf, pairsFrame, pairTests } from "../../src/verdict/tests.js";
 import { refusal } from "../model/support.js";
@@ -22,6 +24,28 @@ describe("orders of methods", () => {
     }
     expect(orders.map(({ tau }) => tau?.value)).toEqual([-1, 1, 1]);
     expect(rowsOf(ordersFrame(orders))[2]).toMatchObject({ T: 100, methods: 2, tau: 1 });
+  });
+
+  it("refuses published rows of two tables", async () => {
+    const other = publishedRows().map((row) => ({ ...row, model: "Mistral-7B" }));
+    expect((await refusal(() => ordersOf(sampleRows(), [...publishedRows(), ...other]))).message).toContain(
+      "unlike kind",
+    );
+  });
+
+  it("leave out records that a run has no such score of, and never count them as 0", () => {
+    const rows = sampleRows();
+    const without = rows.map((row) => ({
+      ...row,
+      runs: row.runs.map((run) => ({
+        ...run,
+        scores: run.scores.map((score, i) => (i % 2 === 0 ? score : { ...score, rephrase: null })),
+      })),
+    }));
+    const [half] = ordersOf(without, publishedRows(), "rephrase");
+    const [run] = without[0]?.runs ?? [];
+    expect(half?.measured[0]?.value).toBeCloseTo(intervalOf(run as ScoredRun, "rephrase")?.mean as number, 12);
+    expect(pairTests(without, 1, "rephrase")[0]?.adjusted).toBeLessThan(0.05);
   });
 
   it("has no tau where a side is all ties, and no row where fewer than two methods are shared", () => {
@@ -67,7 +91,8 @@ describe("the table of methods", () => {
     expect(rows[1]?.["T = 1"]).toBe("-");
   });
 
-  it("says what a reader must know of its rows", () => {
+  it("says what a reader must know of its rows, by any metric", () => {
+    expect(noteOn(rowsUnder(sampleRows(), "exact-match"))).toBe(noteOn(sampleRows()));
     expect(noteOn(sampleRows())).toBe("WISE: all edits in one memory. WISE-Merge: several memories.");
     expect(noteOn(sampleRows().slice(2))).toBe("");
   });

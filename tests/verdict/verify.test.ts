@@ -60,6 +60,28 @@ it("says in words why a row cannot be run", async () => {
   expect(reasons).not.toContain("ROME");
 });
 
+it("foretells that a row of more records than there are will not be comparable", async () => {
+  const args = [
+    "verify",
+    "mirage-syn",
+    "--method",
+    "FT-M",
+    "--T",
+    "1",
+    "--of-model",
+    "LLaMA-3-8B",
+    "--data-set",
+    "zsRE",
+  ];
+  const { status, stdout, stderr } = await wiseLab(
+    ...[...args, "--model", TINY_MODEL, "--preset", "tiny", "--data", await recordsFile(4)],
+    ...["--as", "LLaMA-3-8B", "--set", "num_steps=1", "--dry-run"],
+  );
+  expect(status, stderr).toBe(0);
+  expect(stdout).toContain("All 4 would take about");
+  expect(stdout).toMatch(/They will not be comparable: .*records is 4, published 10000/);
+});
+
 it("runs the protocol of a row on a model at hand, and says why it is not comparable", async () => {
   const data = await recordsFile(12);
   const out = join(await temporaryFolder(), "verified");
@@ -68,7 +90,7 @@ it("runs the protocol of a row on a model at hand, and says why it is not compar
   const foretold = await wiseLab(...args, ...set, "--dry-run");
   expect(foretold.stdout).toContain("3 records took");
   expect(foretold.stdout).toContain("All 10 would take about");
-  expect(foretold.stdout).toMatch(/not comparable: model is tiny-llama3, published LLaMA-3-8B; dataSha256 is/);
+  expect(foretold.stdout).toMatch(/not be comparable: model is tiny-llama3, published LLaMA-3-8B; dataSha256 is/);
   const { status, stdout, stderr } = await wiseLab(...args, ...set, "--out", out);
   expect(status, stderr).toBe(0);
   expect(stdout).toMatch(/rewrite\s+0\.874/);

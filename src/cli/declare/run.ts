@@ -65,7 +65,7 @@ export function runCommands(program: Command): void {
       .argument("[source]", "file of data/published, as easyedit-issue-474"),
   )
     .option("--method <name>", "of the row, as published")
-    .option("--T <number>", "of the row")
+    .option("--T <number>", "of the row", wholeNumber)
     .option("--of-model <name>", "of the row, as published; LLaMA-3-8B in the list, by default")
     .option("--data-set <name>", "of the row, as published")
     .option("--metric <title>", "of the row, as published")
