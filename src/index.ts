@@ -100,4 +100,4 @@ export { panelsTwice } from "./verdict/panelsTwice.js";
 export { rowsUnder } from "./verdict/rows.js";
 export { methodsLatex, methodsOverT, noteOn } from "./verdict/table.js";
 export { bestOf, pairsFrame, pairTests } from "./verdict/tests.js";
-export { verifyCommandOf } from "./verdict/verify.js";
+export { verifyCommandOf, verifyFrame } from "./verdict/verify.js";

@@ -6,8 +6,8 @@ import { formatDuration } from "../notebook/progress.js";
 import { type CompareOptions, compareWithPublished, comparisonFrame } from "../published/compare.js";
 import { type PublishedRow, publishedProtocol, readPublished } from "../published/published.js";
 import { toText } from "../tables/readable.js";
-import { frameOf, type Row } from "../tables/tables.js";
-import { type CellRequest, publishedCell, verifyCommandOf, verifyingRun } from "../verdict/verify.js";
+import { frameOf } from "../tables/tables.js";
+import { type CellRequest, publishedCell, verifyFrame, verifyingRun } from "../verdict/verify.js";
 import { type RunArguments, runShown } from "./run.js";
 import { terminal } from "./terminal.js";
 
@@ -74,14 +74,10 @@ export async function verifyCommand(
   return 0;
 }
 
-/** Sources whose rows stand first: the headline, then one study by teacher forcing and in free answers. */
-const FIRST = ["easyedit-issue-474.json", "mirage-syn.json", "mirage-wild.json"];
-
 /** Rows of a model with the commands that verify them; of the others why there is none. */
 async function listRows(model: string): Promise<number> {
   const all = await readPublished();
-  const rank = ({ file }: PublishedRow) => (FIRST.includes(file) ? FIRST.indexOf(file) : FIRST.length);
-  const rows = all.filter((row) => row.model.toLowerCase() === model.toLowerCase()).sort((a, b) => rank(a) - rank(b));
+  const rows = all.filter((row) => row.model.toLowerCase() === model.toLowerCase());
   if (rows.length === 0) {
     const known = [...new Set(all.map((row) => row.model))].join(", ");
     throw new RefusedInput("nothing is published of this model", {
@@ -90,15 +86,8 @@ async function listRows(model: string): Promise<number> {
       expected: known,
     });
   }
-  const lines: Row[] = [];
-  const without = new Map<string, string[]>();
-  for (const row of rows) {
-    const run = await verifyingRun(row);
-    const { method, data, T, records } = row;
-    if (typeof run === "string") without.set(run, [...(without.get(run) ?? []), method]);
-    else lines.push({ method, data, T, records, command: verifyCommandOf(row, all) });
-  }
-  process.stdout.write(toText(frameOf(lines, `rows of ${model} that can be run`), terminal()));
+  const { frame, without } = await verifyFrame(rows);
+  process.stdout.write(toText(frame, terminal()));
   console.log("Add --model FOLDER; with --dry-run it says first how long the run takes.");
   for (const [reason, names] of without)
     console.log(`${names.length} more: ${reason} (${[...new Set(names)].join(", ")})`);

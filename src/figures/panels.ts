@@ -153,7 +153,7 @@ function axesOf(panel: Panel, { grid, ticks, theme }: { grid: Grid; ticks: reado
     ticktext: ticks.map((text) => (isBottom ? text : "")),
     range: [-0.35, ticks.length - 0.65],
   };
-  const visible = panel.name !== "";
+  const hidden = panel.name === "" ? { visible: false } : {};
   const y: Partial<LayoutAxis> = {
     ...gridLines(theme),
     domain: [top - 1 / grid.rows, top - GAP.above / grid.rows],
@@ -165,8 +165,8 @@ function axesOf(panel: Panel, { grid, ticks, theme }: { grid: Grid; ticks: reado
   };
   const isMiddle = column === 0 && row === Math.floor((grid.rows - 1) / 2);
   return {
-    [`xaxis${ending}`]: axis("", theme, { ...x, visible }),
-    [`yaxis${ending}`]: axis(isMiddle ? "Score" : "", theme, { ...y, visible }),
+    [`xaxis${ending}`]: axis("", theme, { ...x, ...hidden }),
+    [`yaxis${ending}`]: axis(isMiddle ? "Score" : "", theme, { ...y, ...hidden }),
   };
 }
 

@@ -1,9 +1,11 @@
+import type { DataFrame } from "danfojs-node";
 import { RefusedInput } from "../core/errors.js";
 import { catalogue } from "../data/catalogue.js";
 import { locateData } from "../data/fetch.js";
 import { methods } from "../edit/registry.js";
 import { type Metric, metrics, TEACHER_FORCED } from "../eval/metrics.js";
 import { type PublishedRow, readPublished, sameMethod } from "../published/published.js";
+import { frameOf, type Row } from "../tables/tables.js";
 
 /** One published row, as a user names it. */
 export interface CellRequest {
@@ -107,6 +109,29 @@ export async function verifyingRun(row: PublishedRow): Promise<VerifyingRun | st
     set: Object.entries(row.options).map(([name, value]) => `${name}=${JSON.stringify(value)}`),
     ...(await knownRecords(row)),
   };
+}
+
+/** Sources whose rows stand first: the headline, then one study by teacher forcing and in free answers. */
+const FIRST = ["easyedit-issue-474.json", "mirage-syn.json", "mirage-wild.json"];
+
+/**
+ * Published rows that can be run here, each with its command; and of the others, by the reason, their methods.
+ * @throws {RefusedInput} where none can be run
+ */
+export async function verifyFrame(
+  rows: readonly PublishedRow[],
+): Promise<{ frame: DataFrame; without: ReadonlyMap<string, readonly string[]> }> {
+  const all = await readPublished();
+  const lines: Row[] = [];
+  const without = new Map<string, string[]>();
+  const rank = ({ file }: PublishedRow) => (FIRST.includes(file) ? FIRST.indexOf(file) : FIRST.length);
+  for (const row of [...rows].sort((a, b) => rank(a) - rank(b))) {
+    const run = await verifyingRun(row);
+    const { method, data, T, records } = row;
+    if (typeof run === "string") without.set(run, [...(without.get(run) ?? []), method]);
+    else lines.push({ method, data, T, records, command: verifyCommandOf(row, all) });
+  }
+  return { frame: frameOf(lines, "published rows that can be run here"), without };
 }
 
 /** A source that leaves its metric open scored by teacher forcing, as all of its time did: the comparison says so. */

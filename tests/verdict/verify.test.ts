@@ -1,7 +1,8 @@
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { readPublished } from "../../src/published/published.js";
-import { publishedCell, verifyCommandOf, verifyingRun } from "../../src/verdict/verify.js";
+import { rowsOf } from "../../src/tables/tables.js";
+import { publishedCell, verifyCommandOf, verifyFrame, verifyingRun } from "../../src/verdict/verify.js";
 import { refusal, temporaryFolder } from "../model/support.js";
 import { recordsFile, TINY_MODEL, wiseLab } from "../run/support.js";
 
@@ -58,6 +59,15 @@ it("says in words why a row cannot be run", async () => {
   );
   expect(reasons).toContain("MEMOIR");
   expect(reasons).not.toContain("ROME");
+});
+
+it("lists what can be run with its command, the headline first, and what cannot by its reason", async () => {
+  const { frame, without } = await verifyFrame(await readPublished({ model: "LLaMA-3-8B" }));
+  const rows = rowsOf(frame);
+  expect(rows[0]).toMatchObject({ method: "WISE", T: 10, command: "npx wise-lab verify easyedit-issue-474" });
+  expect(without.get("no method of this project")).toContain("MEMOIR");
+  const others = [...without.values()].flat().length;
+  expect(rows.length + others).toBe((await readPublished({ model: "LLaMA-3-8B" })).length);
 });
 
 it("foretells that a row of more records than there are will not be comparable", async () => {
