@@ -9,10 +9,20 @@ import * as zmq from "zeromq";
 import { LabFailure } from "../core/errors.js";
 import { largePages } from "../core/large-pages.js";
 import { kernelCommand } from "./kernelspec.js";
-import { type ConnectionInfo, channelAddress, decodeMessage, encodeMessage, type Message, newHeader } from "./wire.js";
+import {
+  CANNOT_LISTEN,
+  type ConnectionInfo,
+  channelAddress,
+  decodeMessage,
+  encodeMessage,
+  type Message,
+  newHeader,
+} from "./wire.js";
 
 /** Time limit for a kernel to come up. Seconds are usual; a loaded machine needs more. */
 const START_LIMIT_MS = 120_000;
+/** A port that is free when it is chosen may be taken before the kernel listens: seldom, and hardly ever twice. */
+const START_ATTEMPTS = 3;
 const ASK_AGAIN_MS = 300;
 const SHUTDOWN_LIMIT_MS = 3000;
 const KEPT_STDERR_CHARACTERS = 2000;
@@ -65,10 +75,25 @@ export class KernelClient {
     });
   }
 
-  /** Starts a kernel whose cells run in `folder`. @throws {LabFailure} when it does not come up. */
-  static async start(folder: string): Promise<KernelClient> {
+  /**
+   * Starts a kernel whose cells run in `folder`. Where another process took one of its ports before it could, it is started
+   * again on others.
+   * @param connect a connection on ports that are free now
+   * @throws {LabFailure} when it does not come up
+   */
+  static async start(folder: string, connect = newConnection): Promise<KernelClient> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await KernelClient.#startOn(await connect(), folder);
+      } catch (error) {
+        const taken = error instanceof KernelDied && error.message.includes(CANNOT_LISTEN);
+        if (!taken || attempt === START_ATTEMPTS) throw error;
+      }
+    }
+  }
+
+  static async #startOn(connection: ConnectionInfo, folder: string): Promise<KernelClient> {
     const scratch = await mkdtemp(join(tmpdir(), "wise-lab-kernel-"));
-    const connection = await newConnection();
     const file = join(scratch, "connection.json");
     await writeFile(file, JSON.stringify(connection), { mode: 0o600 });
     const [program = "", ...args] = kernelCommand(file);
@@ -205,7 +230,7 @@ export class KernelClient {
 }
 
 /** Five free ports of this machine and a fresh key. */
-async function newConnection(): Promise<ConnectionInfo> {
+export async function newConnection(): Promise<ConnectionInfo> {
   const servers = await Promise.all(Array.from({ length: 5 }, () => listenAnywhere()));
   const ports = servers.map((server) => (server.address() as { port: number }).port);
   await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));

@@ -8,6 +8,9 @@ import { readJsonFile } from "../core/files.js";
  */
 export const PROTOCOL_VERSION = "5.3";
 
+/** First words of a kernel that could not have one of its ports. */
+export const CANNOT_LISTEN = "the kernel cannot listen";
+
 /** A connection file, as Jupyter hands it to a kernel. */
 export interface ConnectionInfo {
   transport: string;

@@ -1,10 +1,12 @@
+import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type * as TypeScript from "typescript";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
-import { KernelClient } from "../../src/notebook/client.js";
+import { KernelClient, newConnection } from "../../src/notebook/client.js";
 import type { Message } from "../../src/notebook/wire.js";
 import { TINY_MODEL } from "../run/support.js";
 import { repository } from "../support/shared.js";
@@ -199,5 +201,32 @@ describe("the declarations of the package", () => {
     expect(
       faults.map(({ file, messageText }) => `${file?.fileName}: ${ts.flattenDiagnosticMessageText(messageText, " ")}`),
     ).toEqual([]);
+  });
+});
+
+describe("a port that was taken meanwhile", () => {
+  it.each(["shell_port", "control_port"] as const)("is answered by another start, on others: %s", async (port) => {
+    const taken = createServer();
+    taken.listen(0, "127.0.0.1");
+    await once(taken, "listening");
+    let asked = 0;
+    const connect = async () => {
+      const free = await newConnection();
+      return ++asked === 1 ? { ...free, [port]: (taken.address() as { port: number }).port } : free;
+    };
+    const second = await KernelClient.start(tmpdir(), connect);
+    await second.close();
+    taken.close();
+    expect(asked).toBe(2);
+  });
+
+  it("is told when it is so every time", async () => {
+    const taken = createServer();
+    taken.listen(0, "127.0.0.1");
+    await once(taken, "listening");
+    const { port } = taken.address() as { port: number };
+    const connect = async () => ({ ...(await newConnection()), shell_port: port });
+    await expect(KernelClient.start(tmpdir(), connect)).rejects.toThrow(/the kernel cannot listen: .*in use/i);
+    taken.close();
   });
 });

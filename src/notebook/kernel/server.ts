@@ -2,7 +2,15 @@ import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 import * as zmq from "zeromq";
 import { errorText, LabFailure } from "../../core/errors.js";
-import { channelAddress, decodeMessage, encodeMessage, type Message, newHeader, readConnectionFile } from "../wire.js";
+import {
+  CANNOT_LISTEN,
+  channelAddress,
+  decodeMessage,
+  encodeMessage,
+  type Message,
+  newHeader,
+  readConnectionFile,
+} from "../wire.js";
 import type { ControlThreadData, FromControlThread, InterruptState } from "./interrupts.js";
 
 const CLOSE_LIMIT_MS = 1000;
@@ -51,7 +59,7 @@ export class KernelServer {
         once(server.#controlThread, "message"), // its sockets are open
       ]);
     } catch (cause) {
-      throw new LabFailure(`the kernel cannot listen: ${errorText(cause)}`, { cause });
+      throw new LabFailure(`${CANNOT_LISTEN}: ${errorText(cause)}`, { cause });
     }
     server.#controlThread.on("message", (message: FromControlThread) => {
       if (message.kind === "interrupt") options.onInterrupt();
