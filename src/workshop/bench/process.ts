@@ -19,7 +19,7 @@ type Asked = { ask: string };
 
 const fileAt = (path: string) => fileURLToPath(new URL(`../../../${path}`, import.meta.url));
 
-/** Starts a contestant on TensorFlow.js. @param program its file in src/bench */
+/** Starts a contestant on TensorFlow.js. @param program its file in src/workshop/bench */
 export function startWorker<Q extends Asked = Question>(
   name: string,
   signal?: AbortSignal,

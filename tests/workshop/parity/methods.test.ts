@@ -18,7 +18,7 @@ const checkpoint = join(golden, "tiny-llama3");
 /** Prints why a scenario is not run. */
 function built(name: string): boolean {
   if (folder.scenarios.some((scenario) => scenario.name === name)) return true;
-  console.info(`skipped here: ${name}: no scenario of src/parity understands its method`);
+  console.info(`skipped here: ${name}: no scenario of src/workshop/parity understands its method`);
   return false;
 }
 
