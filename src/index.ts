@@ -46,11 +46,6 @@ export { displayCase, displayCases } from "./notebook/cases.js";
 export { display, displayFigure, displayTable, interruptSignal, saveFigure } from "./notebook/display.js";
 export { followEdit, followFrozen, followRun } from "./notebook/follow.js";
 export { type Progress, progress } from "./notebook/progress.js";
-export type { CaseFilter } from "./page/app/filter.js";
-export type { Case, CaseProbe, CauseName } from "./page/app/types.js";
-export { caseOf } from "./page/case.js";
-export { reportHtml } from "./page/report.js";
-export { casesWhere, causesFrame } from "./page/select.js";
 export {
   type CompareOptions,
   compareWithNearest,
@@ -73,6 +68,11 @@ export {
   sourcesFrame,
 } from "./published/published.js";
 export { publishedOverT } from "./published/publishedOverT.js";
+export type { CaseFilter } from "./report/app/filter.js";
+export type { Case, CaseProbe, CauseName } from "./report/app/types.js";
+export { caseOf } from "./report/case.js";
+export { reportHtml } from "./report/report.js";
+export { casesWhere, causesFrame } from "./report/select.js";
 export { type EditedBy, editByEvery } from "./run/everyMethod.js";
 export { readOwnStudy, readRuns } from "./run/finished.js";
 export { readRun } from "./run/folder.js";

@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync } from "node:fs";
+import { builtinModules } from "node:module";
 import { dirname, join, relative, resolve, sep } from "node:path";
 import ts from "typescript";
 import { describe, expect, it } from "vitest";
@@ -18,17 +19,44 @@ const LAYERS = [
   ["published"],
   ["verdict"],
   ["explore"],
-  ["page"],
+  ["report"],
   ["notebook"],
   ["doctor"],
   ["workshop"],
-  ["index", "cli"],
+  ["index", "cli", "page"],
 ];
 
 const source = join(repository, "src");
 const files = readdirSync(source, { recursive: true, encoding: "utf8" })
   .filter((file) => /\.[cm]?[tj]s$/.test(file))
   .map((file) => ({ file, text: readFileSync(join(source, file), "utf8") }));
+
+/** What runs in a browser: these and all that they import. */
+const IN_A_BROWSER = ["page/main.ts", "page/worker.ts"];
+
+/** They have a function of their own called `require`. */
+const OWN_REQUIRE = ["edit/state.ts"];
+
+/** Files that a file needs when it runs, by their paths in src, with the packages they import. Types are not needed then. */
+function neededBy(entries: readonly string[]): Map<string, string[]> {
+  const needed = new Map<string, string[]>();
+  for (const open = [...entries]; open.length > 0; ) {
+    const file = open.pop() as string;
+    if (needed.has(file)) continue;
+    const { outputText } = ts.transpileModule(readFileSync(join(source, file), "utf8"), {
+      compilerOptions: { module: ts.ModuleKind.ESNext, target: ts.ScriptTarget.ESNext, verbatimModuleSyntax: true },
+    });
+    const targets = imports(outputText);
+    needed.set(
+      file,
+      targets.filter((target) => !target.startsWith(".")),
+    );
+    for (const target of targets.filter((name) => name.startsWith("."))) {
+      open.push(relative(source, resolve(source, dirname(file), target)).replace(/\.js$/, ".ts"));
+    }
+  }
+  return needed;
+}
 
 /** Part of the project that a path inside src belongs to: its first folder, or a file of its own (index, cli). */
 function part(path: string): string {
@@ -82,6 +110,22 @@ describe("the source", () => {
   it("reads tensors back asynchronously outside src/tensor", () => {
     const blocking = files.filter(({ file, text }) => part(file) !== "tensor" && /\b(dataSync|arraySync)\b/.test(text));
     expect(blocking.map(({ file }) => file)).toEqual([]);
+  });
+
+  it("needs nothing of Node in a browser", () => {
+    const needed = neededBy(IN_A_BROWSER);
+    expect([...needed.keys()]).toContain("edit/wise/wise.ts");
+    const ofNode = [...needed].flatMap(([file, packages]) =>
+      packages.filter((name) => builtinModules.includes(name.replace(/^node:/, ""))).map((name) => `${file}: ${name}`),
+    );
+    expect(ofNode).toEqual([]);
+    const globals = [...needed.keys()].filter((file) => {
+      const code = ts.transpileModule(readFileSync(join(source, file), "utf8"), {
+        compilerOptions: { removeComments: true, target: ts.ScriptTarget.ESNext },
+      }).outputText;
+      return /(?<![.\w"`])(Buffer|process|require|__dirname)\s*[.(]|import\.meta/.test(code);
+    });
+    expect(globals.filter((file) => !OWN_REQUIRE.includes(file))).toEqual([]);
   });
 
   it("has no default exports", () => {

@@ -1,7 +1,7 @@
 import { basename, dirname, resolve } from "node:path";
 import { requireWritableFolder, writeFileAtomic } from "../core/files.js";
 import { TEACHER_FORCED } from "../eval/metrics.js";
-import { reportHtml } from "../page/report.js";
+import { reportHtml } from "../report/report.js";
 import { checkRun } from "../run/check.js";
 import { readRun } from "../run/folder.js";
 import { underMetric } from "../run/under-metric.js";

@@ -1,17 +1,20 @@
 import { availableParallelism } from "node:os";
-import { basename, resolve } from "node:path";
+import { Paused, RefusedInput } from "../core/errors.js";
 import type { FrozenProgress } from "../model/frozen.js";
 import { formatDuration } from "../notebook/progress.js";
-import { parseT } from "../run/blocks.js";
-import { DEFAULT_MODEL } from "../run/inputs.js";
-import { openLab } from "../run/lab.js";
-import { type ScoringRequest, scoringOf } from "../run/request.js";
+import { parsePart, parseT } from "../run/blocks.js";
+import { type Lab, type LabOptions, openLab } from "../run/lab.js";
+import { partFolder, partsFolder, readPrepared, writeCommand } from "../run/parts.js";
+import { prepareRun } from "../run/prepare.js";
+import { type RunRequest, type ScoringRequest, scoringOf } from "../run/request.js";
 import type { RunProgress } from "../run/runner.js";
 import type { RunResult, When } from "../run/types.js";
 import { byMetrics } from "../run/under-metric.js";
+import { wordsOf } from "../run/words.js";
 import { renderSummary } from "../tables/format.js";
 import { rowFields } from "../tables/protocols.js";
 import { type MachineArguments, machineOptions } from "./machine.js";
+import { requeueTask } from "./requeue.js";
 import { terminal } from "./terminal.js";
 
 /** Options of `wise-lab run`, as the command line gives them. */
@@ -31,21 +34,79 @@ export interface RunArguments extends MachineArguments, ScoringRequest {
   saveEdits?: boolean;
   keepEvery?: number;
   processes?: number;
+  /** As "3/6". */
+  part?: string;
+  prepare?: boolean;
+  takeOver?: boolean;
+  requeue?: boolean;
 }
 
 /** `wise-lab run`. Prints a progress line and the table. @returns the exit status */
-export async function runCommand(options: RunArguments, signal: AbortSignal): Promise<number> {
-  const out = options.out ?? `runs/${defaultName(options)}`;
-  const { result } = await runShown({ ...options, out }, signal);
-  const { runs, differ } = byMetrics([result]);
-  console.log(renderSummary(runs, "text", { allow: [...rowFields, ...differ], ...terminal() }));
-  console.log(`run folder: ${out}`);
-  return 0;
+export async function runCommand(
+  options: RunArguments,
+  { signal, pause }: Record<"signal" | "pause", AbortSignal>,
+): Promise<number> {
+  const T = parseT(options.T);
+  const part = options.part === undefined ? undefined : parsePart(options.part);
+  const whole = part === undefined && !options.prepare;
+  const line = createProgressLine();
+  const labOptions: LabOptions = {
+    ...labOptionsOf(options),
+    signal,
+    onNotice: (notice) => console.error(notice),
+    onFrozen: (progress) => line.show(frozenText(progress), false),
+  };
+  const request: RunRequest = { ...runRequestOf(options), signal };
+  const run = whole ? options.out : requireOut(options);
+  if (options.prepare) {
+    await prepareRun(run as string, labOptions, request);
+    line.end();
+    console.log(`prepared: ${partsFolder(run as string)}`);
+    return 0;
+  }
+  const out = part === undefined ? run : partFolder(run as string, part);
+  const prepared = part === undefined ? null : await readPrepared(run as string);
+  const lab = await openLab({ ...labOptions, planFor: { ...request, part, out }, templates: prepared?.templates });
+  try {
+    line.clear();
+    console.error(lab.backend.detail);
+    for (const key of lab.method.ignored) console.error(`no effect here: ${key}`);
+    const folder = out ?? `runs/${lab.model.name}-${lab.method.name}-T${T}-${options.when}`;
+    if (part !== undefined) await writeCommand(run as string, commandWords(options));
+    const result = await showRun(lab, line, {
+      ...request,
+      part,
+      out: folder,
+      keepEvery: options.keepEvery,
+      processes: options.processes ?? availableParallelism(),
+      takeOver: options.takeOver,
+      pause,
+    });
+    line.end();
+    if (part === undefined) printRun(result);
+    else console.log(`part ${part.index} of ${part.of}: ${result.scores.length} records; wise-lab join ${run}`);
+    console.log(`run folder: ${folder}`);
+    return 0;
+  } catch (error) {
+    if (error instanceof Paused && options.requeue) await requeueTask(pause);
+    throw error;
+  } finally {
+    lab.close();
+  }
 }
 
-/** Name of the folder of a run where none is named. */
-function defaultName({ model = DEFAULT_MODEL, method, T, when }: RunArguments): string {
-  return `${basename(resolve(model))}-${method}-T${parseT(T)}-${when}`;
+/** A run with its progress on a line. */
+function showRun(lab: Lab, line: ProgressLine, request: RunRequest): Promise<RunResult> {
+  let at = "";
+  return lab.run({
+    ...request,
+    onProgress: (progress) => {
+      at = progressText(progress);
+      line.show(at, progress.scored === progress.records);
+    },
+    onStep: ({ step }) => line.show(`${at}  step ${step + 1}`.trimStart(), false),
+    onNotice: (notice) => console.error(notice),
+  });
 }
 
 /**
@@ -56,14 +117,11 @@ export async function runShown(
   { planOnly, ...options }: RunArguments & { planOnly?: number },
   signal: AbortSignal,
 ): Promise<{ result: RunResult; seconds: number }> {
-  const T = parseT(options.T);
   const line = createProgressLine();
+  const request: RunRequest = { ...runRequestOf(options), out: options.out, signal };
   const lab = await openLab({
-    model: options.model,
-    method: options.method,
-    hparams: { file: options.hparams, preset: options.preset, set: options.set },
-    ...machineOptions(options),
-    planFor: options,
+    ...labOptionsOf(options),
+    planFor: request,
     signal,
     onNotice: (notice) => console.error(notice),
     onFrozen: (progress) => line.show(frozenText(progress), false),
@@ -72,28 +130,10 @@ export async function runShown(
     line.clear();
     console.error(lab.backend.detail);
     for (const key of lab.method.ignored) console.error(`no effect here: ${key}`);
-    let at = "";
     const started = performance.now();
-    const result = await lab.run({
-      data: options.data,
-      irrelevant: options.irrelevant,
-      T,
-      when: options.when,
-      limit: planOnly ?? options.limit,
-      ...scoringOf(options),
-      out: options.out,
-      scoreSteps: options.scoreSteps,
-      saveEdits: options.saveEdits,
-      keepEvery: options.keepEvery,
-      processes: planOnly === undefined ? (options.processes ?? availableParallelism()) : undefined,
-      signal,
-      onProgress: (progress) => {
-        at = progressText(progress);
-        line.show(at, progress.scored === progress.records);
-      },
-      onStep: ({ step }) => line.show(`${at}  step ${step + 1}`.trimStart(), false),
-      onNotice: (notice) => console.error(notice),
-    });
+    const processes = options.processes ?? availableParallelism();
+    const small = planOnly !== undefined && { limit: planOnly, processes: undefined };
+    const result = await showRun(lab, line, { ...request, processes, ...small });
     line.end();
     return { result, seconds: (performance.now() - started) / 1000 };
   } finally {
@@ -101,8 +141,54 @@ export async function runShown(
   }
 }
 
+/** The lab of a run. */
+export function labOptionsOf(options: Omit<RunArguments, "out">): LabOptions {
+  const { model, method, hparams: file, preset, set } = options;
+  return { model, method, hparams: { file, preset, set }, ...machineOptions(options) };
+}
+
+/** The run itself, without its folder. */
+export function runRequestOf(options: Omit<RunArguments, "out">): RunRequest {
+  const { data, irrelevant, T, when, limit, scoreSteps, saveEdits } = options;
+  return { data, irrelevant, T: parseT(T), when, limit, ...scoringOf(options), scoreSteps, saveEdits };
+}
+
+/** The table of a run. */
+export function printRun(run: RunResult): void {
+  const { runs, differ } = byMetrics([run]);
+  console.log(renderSummary(runs, "text", { allow: [...rowFields, ...differ], ...terminal() }));
+}
+
+/** @throws {RefusedInput} where parts have no folder to stand together in */
+function requireOut({ out }: Pick<RunArguments, "out">): string {
+  if (out !== undefined) return out;
+  throw new RefusedInput("the parts of a run need a folder", {
+    where: "--out",
+    found: undefined,
+    expected: "the folder of the run, the same for all its parts",
+    hint: "--out runs/NAME",
+  });
+}
+
+/** The words of the command that makes the parts of a run, without the part. */
+export function commandWords({
+  part: _,
+  prepare: __,
+  takeOver: ___,
+  requeue: ____,
+  ...options
+}: RunArguments): string[] {
+  return ["wise-lab", "run", ...wordsOf(options)];
+}
+
+interface ProgressLine {
+  show(text: string, isLast: boolean): void;
+  clear(): void;
+  end(): void;
+}
+
 /** One line that is written over: on a terminal at every step, elsewhere once in a while; the last one always. */
-export function createProgressLine(): { show(text: string, isLast: boolean): void; clear(): void; end(): void } {
+export function createProgressLine(): ProgressLine {
   const terminal = process.stderr.isTTY;
   const interval = terminal ? 100 : 10_000; // milliseconds
   let last = Number.NEGATIVE_INFINITY;

@@ -19,7 +19,8 @@ export async function startAgain(folder: string): Promise<void> {
     env: { ...process.env, ...largePages() },
     detached: true,
   });
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => child.kill(signal));
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2"] as const)
+    process.on(signal, () => child.kill(signal));
   const [status, killed] = (await once(child, "close")) as [number | null, NodeJS.Signals];
   process.exit(status ?? 128 + constants.signals[killed]);
 }

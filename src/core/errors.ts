@@ -42,6 +42,16 @@ export class Interrupted extends Error {
   override readonly name: string = "Interrupted";
 }
 
+/** Work that the system asked to end, and that the same command goes on with: all of it up to a safe point is kept. */
+export class Paused extends Interrupted {
+  override readonly name = "Paused";
+}
+
+/** At a safe point: ends work that was asked to pause. @throws {Paused} */
+export function throwIfPaused(pause: AbortSignal | undefined): void {
+  if (pause?.aborted) throw new Paused(`stopped at a safe point, as ${pause.reason} asked`);
+}
+
 /** @throws {Interrupted} when the signal has been aborted. `during` names the work in progress. */
 export function throwIfAborted(signal: AbortSignal | undefined, during: string): void {
   if (signal?.aborted) throw new Interrupted(`stopped during ${during}`);

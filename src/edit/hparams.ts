@@ -31,6 +31,11 @@ interface Setting {
 
 type Settings = Map<string, Setting>;
 
+/** Resolved options as single settings, which give the same options again. */
+export function settingsOf(options: Options): string[] {
+  return Object.entries(options).map(([key, value]) => `${key}=${JSON.stringify(value)}`);
+}
+
 /**
  * Resolves a method with its options: ready to be run.
  * @throws {RefusedInput} as `loadOptions`

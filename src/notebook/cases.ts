@@ -1,10 +1,10 @@
 import { methodNamed } from "../edit/registry.js";
-import { type CaseFilter, matches } from "../page/app/filter.js";
-import { caseView } from "../page/app/view.js";
-import { caseOf, casesOf } from "../page/case.js";
-import { caseRows } from "../page/select.js";
-import { caseText } from "../page/text.js";
-import { wordsOf } from "../page/words.js";
+import { type CaseFilter, matches } from "../report/app/filter.js";
+import { caseView } from "../report/app/view.js";
+import { caseOf, casesOf } from "../report/case.js";
+import { caseRows } from "../report/select.js";
+import { caseText } from "../report/text.js";
+import { wordsOf } from "../report/words.js";
 import type { RunResult } from "../run/types.js";
 import { type TableOptions, tableBundle } from "./bundles.js";
 import { display } from "./display.js";

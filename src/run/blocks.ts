@@ -33,3 +33,53 @@ export function blocksOf(records: number, T: number | "all"): Block[] {
     end: Math.min((index + 1) * size, records),
   }));
 }
+
+/** One share of a run's blocks, of several that different processes or machines make; counted from 1. */
+export interface RunPart {
+  index: number;
+  of: number;
+}
+
+/** Reads a part as a user gives it, as 3/6. */
+export function parsePart(text: string): RunPart {
+  const [, index, of] = (/^([1-9]\d*)\/([1-9]\d*)$/.exec(text) ?? []).map(Number);
+  if (index !== undefined && of !== undefined && index <= of) return { index, of };
+  throw new RefusedInput("a part of a run cannot be used", {
+    where: "--part",
+    found: text,
+    expected: "i/n, the i-th of n parts, as 3/6",
+  });
+}
+
+/** Consecutive blocks, cut where a group of the frozen part ends, so that no two processes compute one group. */
+export function sharesOf(blocks: readonly Block[]): Block[][] {
+  const shares: Block[][] = [[]];
+  for (const block of blocks) {
+    if (block.start % RECORDS_TOGETHER === 0) shares.push([]);
+    shares.at(-1)?.push(block);
+  }
+  return shares.filter((share) => share.length > 0);
+}
+
+/**
+ * The blocks of a run, or of one part of it: whole shares while there are enough of them, else single blocks.
+ * @throws {RefusedInput} for more parts than blocks
+ */
+export function blocksOfPart(
+  { records, T }: { records: number; T: number | "all" },
+  part: RunPart | undefined,
+): Block[] {
+  const blocks = blocksOf(records, T);
+  if (part === undefined) return blocks;
+  const shares = sharesOf(blocks);
+  const units = part.of <= shares.length ? shares : blocks.map((block) => [block]);
+  if (part.of > units.length) {
+    throw new RefusedInput("a run has fewer blocks than parts", {
+      where: "--part",
+      found: `${part.of} parts of ${blocks.length} blocks`,
+      expected: `at most ${blocks.length} parts`,
+    });
+  }
+  const cut = (index: number) => Math.floor((index * units.length) / part.of);
+  return units.slice(cut(part.index - 1), cut(part.index)).flat();
+}

@@ -23,6 +23,7 @@ import {
   tokensIn,
 } from "./folder-files.js";
 import { openRunFolder } from "./folder-writer.js";
+import { linesOfBlock, writeBlock } from "./output.js";
 import { requireOwnFiles } from "./own-files.js";
 import type { RerunFile } from "./position.js";
 import { SUMMARY_FORMAT, summaryText } from "./summary-file.js";
@@ -94,25 +95,24 @@ async function convertRun(from: string, to: string): Promise<string> {
       expected: `the ${bytes[name]} that blocks.jsonl names`,
     });
   };
-  const edits = (await kept("edits")) as EditTrace[];
   const scored = async (name: "scores" | "steps") =>
     (await kept(name)).map((score, i) => checkScore(score, `${fileOf(from, name)}:${i + 1}`));
-  const [scores, steps] = [await scored("scores"), (await scored("steps")) as StepScore[]];
+  const [scores, stepScores] = [await scored("scores"), (await scored("steps")) as StepScore[]];
   const texts = tokensIn(await readBytes(fileOf(from, "tokens")));
   const timings = (await lines("timings")) as EditTrace["seconds"][];
+  const edits = ((await kept("edits")) as EditTrace[]).map((edit, i): EditTrace => {
+    const { frozen, steps } = timings[i] as EditTrace["seconds"];
+    return { ...edit, seconds: { frozen, steps } };
+  });
   const [{ fromEdit: _, ...environment }, ...later] = checked(environmentsSchema, await lines("environment"), from);
 
   const textOf = (token: number) => texts.get(token) ?? "";
   const output = await openRunFolder(to, config, { environment, textOf });
   try {
-    for (const { index, start, end } of blocksOf(config.protocol.records, config.protocol.T).slice(0, blocks.length)) {
-      for (let i = start; i < end; i++) {
-        const { frozen, steps } = timings[i] as EditTrace["seconds"];
-        output.edit({ ...(edits[i] as EditTrace), seconds: { frozen, steps } });
-      }
-      for (const step of steps.filter(({ block }) => block === index)) output.stepScore(step);
-      for (const score of scores.slice(start, end)) output.score(score);
-      await output.finishBlock(index, (path) => sealEdits(savedEditsFile(from, index), path));
+    for (const block of blocksOf(config.protocol.records, config.protocol.T).slice(0, blocks.length)) {
+      const lines = linesOfBlock({ edits, scores, stepScores }, block);
+      const { index } = block;
+      await writeBlock({ block: index, lines }, output, (path) => sealEdits(savedEditsFile(from, index), path));
     }
   } catch (error) {
     await rm(to, { recursive: true });

@@ -8,6 +8,7 @@ import { exists, readJsonFile } from "../core/files.js";
 import { readSealedLines, type SealedLines, unsealed } from "../core/seal.js";
 import { withUnsaid } from "../edit/registry.js";
 import { TEACHER_FORCED } from "../eval/metrics.js";
+import { type Block, blocksOfPart } from "./blocks.js";
 import type { RunConfig } from "./output.js";
 import { requireOwnFiles } from "./own-files.js";
 import { BEGINNING, type Position, positionSchema, RERUN_FILES, type Reached, type RerunFile } from "./position.js";
@@ -49,7 +50,9 @@ export const protocolSchema = z
   )
   .transform((protocol): Protocol => {
     const { method, options } = protocol;
-    return { ...UNSAID, ...protocol, options: withUnsaid(method, options) };
+    const unsaid = Object.entries(UNSAID).filter(([field]) => !Object.hasOwn(protocol, field));
+    // Behind the others, which stay in their order: a protocol that has all is written as the same bytes again.
+    return { ...protocol, options: withUnsaid(method, options), ...Object.fromEntries(unsaid) } as Protocol;
   });
 
 export const configSchema = z.object({
@@ -57,6 +60,7 @@ export const configSchema = z.object({
   templates: z.array(z.string()),
   scoreSteps: z.array(z.number().int().positive()),
   saveEdits: z.boolean(),
+  part: z.object({ index: z.number().int().positive(), of: z.number().int().positive() }).optional(),
 });
 
 /** Identity of the run in a folder, and the ends of its finished blocks. */
@@ -65,6 +69,8 @@ export interface RunFolder {
   config: RunConfig;
   /** Of run.json. */
   seal: string;
+  /** The blocks that it will hold. */
+  own: Block[];
   blocks: Position[];
 }
 
@@ -75,7 +81,8 @@ export interface RunFolder {
 export async function readFolder(path: string): Promise<RunFolder> {
   await requireOwnFiles(path);
   const { config, seal } = await readConfig(path);
-  return { path, config, seal, blocks: await readBlocks(path, seal) };
+  const own = blocksOfPart(config.protocol, config.part);
+  return { path, config, seal, own, blocks: await readBlocks({ path, seal, own }) };
 }
 
 /**
@@ -96,8 +103,8 @@ export async function requireRunPlace(path: string): Promise<void> {
   });
 }
 
-/** Names of what a process that was killed while it began a run leaves behind. */
-const LEFT_BEHIND = /^run\.lock$|\.(part|probe)$/;
+/** Names of what a process that was killed while it began a run leaves behind, and of the folder of its parts. */
+const LEFT_BEHIND = /^run\.lock$|^parts$|\.(part|probe)$/;
 
 export function configFile(path: string): string {
   return join(path, "run.json");
@@ -132,7 +139,7 @@ async function readConfig(path: string): Promise<{ config: RunConfig; seal: stri
   });
 }
 
-async function readBlocks(path: string, seal: string): Promise<Position[]> {
+async function readBlocks({ path, seal, own }: Omit<RunFolder, "config" | "blocks">): Promise<Position[]> {
   const file = fileOf(path, "blocks");
   const lost = existsSync(file) ? undefined : RERUN_FILES.find((name) => readIfThere(fileOf(path, name)).length > 0);
   if (lost !== undefined) {
@@ -141,8 +148,12 @@ async function readBlocks(path: string, seal: string): Promise<Position[]> {
   const { values } = await readSealedLines(file, anchorOf(seal, "blocks"));
   return values.map((value, i) => {
     const parsed = positionSchema.safeParse(value);
-    if (parsed.success && parsed.data.block === i) return parsed.data;
-    throw damaged(`${file}:${i + 1}`, { found: value, expected: `the end of block ${i}` });
+    const block = own[i]?.index;
+    if (parsed.success && parsed.data.block === block) return parsed.data;
+    throw damaged(`${file}:${i + 1}`, {
+      found: value,
+      expected: block === undefined ? "no line" : `the end of block ${block}`,
+    });
   });
 }
 

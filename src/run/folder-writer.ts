@@ -6,7 +6,6 @@ import { makeFolder, requireWritableFolder, writeFileAtomic } from "../core/file
 import { type JsonlWriter, openJsonl } from "../core/jsonl.js";
 import { openSealedLines, withSeal } from "../core/seal.js";
 import type { RecordScore } from "../eval/types.js";
-import { blocksOf } from "./blocks.js";
 import { type Environment, type EnvironmentChange, environmentChanges } from "./environment.js";
 import { readRun, refuseOther } from "./folder.js";
 import {
@@ -36,15 +35,18 @@ import {
   stateFile,
   writeOpenBlock,
 } from "./open-block.js";
-import { newTokens, type RunConfig, type RunOutput, type SaveEdits } from "./output.js";
+import { newTokens, type RunConfig, type RunOutput, type SaveEdits, startAfter } from "./output.js";
 import { requireOwnFiles } from "./own-files.js";
+import { requireSameRun } from "./parts.js";
 import { type Position, RERUN_FILES, type RerunFile } from "./position.js";
 
 export interface RunFolderOptions {
-  /** Environment of this process. */
-  environment: Environment;
+  /** What computes after so many edits of the run: the environment of this process, if nothing else is known. */
+  environment: Environment | ((edits: number) => Environment);
   textOf: (token: number) => string;
-  /** Told when the run goes on in an environment that is not the one it began in. */
+  /** Take it over from an owner of which nothing can be known from here. */
+  takeOver?: boolean | undefined;
+  /** Told when the run goes on in an environment that is not the one it began in, or was taken over. */
   onNotice?: ((line: string) => void) | undefined;
 }
 
@@ -57,7 +59,7 @@ export async function openRunFolder(path: string, config: RunConfig, options: Ru
   await requireRunPlace(path);
   await requireWritableFolder(path);
   await requireOwnFiles(path, { alone: true });
-  const unlock = lockFolder(path);
+  const unlock = lockFolder(path, options);
   try {
     const folder = await openSame(path, config);
     const open = await readOpenBlock(folder);
@@ -105,8 +107,8 @@ interface Open {
   seconds: JsonlWriter;
   blocks: JsonlWriter;
   tokens: Map<number, string>;
-  /** Called before the first line of this process. */
-  environment: () => void;
+  /** `note` is called before every line, with the edits that stand before it. */
+  environment: { note(edits: number): void; close(): void };
   open: Position | null;
   unlock: () => void;
   textOf: (token: number) => string;
@@ -126,7 +128,7 @@ function writer(
   }
 
   function learn(score: RecordScore): void {
-    environment();
+    environment.note(edits);
     for (const id of newTokens(score, tokens)) {
       const text = textOf(id);
       tokens.set(id, text);
@@ -146,13 +148,11 @@ function writer(
 
   return {
     start: {
-      block: folder.blocks.length,
-      edits,
-      scores,
+      ...startAfter(config, { blocks: folder.blocks.length, edits, scores }),
       state: open && { file: stateFile(path, open), sha256: open.saved as string },
     },
     edit({ seconds: spent, ...trace }) {
-      environment();
+      environment.note(edits);
       append("edits", trace);
       seconds.append({ record: trace.record, ...spent });
       edits += 1;
@@ -181,6 +181,7 @@ function writer(
     },
     close() {
       for (const file of [...Object.values(files).map(({ lines }) => lines), seconds, blocks]) file.close();
+      environment.close();
       unlock();
     },
     result: () => readRun(path),
@@ -196,9 +197,12 @@ async function saveBlock(path: string, block: number, save: SaveEdits): Promise<
  * Requires that what stands behind the kept part is of the block that is being made: of others nothing may be cut off.
  * @throws {RefusedInput} when blocks.jsonl lacks ends of blocks that were finished
  */
-function requireOneBlockBehind({ path, config, blocks }: RunFolder, kept: Record<RerunFile, { bytes: Buffer }>): void {
-  const { records, T } = config.protocol;
-  const { start, end } = blocksOf(records, T)[blocks.length] ?? { start: records, end: records };
+function requireOneBlockBehind(
+  { path, config, own, blocks }: RunFolder,
+  kept: Record<RerunFile, { bytes: Buffer }>,
+): void {
+  const { records } = config.protocol;
+  const { start, end } = own[blocks.length] ?? { start: records, end: records };
   for (const name of ["edits", "scores"] as const) {
     const tail = tornTail(path, name, kept[name].bytes.length) as { record?: unknown }[];
     const beyond = tail.find(({ record }) => !(Number(record) >= start && Number(record) < end));
@@ -218,30 +222,36 @@ async function removeDrafts(path: string): Promise<void> {
   }
 }
 
-/** @returns function to call before a line is written: the first call writes this environment, if it is a new one */
+/** The file of what computed a run: it gets a line whenever that is new. */
 async function openEnvironment(
   folder: RunFolder,
   fromEdit: number,
   { environment, onNotice }: RunFolderOptions,
-): Promise<() => void> {
+): Promise<Open["environment"]> {
+  const environmentAt = typeof environment === "function" ? environment : () => environment;
   const standing = await readEnvironmentLines(folder, fromEdit);
-  const before = standing.values.at(-1) as unknown as EnvironmentChange | undefined;
-  const changes = before === undefined ? [] : environmentChanges(before, environment);
-  let written = before !== undefined && changes.length === 0;
-  return () => {
-    if (written) return;
-    written = true;
-    if (changes.length > 0) {
-      onNotice?.(`the run goes on in another environment, and may differ in the last bits: ${changes.join("; ")}`);
-    }
-    const lines = openSealedLines(fileOf(folder.path, "environment"), standing, { fsync: true });
-    lines.append({ fromEdit, ...environment } satisfies EnvironmentChange);
-    lines.close();
+  let last = standing.values.at(-1) as unknown as Environment | undefined;
+  let file: JsonlWriter | undefined;
+  return {
+    note(edits) {
+      const now = environmentAt(edits);
+      if (now === last) return;
+      const changes = last === undefined ? null : environmentChanges(last, now);
+      last = now;
+      if (changes?.length === 0) return;
+      if (changes !== null) {
+        onNotice?.(`the run goes on in another environment, and may differ in the last bits: ${changes.join("; ")}`);
+      }
+      file ??= openSealedLines(fileOf(folder.path, "environment"), standing, { fsync: true });
+      file.append({ fromEdit: edits, ...now } satisfies EnvironmentChange);
+    },
+    close: () => file?.close(),
   };
 }
 
 /** The folder of this run: begun now, or standing. */
 async function openSame(path: string, config: RunConfig): Promise<RunFolder> {
+  await requireSameRun(path, config);
   const file = configFile(path);
   if (!existsSync(file))
     await writeFileAtomic(file, `${JSON.stringify(withSeal({ format: FORMAT, ...config }, FORMAT), null, 2)}\n`);

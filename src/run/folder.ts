@@ -4,7 +4,6 @@ import { exists } from "../core/files.js";
 import { canonicalJson } from "../core/hash.js";
 import type { EditTrace } from "../edit/trace.js";
 import { checkScore } from "../eval/stored.js";
-import { blocksOf } from "./blocks.js";
 import { type EnvironmentChange, environmentSchema } from "./environment.js";
 import {
   configFile,
@@ -72,14 +71,14 @@ export async function readEnvironments(path: string): Promise<EnvironmentChange[
 }
 
 /**
- * True if the folder holds this run, and all its blocks are finished. Needs no model.
+ * True if the folder holds this run, no part of it, and all its blocks are finished. Needs no model.
  * @throws {RefusedInput} when it holds a run of another protocol (with the fields that differ) or is damaged
  */
 export async function isFinished(path: string, protocol: Protocol): Promise<boolean> {
   if (!existsSync(configFile(path))) return false;
-  const { config, blocks } = await readFolder(path);
+  const { config, own, blocks } = await readFolder(path);
   refuseOther(path, config.protocol, protocolSchema.parse(protocol));
-  return blocks.length === blocksOf(protocol.records, protocol.T).length;
+  return config.part === undefined && blocks.length === own.length;
 }
 
 /** Edits made and records scored in a folder so far, those of the block in progress included. */

@@ -3,9 +3,9 @@ import { LabFailure } from "../core/errors.js";
 import { canonicalJson } from "../core/hash.js";
 import { type Block, blocksOf } from "./blocks.js";
 import { savedEditsFile } from "./folder-files.js";
-import type { HandLine, HandMessage, HandShare, HandTask } from "./hands.js";
+import type { HandMessage, HandShare, HandTask } from "./hands.js";
 import { openPlan } from "./lab.js";
-import { FROM_THE_BEGINNING, type RunOutput } from "./output.js";
+import { FROM_THE_BEGINNING, type RunLine, type RunOutput } from "./output.js";
 import { configOf, createWork, runBlock } from "./runner.js";
 
 /*
@@ -17,7 +17,7 @@ const say = (message: HandMessage) => process.send?.(message);
 
 /** Gathers a block, and sends it when it is made. */
 function sendingOutput(folder: string | undefined): RunOutput {
-  let lines: HandLine[] = [];
+  let lines: RunLine[] = [];
   return {
     start: FROM_THE_BEGINNING,
     edit: (value) => void lines.push({ call: "edit", value }),

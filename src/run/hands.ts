@@ -1,19 +1,16 @@
 import { EventEmitter, on } from "node:events";
 import { rename } from "node:fs/promises";
 import { startChild } from "../core/child.js";
-import { LabFailure, throwIfAborted } from "../core/errors.js";
-import type { EditTrace } from "../edit/trace.js";
-import type { RecordScore } from "../eval/types.js";
+import { LabFailure, throwIfAborted, throwIfPaused } from "../core/errors.js";
 import { hasLargeProducts } from "../model/config.js";
-import { type Block, blocksOf, RECORDS_TOGETHER } from "./blocks.js";
+import { type Block, blocksOfPart, sharesOf } from "./blocks.js";
 import { projectFile } from "./inputs.js";
 import type { LabOptions } from "./lab.js";
-import type { RunConfig, RunOutput } from "./output.js";
+import { type MadeBlock, type RunConfig, type RunOutput, writeBlock } from "./output.js";
 import type { RunPlan } from "./plan.js";
 import type { RunRequest } from "./request.js";
 import { scoringOf } from "./request.js";
 import type { Pace } from "./runner.js";
-import type { StepScore } from "./types.js";
 
 /*
  * The blocks of a run are independent, so several processes, its hands, can make them. This one alone writes, in the order
@@ -40,23 +37,14 @@ export interface HandShare {
   blocks: readonly number[];
 }
 
-/** A line of a run, and the method of its output that takes it. */
-export type HandLine =
-  | { call: "edit"; value: EditTrace }
-  | { call: "score"; value: RecordScore }
-  | { call: "stepScore"; value: StepScore };
-
 /** A block as a hand made it. */
-export interface MadeBlock {
-  block: number;
-  /** In the order in which they came. */
-  lines: HandLine[];
+export interface HandBlock extends MadeBlock {
   /** File of its edits and their sha256, where they are saved. */
   saved: { file: string; sha256: string } | null;
 }
 
 /** A message from a process: a block of which it has just made an edit or a score, or all of it. */
-export type HandMessage = { edited: number } | { scored: number } | { made: MadeBlock };
+export type HandMessage = { edited: number } | { scored: number } | { made: HandBlock };
 
 /** Fewer blocks keep one process, which keeps safe points within a block. */
 const MANY_BLOCKS = 8;
@@ -72,11 +60,12 @@ const MANY_RECORDS = 64;
 export function handsFor(
   { model, backend, dataset, T, templates }: Pick<RunPlan, "model" | "backend" | "dataset" | "T" | "templates">,
   most: number,
-  { data, irrelevant, when, limit, scoreSteps, saveEdits, out, ...request }: RunRequest,
+  { data, irrelevant, when, limit, part, scoreSteps, saveEdits, out, ...request }: RunRequest,
   { method, hparams, fastMath, cache, cacheBytes }: LabOptions,
 ): Hands | null {
-  const records = dataset.records.length;
-  const blocks = blocksOf(records, T).length;
+  const own = blocksOfPart({ records: dataset.records.length, T }, part);
+  const records = own.reduce((sum, { start, end }) => sum + end - start, 0);
+  const blocks = own.length;
   const threaded = backend.name === "tensorflow" && hasLargeProducts(model.config);
   if (blocks < MANY_BLOCKS || records < MANY_RECORDS || threaded) return null;
   if (backend.device === "gpu" || model.residence === "streamed") return null;
@@ -86,7 +75,7 @@ export function handsFor(
   return {
     count,
     lab: { model: model.folder, backend: backend.name, method, hparams, fastMath, templates, ...weights },
-    request: { data, irrelevant, T, when, limit, scoreSteps, saveEdits, out, ...scoringOf(request) },
+    request: { data, irrelevant, T, when, limit, part, scoreSteps, saveEdits, out, ...scoringOf(request) },
   };
 }
 
@@ -94,18 +83,19 @@ export function handsFor(
 export async function makeByHands(
   blocks: readonly Block[],
   hands: Hands,
-  run: { config: RunConfig; output: RunOutput; pace: Pace; signal: AbortSignal | undefined },
+  run: { config: RunConfig; output: RunOutput; pace: Pace } & Pick<RunRequest, "signal" | "pause">,
 ): Promise<void> {
-  const { config, output, pace, signal } = run;
+  const { config, output, pace, signal, pause } = run;
   const [first] = blocks;
   if (first === undefined) return;
-  const shares = sharesOf(blocks);
+  const shares = sharesOf(blocks).map((share) => share.map(({ index }) => index));
   const said = new EventEmitter();
-  const messages = on(said, "message", { signal }) as AsyncIterable<[HandMessage]>;
+  const stop = AbortSignal.any([signal, pause].filter((one) => one !== undefined));
+  const messages = on(said, "message", { signal: stop }) as AsyncIterable<[HandMessage]>;
   const { count, lab, request } = hands;
   const start = () => startHand({ lab, request, config }, shares, said);
   const ends = Array.from({ length: Math.min(count, shares.length) }, start);
-  const waiting = new Map<number, MadeBlock>(); // for the blocks before them
+  const waiting = new Map<number, HandBlock>(); // for the blocks before them
   let next = first.index;
   try {
     for await (const [message] of messages) {
@@ -121,29 +111,19 @@ export async function makeByHands(
     }
   } catch (error) {
     throwIfAborted(signal, "the blocks of a run");
+    throwIfPaused(pause);
     throw error;
   } finally {
     for (const end of ends) end();
   }
 }
 
-async function write({ block, lines, saved }: MadeBlock, output: RunOutput): Promise<void> {
-  for (const line of lines) output[line.call](line.value as never);
-  await output.finishBlock(block, async (path) => {
+function write({ saved, ...made }: HandBlock, output: RunOutput): Promise<void> {
+  return writeBlock(made, output, async (path) => {
     const { file, sha256 } = saved as NonNullable<typeof saved>;
     await rename(file, path);
     return sha256;
   });
-}
-
-/** Consecutive blocks, cut where a group of the frozen part ends, so that no two hands compute one group. */
-function sharesOf(blocks: readonly Block[]): number[][] {
-  const shares: number[][] = [[]];
-  for (const { index, start } of blocks) {
-    if (start % RECORDS_TOGETHER === 0) shares.push([]);
-    shares.at(-1)?.push(index);
-  }
-  return shares.filter((share) => share.length > 0);
 }
 
 /**

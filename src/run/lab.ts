@@ -34,7 +34,7 @@ import type { MemoryPlan } from "./memory-plan.js";
 import { checkWhen, type RunPlan } from "./plan.js";
 import type { RunRequest } from "./request.js";
 import { runProtocol } from "./runner.js";
-import { type PlannedWork, settleMemory, type WeightOptions } from "./settle.js";
+import { type PlannedWork, planWork, settleMemory, type WeightOptions } from "./settle.js";
 import type { RunResult } from "./types.js";
 
 /** Options of a lab. Everything has a default: the model, records and hyperparameters of the project. */
@@ -172,6 +172,17 @@ async function prepareLab(checkpoint: Checkpoint, options: LabOptions) {
       ? new Map<string, Asset>()
       : await openAssets(method, { ...identity, sha256: await checkpoint.sha256() }, options);
   return { backend, method, assets, irrelevant, precision, residence, tokenizer };
+}
+
+/** The memory that a run would take on a machine like this one, which need not have it. No weights are read. */
+export async function foreseeMemory(options: LabOptions, request: RunRequest): Promise<MemoryPlan> {
+  const { config, folder, close } = await openCheckpoint(options.model ?? DEFAULT_MODEL);
+  await close();
+  const { method, irrelevant } = await prepareMethodFor(config, options);
+  const work = await workOf({ ...options, planFor: request }, method, irrelevant);
+  const backend = await backendFor(config, options);
+  const tokenizer = await loadTokenizer(folder, config);
+  return (await planWork({ config, tokenizer, backend, method }, work, options)).plan;
 }
 
 /** A method with its options, and irrelevant prompts for edits by hand. */

@@ -27,7 +27,7 @@ export function stateFile(run: string, { edits }: Pick<Position, "edits">): stri
  * what a kill left behind.
  * @throws {RefusedInput} when it is not as it was written
  */
-export async function readOpenBlock({ path, seal, blocks }: RunFolder): Promise<Position | null> {
+export async function readOpenBlock({ path, seal, own, blocks }: RunFolder): Promise<Position | null> {
   const file = positionFile(path);
   if (!existsSync(file)) return null;
   const parsed = positionSchema.safeParse(unsealed(await readJsonFile(file), anchorOf(seal, "open-block"), file));
@@ -35,11 +35,12 @@ export async function readOpenBlock({ path, seal, blocks }: RunFolder): Promise<
     throw damaged(file, { found: parsed.error.message, expected: "where an unfinished block stood" });
   const open = parsed.data;
   const last = blocks.at(-1);
-  if (open.block < blocks.length) return null;
-  if (open.block > blocks.length || open.edits < (last?.edits ?? 0)) {
+  if (last !== undefined && open.block <= last.block) return null;
+  const next = own[blocks.length]?.index;
+  if (open.block !== next || open.edits < (last?.edits ?? 0)) {
     throw damaged(file, {
       found: `block ${open.block}`,
-      expected: `block ${blocks.length}, the first that blocks.jsonl does not end`,
+      expected: `block ${next ?? "none"}, the first that blocks.jsonl does not end`,
     });
   }
   const state = stateFile(path, open);

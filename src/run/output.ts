@@ -1,5 +1,6 @@
 import type { EditTrace } from "../edit/trace.js";
 import type { ProbeScore, RecordScore } from "../eval/types.js";
+import { type Block, blocksOfPart, type RunPart } from "./blocks.js";
 import { probeKinds, probesOf } from "./measures.js";
 import type { Protocol, RunResult, StepScore } from "./types.js";
 
@@ -11,6 +12,8 @@ export interface RunConfig {
   scoreSteps: readonly number[];
   /** True if the edits of every block are kept as a file. */
   saveEdits: boolean;
+  /** The part of the run that it is; all of it, when left out. */
+  part?: RunPart | undefined;
 }
 
 /** Point from which a run goes on. */
@@ -25,6 +28,16 @@ export interface RunStart {
 }
 
 export const FROM_THE_BEGINNING: RunStart = { block: 0, edits: 0, scores: 0, state: null };
+
+/** Where a run stands of which so many blocks, edits and scores have been made. */
+export function startAfter(
+  { protocol, part }: RunConfig,
+  made: { blocks: number; edits: number; scores: number },
+): Omit<RunStart, "state"> {
+  const [first = { index: 0, start: 0 }] = blocksOfPart(protocol, part);
+  const { blocks, edits, scores } = made;
+  return { block: first.index + blocks, edits: first.start + edits, scores: first.start + scores };
+}
 
 /** Writes the edits that stand to a file. @returns their sha256, as `hashEdits` takes it */
 export type SaveEdits = (path: string) => Promise<string>;
@@ -43,6 +56,37 @@ export interface RunOutput {
   result(): Promise<RunResult>;
 }
 
+/** A line of a run, and the method of its output that takes it. */
+export type RunLine =
+  | { call: "edit"; value: EditTrace }
+  | { call: "score"; value: RecordScore }
+  | { call: "stepScore"; value: StepScore };
+
+/** A block that was made elsewhere. */
+export interface MadeBlock {
+  block: number;
+  /** In the order in which they came. */
+  lines: RunLine[];
+}
+
+/** The lines of a block, in the order in which a run makes them, from all that it holds. */
+export function linesOfBlock(
+  { edits, scores, stepScores }: Pick<RunResult, "edits" | "scores" | "stepScores">,
+  { index, start, end }: Block,
+): RunLine[] {
+  return [
+    ...edits.slice(start, end).map((value): RunLine => ({ call: "edit", value })),
+    ...stepScores.filter(({ block }) => block === index).map((value): RunLine => ({ call: "stepScore", value })),
+    ...scores.slice(start, end).map((value): RunLine => ({ call: "score", value })),
+  ];
+}
+
+/** Writes a block that was made elsewhere. */
+export async function writeBlock({ block, lines }: MadeBlock, output: RunOutput, save: SaveEdits): Promise<void> {
+  for (const line of lines) output[line.call](line.value as never);
+  await output.finishBlock(block, save);
+}
+
 /** Keeps a run in memory. */
 export function memoryOutput(config: RunConfig, textOf: (token: number) => string): RunOutput {
   const { protocol, scoreSteps } = config;
@@ -52,7 +96,7 @@ export function memoryOutput(config: RunConfig, textOf: (token: number) => strin
     for (const token of newTokens(score, tokens)) tokens.set(token, textOf(token));
   };
   return {
-    start: FROM_THE_BEGINNING,
+    start: { ...startAfter(config, { blocks: 0, edits: 0, scores: 0 }), state: null },
     edit: (trace) => run.edits.push(trace),
     score(score) {
       run.scores.push(score);

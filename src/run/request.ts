@@ -1,6 +1,7 @@
 import type { TargetStop } from "../edit/target-stop.js";
 import type { EditStep } from "../edit/trace.js";
 import type { MetricsRequest } from "../eval/seeing.js";
+import type { RunPart } from "./blocks.js";
 import type { RunProgress } from "./runner.js";
 import type { When } from "./types.js";
 
@@ -19,6 +20,8 @@ export interface RunRequest extends MetricsRequest {
   uneditedItems?: string | undefined;
   /** Text behind every target that the edits train on; none by default, as released. */
   targetStop?: TargetStop | undefined;
+  /** Make this part of its blocks only; see `joinParts`. */
+  part?: RunPart | undefined;
   /** Folder to write to and to continue from; in memory when left out. */
   out?: string | undefined;
   /** T = 1: score each record also after these numbers of steps of its edit. */
@@ -29,7 +32,11 @@ export interface RunRequest extends MetricsRequest {
   keepEvery?: number | undefined;
   /** Most other processes to make the blocks; see `handsFor`. By default this one makes them. */
   processes?: number | undefined;
+  /** Take `out` over from an owner of which nothing can be known from here: a process on another machine. */
+  takeOver?: boolean | undefined;
   signal?: AbortSignal | undefined;
+  /** Aborted when the run shall end at its next safe point, which is then kept. */
+  pause?: AbortSignal | undefined;
   onProgress?: ((progress: RunProgress) => void) | undefined;
   onStep?: ((step: EditStep) => void) | undefined;
   /** Told what was chosen where nothing was named. */

@@ -1,4 +1,4 @@
-import { RefusedInput, takeTurn } from "../core/errors.js";
+import { RefusedInput, takeTurn, throwIfPaused } from "../core/errors.js";
 import { createRng } from "../core/rng.js";
 import type { EditRecord } from "../data/records.js";
 import type { EditSession, EditSetting } from "../edit/contract.js";
@@ -10,8 +10,8 @@ import { judgeOf } from "../eval/judge.js";
 import { probesOf, recordScore } from "../eval/records.js";
 import { type Probe, scoreProbes } from "../eval/score.js";
 import type { RecordScore } from "../eval/types.js";
-import { createCutStore } from "../model/cut-store.js";
-import { type Block, blocksOf, RECORDS_TOGETHER } from "./blocks.js";
+import { type CutStore, createCutStore } from "../model/cut-store.js";
+import { type Block, blocksOfPart, RECORDS_TOGETHER, type RunPart } from "./blocks.js";
 import { environmentOf } from "./environment.js";
 import { damaged } from "./folder-files.js";
 import { openRunFolder } from "./folder-writer.js";
@@ -32,7 +32,7 @@ import type { RunResult } from "./types.js";
 /** Progress of a run. */
 export interface RunProgress {
   phase: "editing" | "scoring";
-  /** 0-based block and the number of blocks. */
+  /** 0-based block and the number of blocks, of the part where it is one. */
   block: number;
   blocks: number;
   /** Edits made and scores taken so far, resumed ones included, and the number there will be of each. */
@@ -51,11 +51,17 @@ export interface RunOptions {
   scoreSteps?: readonly number[] | undefined;
   /** Keep the edits of every block in the folder, as files that the method restores. */
   saveEdits?: boolean | undefined;
+  /** Make this part of its blocks only; all of them, when left out. */
+  part?: RunPart | undefined;
   /** Seconds of work within a block after which it is kept, so that a run that is killed goes on from there. */
   keepEvery?: number | undefined;
   /** Processes that make the blocks; null where this one makes them. */
   hands?: Hands | null | undefined;
+  /** Take the folder over from an owner of which nothing can be known from here. */
+  takeOver?: boolean | undefined;
   signal?: AbortSignal | undefined;
+  /** Aborted when the run shall end at its next safe point, which is then kept. */
+  pause?: AbortSignal | undefined;
   onProgress?: ((progress: RunProgress) => void) | undefined;
   /** Told of every step of every edit: at full size a step takes seconds. */
   onStep?: ((step: EditStep) => void) | undefined;
@@ -83,12 +89,14 @@ export async function runProtocol(plan: RunPlan, options: RunOptions): Promise<R
 }
 
 /** @throws {RefusedInput} for numbers of steps that cannot be scored after */
-export function configOf(plan: RunPlan, options: Pick<RunOptions, "scoreSteps" | "saveEdits">): RunConfig {
+export function configOf(plan: RunPlan, options: Pick<RunOptions, "scoreSteps" | "saveEdits" | "part">): RunConfig {
+  const { part } = options;
   return {
     protocol: protocolOf(plan),
     templates: plan.templates,
     scoreSteps: checkScoreSteps(plan, options.scoreSteps ?? []),
     saveEdits: options.saveEdits ?? false,
+    ...(part && { part }),
   };
 }
 
@@ -96,7 +104,8 @@ async function openOutput(plan: RunPlan, config: RunConfig, options: RunOptions)
   const textOf = (token: number) => plan.model.tokenizer.decode([token]);
   if (options.folder !== null) {
     const environment = await environmentOf(plan.backend);
-    return openRunFolder(options.folder, config, { environment, textOf, onNotice: options.onNotice });
+    const { takeOver, onNotice } = options;
+    return openRunFolder(options.folder, config, { environment, textOf, takeOver, onNotice });
   }
   if (!config.saveEdits) return memoryOutput(config, textOf);
   throw new RefusedInput("edits of a run that is kept in memory cannot be saved", {
@@ -113,14 +122,17 @@ async function runBlocks(
   { options, output }: { options: RunOptions; output: RunOutput },
 ): Promise<void> {
   const { start } = output;
-  const { hands, signal } = options;
-  const all = blocksOf(plan.dataset.records.length, plan.T);
-  const blocks = all.slice(start.block);
-  const pace = createPace(plan.dataset.records.length, all.length, start, options.onProgress);
+  const { hands, signal, pause } = options;
+  const own = blocksOfPart({ records: plan.dataset.records.length, T: plan.T }, config.part);
+  const blocks = own.filter(({ index }) => index >= start.block);
+  const pace = createPace(own, start, options.onProgress);
   const work = createWork(plan, config, { options, output, pace });
   const inside = start.state === null ? 0 : 1; // a block that was begun here is finished here
-  for (const block of hands ? blocks.slice(0, inside) : blocks) await runBlock(block, work);
-  if (hands) await makeByHands(blocks.slice(inside), hands, { config, output, pace, signal });
+  for (const block of hands ? blocks.slice(0, inside) : blocks) {
+    throwIfPaused(pause);
+    await runBlock(block, work);
+  }
+  if (hands) await makeByHands(blocks.slice(inside), hands, { config, output, pace, signal, pause });
 }
 
 /** Everything that blocks are made with. */
@@ -129,7 +141,7 @@ export function createWork(
   config: RunConfig,
   { options, output, pace }: { options: Omit<RunOptions, "folder">; output: RunOutput; pace: Pace },
 ): Work {
-  const cuts = createCutStore(plan.model, plan.method.cut, { ...plan.frozen, together: groupsOf(plan) });
+  const cuts = cutsOf(plan);
   const { model, method, templates, assets } = plan;
   return {
     plan,
@@ -139,8 +151,21 @@ export function createWork(
     pace,
     keepEvery: 1000 * (options.keepEvery ?? KEEP_EVERY_SECONDS),
     signal: options.signal,
+    pause: options.pause,
     onStep: options.onStep,
   };
+}
+
+/** An empty store of the cuts that a run needs. */
+function cutsOf(plan: RunPlan): CutStore {
+  return createCutStore(plan.model, plan.method.cut, { ...plan.frozen, together: groupsOf(plan) });
+}
+
+/** Computes what a run will need of the frozen part, into the cache that its processes share. Nothing without one. */
+export async function fillCache(plan: RunPlan, signal?: AbortSignal): Promise<void> {
+  if (!plan.frozen.cache) return;
+  const cuts = cutsOf(plan);
+  for (const group of groupsOf(plan)) await cuts.get(group, signal);
 }
 
 /** Everything that goes through the frozen part together: for a few records each, their edits' rows and their probes. */
@@ -162,6 +187,7 @@ export interface Work {
   /** Milliseconds. */
   keepEvery: number;
   signal: AbortSignal | undefined;
+  pause: AbortSignal | undefined;
   onStep: RunOptions["onStep"];
 }
 
@@ -217,12 +243,17 @@ async function restore(
   });
 }
 
-/** Keeps a block once its share of work has been done since it was kept last; one of a single edit is soon finished. */
-function createKeeper(block: Block, save: SaveEdits, { output, keepEvery }: Work): () => Promise<void> {
+/**
+ * Keeps a block once its share of work has been done since it was kept last, and when the run is to pause; one of a single
+ * edit is soon finished.
+ */
+function createKeeper(block: Block, save: SaveEdits, { output, keepEvery, pause }: Work): () => Promise<void> {
   let last = performance.now();
   return async () => {
-    if (block.end - block.start === 1 || performance.now() - last < keepEvery) return;
+    const due = block.end - block.start > 1 && performance.now() - last >= keepEvery;
+    if (!due && !pause?.aborted) return;
     await output.keep(block.index, save);
+    throwIfPaused(pause);
     last = performance.now();
   };
 }
@@ -281,18 +312,20 @@ export interface Pace {
 }
 
 function createPace(
-  records: number,
-  blocks: number,
+  own: readonly Block[],
   start: RunStart,
   onProgress: ((progress: RunProgress) => void) | undefined,
 ): Pace {
   const started = performance.now();
-  const count = { edited: start.edits, scored: start.scores };
+  const [first, last] = [own[0], own.at(-1)] as [Block, Block];
+  const before = { edited: start.edits - first.start, scored: start.scores - first.start };
+  const records = last.end - first.start;
+  const count = { ...before };
   const report = (phase: RunProgress["phase"], block: number) => {
     const seconds = (performance.now() - started) / 1000;
-    const here = count.edited - start.edits;
+    const here = count.edited - before.edited;
     const secondsLeft = here === 0 ? null : (seconds / here) * (records - count.edited);
-    onProgress?.({ phase, block, blocks, ...count, records, seconds, secondsLeft });
+    onProgress?.({ phase, block: block - first.index, blocks: own.length, ...count, records, seconds, secondsLeft });
   };
   return {
     edited: (block) => {

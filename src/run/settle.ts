@@ -6,7 +6,7 @@ import type { Tokenizer } from "../model/tokenizer.js";
 import type { WeightPrecision } from "../model/weights.js";
 import type { BackendReport } from "../tensor/backend.js";
 import { cacheFolder, DEFAULT_CACHE_BYTES, type FrozenPartOptions } from "./frozen-part.js";
-import { chooseWeights, readMachine, renderPlan, requireFits } from "./memory-fit.js";
+import { chooseWeights, type Machine, readMachine, renderPlan, requireFits } from "./memory-fit.js";
 import { type MemoryPlan, planMemory } from "./memory-plan.js";
 import { checkTexts, fittingWork, type RunPlan } from "./plan.js";
 import { measureWork } from "./workload.js";
@@ -35,12 +35,20 @@ export type PlannedWork = Pick<RunPlan, "dataset" | "irrelevant" | "T" | "seeing
  * @param templates the context templates, once the model has written them
  * @throws {RefusedInput} naming the record whose text does not fit; with the bytes of every part and the settings that would fit
  */
-export async function settleMemory(
+export async function settleMemory(...[model, work, options]: Parameters<typeof planWork>): Promise<MemoryPlan> {
+  const { plan, machine } = await planWork(model, work, options);
+  options.onNotice?.(renderPlan(plan, machine));
+  requireFits(plan, machine);
+  return plan;
+}
+
+/** The memory of work with a model, and what this machine has. @throws {RefusedInput} naming the record whose text does not fit */
+export async function planWork(
   { config, tokenizer, backend, method }: UnloadedModel,
   { templates, ...work }: PlannedWork & { templates?: readonly string[] },
   options: WeightOptions,
-): Promise<MemoryPlan> {
-  const { weights = "auto", precision = "float32", cacheBytes = DEFAULT_CACHE_BYTES, onNotice } = options;
+): Promise<{ plan: MemoryPlan; machine: Machine }> {
+  const { weights = "auto", precision = "float32", cacheBytes = DEFAULT_CACHE_BYTES } = options;
   const model = { config, tokenizer };
   const { templates: recipe } = method.needs;
   const foreseen = recipe === null ? ["{}"] : foreseenTemplates(model, recipe);
@@ -60,8 +68,5 @@ export async function settleMemory(
   const residence = weights === "auto" ? chooseWeights(input, await readMachine(backend, null)) : weights;
   const folder = cacheFolder(options.cache, residence);
   const plan = planMemory({ ...input, weights: residence, cacheBytes: folder === null ? null : cacheBytes });
-  const machine = await readMachine(backend, folder);
-  onNotice?.(renderPlan(plan, machine));
-  requireFits(plan, machine);
-  return plan;
+  return { plan, machine: await readMachine(backend, folder) };
 }

@@ -20,6 +20,7 @@ import { checkScoreSteps, checkWhen, protocolOf } from "./plan.js";
 import type { ScoringRequest } from "./request.js";
 import type { WeightOptions } from "./settle.js";
 import type { Protocol, RunResult, When } from "./types.js";
+import { wordsOf } from "./words.js";
 
 /** One run of a sweep. */
 export interface SweepPoint {
@@ -229,20 +230,9 @@ function refuseTwins<P extends { name: string }>(points: readonly P[], key: (poi
 
 /** The command line of a point. */
 function runArguments(point: SweepPoint, shared: SweepRun, out: string): string[] {
-  const { set = [], scoreSteps = [], fastMath, cache, cacheSize, ...rest } = shared;
-  const { targetStop = rest.targetStop, method = rest.method } = point;
-  const single = { ...rest, targetStop, method };
-  const steps = scoreSteps.length === 0 ? undefined : scoreSteps.join(",");
-  const folder = cache === false ? undefined : cache;
-  const valued = { T: point.T, ...single, "score-steps": steps, cache: folder, "cache-size": cacheSize, out };
-  const named = Object.entries(valued).flatMap(([name, value]) =>
-    value === undefined
-      ? []
-      : [[name.replaceAll(/(?<=[a-z])[A-Z]/g, (letter) => `-${letter.toLowerCase()}`), value] as const],
-  );
-  const settings = [...set, ...point.set].map((setting) => ["set", setting] as const);
-  const switches = [...(fastMath ? ["--fast-math"] : []), ...(cache === false ? ["--no-cache"] : [])];
-  return ["run", ...[...named, ...settings].map(([name, value]) => `--${name}=${value}`), ...switches];
+  const { set = [], targetStop, method, ...rest } = shared;
+  const own = { T: point.T, targetStop: point.targetStop ?? targetStop, method: point.method ?? method };
+  return ["run", ...wordsOf({ ...own, ...rest, set: [...set, ...point.set], out })];
 }
 
 /** Runs a point to its end, in a process of its own. @returns null, or the last lines that it wrote when it failed */

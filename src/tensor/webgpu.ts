@@ -18,6 +18,8 @@ type Limits = Record<(typeof RAISED_LIMITS)[number], number>;
 
 interface Adapter {
   info: { vendor: string; architecture: string; description: string; isFallbackAdapter?: boolean };
+  /** Where browsers had it first. */
+  isFallbackAdapter?: boolean;
   limits: Limits;
   requestDevice(wish: { requiredLimits: Limits }): Promise<Device>;
 }

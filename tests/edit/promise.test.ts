@@ -64,6 +64,8 @@ const files = readdirSync(source, { recursive: true, encoding: "utf8" })
 
 /** The method's folder that a path inside src lies in; an empty text for none. */
 const folderOf = (path: string) => folders.find((folder) => path.startsWith(folder + sep)) ?? "";
+/** The list of methods, and that of the ones that a page in a browser can run. */
+const REGISTRIES = [join("edit", "registry.ts"), join("page", "methods.ts")];
 const isByName = (file: string) => BY_NAME.some((folder) => file.startsWith(folder + sep));
 
 /** Identifiers and texts of a file, comments left out. */
@@ -127,8 +129,8 @@ describe("outside the folder of a method", () => {
         .filter((target) => folderOf(file) === "" || !isShared(folderOf(target)))
         .map((target) => ({ file, target })),
     );
-    expect(importing.some(({ file }) => file === join("edit", "registry.ts"))).toBe(true);
-    const others = importing.filter(({ file }) => file !== join("edit", "registry.ts") && !isByName(file));
+    for (const list of REGISTRIES) expect(importing.some(({ file }) => file === list)).toBe(true);
+    const others = importing.filter(({ file }) => !REGISTRIES.includes(file) && !isByName(file));
     expect(others).toEqual([]);
   });
 });

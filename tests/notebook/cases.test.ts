@@ -2,7 +2,7 @@ import { afterEach, describe, expect, it, vi } from "vitest";
 import { displayCase, displayCases } from "../../src/notebook/cases.js";
 import { setKernelHost } from "../../src/notebook/host.js";
 import type { MimeBundle } from "../../src/notebook/wire.js";
-import { probe, reading, record, runOf } from "../page/sample.js";
+import { probe, reading, record, runOf } from "../report/sample.js";
 
 const shown: MimeBundle[] = [];
 setKernelHost({ display: (bundle) => shown.push(bundle), signal: () => new AbortController().signal });

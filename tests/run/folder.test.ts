@@ -10,6 +10,7 @@ import type { RecordScore } from "../../src/eval/types.js";
 import { readEnvironments, readRun } from "../../src/run/folder.js";
 import { savedEditsFile } from "../../src/run/folder-files.js";
 import type { Lab } from "../../src/run/lab.js";
+import { type Owner, thisProcess } from "../../src/run/lock.js";
 import type { RunRequest } from "../../src/run/request.js";
 import type { RunProgress } from "../../src/run/runner.js";
 import { errorOf } from "../edit/support.js";
@@ -265,6 +266,8 @@ describe("a damaged folder is refused as it stands", () => {
   });
 });
 
+const lockOf = (owner: Partial<Owner>) => JSON.stringify({ ...thisProcess(), ...owner });
+
 describe("one process per folder", () => {
   const open = async (path: string) =>
     openFolderOf(path, { protocol: (await readRun(finished)).protocol, templates: lab.templates });
@@ -280,8 +283,8 @@ describe("one process per folder", () => {
   });
 
   test.each([
-    ["a process that is gone", () => "4194304 123\n"],
-    ["an earlier process of the same number, as in a container started again", () => `${process.pid} 1\n`],
+    ["a process that is gone", () => lockOf({ pid: 4194304, start: "123" })],
+    ["an earlier process of the same number, as in a container started again", () => lockOf({ start: "1" })],
     ["a process that was killed before it could write its number", () => ""],
   ])("the lock of %s is taken over", async (_, owner) => {
     const out = await temporaryFolder();
@@ -300,7 +303,7 @@ describe("one process per folder", () => {
       const pid = Number(said.toString());
       const fields = () => readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]?.split(" ") as string[];
       const out = await temporaryFolder();
-      await writeFile(join(out, "run.lock"), `${pid} ${fields()[19]}\n`);
+      await writeFile(join(out, "run.lock"), lockOf({ pid, start: fields()[19] as string }));
       expect((await refusal(() => open(out))).found).toBe(`process ${pid} is writing to it`);
       await expect.poll(() => fields()[0]).toBe("Z");
       (await open(out)).close();

@@ -1,5 +1,5 @@
 import type { ChildProcess } from "node:child_process";
-import { existsSync, statSync } from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { expect, test } from "vitest";
@@ -19,9 +19,13 @@ const requests: [string, Pick<RunRequest, "T" | "when" | "scoreSteps" | "saveEdi
   ["single edits", { T: 1, when: "after-all", scoreSteps: [1] }],
 ];
 
-const startRun = (out: string, { T, when, scoreSteps = [], saveEdits }: RunRequest = { T: 2, when: "after-each" }) =>
+const startRun = (
+  out: string,
+  { T, when, scoreSteps = [], saveEdits }: RunRequest = { T: 2, when: "after-each" },
+  keepEvery = "0",
+) =>
   startWiseLab(
-    ...["run", "--T", String(T), "--when", String(when), "--out", out, "--keep-every", "0"],
+    ...["run", "--T", String(T), "--when", String(when), "--out", out, "--keep-every", keepEvery],
     ...["--model", TINY_MODEL, "--data", TINY_RECORDS],
     ...scoreSteps.map((steps) => `--score-steps=${steps}`),
     ...(saveEdits ? ["--save-edits"] : []),
@@ -92,3 +96,43 @@ test("a second process on a folder is refused while the first one works; Ctrl-C 
   expect(edits.length).toBe(scores.length);
   expect(edits.length % 2).toBe(0);
 });
+
+test.each<[NodeJS.Signals, string, RunRequest]>([
+  ["SIGUSR2", "one block", { T: "all", when: "after-all" }],
+  ["SIGTERM", "single edits", { T: 1, when: "after-all", saveEdits: true }],
+])(
+  "asked by %s, a run of %s keeps a safe point, says so, ends with 75, and goes on to the same bytes",
+  {
+    timeout: 180_000,
+  },
+  async (signal, _, request) => {
+    const { out, stderr } = await askedToEnd(request, signal);
+    expect(stderr).toContain(`wise-lab: stopped at a safe point, as ${signal} asked\nthe same command goes on`);
+    expect(existsSync(join(out, "run.lock"))).toBe(false);
+    const before = readFileSync(join(out, "edits.jsonl"), "latin1");
+    expect(before.length).toBeGreaterThan(0);
+
+    const again = await startRun(out, request, "60").ended;
+    expect(again, again.stderr).toMatchObject({ status: 0 });
+    expect(readFileSync(join(out, "edits.jsonl"), "latin1").startsWith(before)).toBe(true);
+    const straight = join(await temporaryFolder(), "straight");
+    const lab = await openQuickLab();
+    await lab.run({ ...request, out: straight });
+    lab.close();
+    expect(await bytesOfRun(out)).toEqual(await bytesOfRun(straight));
+  },
+);
+
+/** A run that a signal asked to end and that ended with 75; on a busy machine one may be finished before it is asked. */
+async function askedToEnd(request: RunRequest, signal: NodeJS.Signals): Promise<{ out: string; stderr: string }> {
+  for (;;) {
+    const out = join(await temporaryFolder(), "run");
+    const { child, ended } = startRun(out, request, "60");
+    await untilItWrites(child, out);
+    child.kill(signal);
+    const { status, stderr } = await ended;
+    if (status === 0) continue;
+    expect(status, stderr).toBe(75);
+    return { out, stderr };
+  }
+}

@@ -16,7 +16,7 @@ import { exploreRouter } from "../../src/explore/router/exploreRouter.js";
 import { tRollback } from "../../src/figures/tRollback.js";
 import { batchCuts, logitsAt } from "../../src/model/cut.js";
 import { runFrozen } from "../../src/model/frozen.js";
-import { reportHtml } from "../../src/page/report.js";
+import { reportHtml } from "../../src/report/report.js";
 import { readRun } from "../../src/run/folder.js";
 import { DEFAULT_RECORDS } from "../../src/run/inputs.js";
 import type { Lab } from "../../src/run/lab.js";

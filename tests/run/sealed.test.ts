@@ -20,7 +20,7 @@ import { RefusedInput } from "../../src/core/errors.js";
 import { sha256Bytes } from "../../src/core/hash.js";
 import { createRng, type Rng } from "../../src/core/rng.js";
 import { withSeal } from "../../src/core/seal.js";
-import { reportHtml } from "../../src/page/report.js";
+import { reportHtml } from "../../src/report/report.js";
 import { checkRun } from "../../src/run/check.js";
 import { isFinished, readRun, readRunConfig } from "../../src/run/folder.js";
 import { anchorOf, fileOf, savedEditsFile } from "../../src/run/folder-files.js";

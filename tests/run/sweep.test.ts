@@ -143,7 +143,7 @@ test("stopped by its signal, by SIGINT and by SIGKILL, a sweep ends its processe
 async function untilRunsEnd(out: string): Promise<void> {
   for (const { name } of [ONE, ALL]) {
     const lock = join(out, name, "run.lock");
-    const owner = () => (existsSync(lock) ? Number.parseInt(readFileSync(lock, "utf8"), 10) : 0);
+    const owner = () => (existsSync(lock) ? Number(/"pid":(\d+)/.exec(readFileSync(lock, "utf8"))?.[1]) : 0);
     while (owner() > 0 && isAlive(owner())) await wait(5);
   }
 }

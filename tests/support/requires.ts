@@ -16,7 +16,8 @@ export type Need =
   | "shared"
   | "transformers"
   | "small-disk"
-  | "ulimit";
+  | "ulimit"
+  | "slurm";
 
 const probes = {
   native: {
@@ -55,6 +56,10 @@ const probes = {
   ulimit: {
     found: () => platform() === "linux",
     missing: "ulimit -v binds on Linux only",
+  },
+  slurm: {
+    found: () => ["slurmctld", "slurmd", "sbatch", "munged"].every(onPath) && process.getuid?.() === 0,
+    missing: "no Slurm with munge, or not root (apt-get install --no-install-recommends slurm-wlm munge)",
   },
 } satisfies Record<Need, { found: () => boolean; missing: string }>;
 
@@ -99,7 +104,7 @@ export function startableBackends(): BackendName[] {
 }
 
 function onPath(program: string): boolean {
-  return (process.env.PATH ?? "").split(delimiter).some((folder) => {
+  return [...(process.env.PATH ?? "").split(delimiter), "/usr/sbin"].some((folder) => {
     try {
       accessSync(join(folder, program), constants.X_OK);
       return true;

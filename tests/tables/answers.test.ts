@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { answerRows, probeRows } from "../../src/tables/answers.js";
-import { editedProbe, probe, reading } from "../page/sample.js";
+import { editedProbe, probe, reading } from "../report/sample.js";
 
 const answer = { question: "Which?", text: "one two", tokens: [1, 2] };
 

@@ -3,6 +3,9 @@ import type { Command } from "commander";
 /** One command line that works, for each command. */
 const EXAMPLES: Readonly<Record<string, string>> = {
   run: "wise-lab run --T 10 --limit 100 --metrics free-em --out runs/first",
+  slurm: "wise-lab slurm runs/many --T 1 --parts 8 --time 60",
+  join: "wise-lab join runs/many --against runs/one",
+  parts: "wise-lab parts runs/many",
   sweep: "wise-lab sweep --T 1 --T 10 --limit 50 --out runs/sweep",
   study: "wise-lab study free-answers --limit 20",
   verify: "wise-lab verify easyedit-issue-474 --model FOLDER --dry-run",
@@ -11,6 +14,7 @@ const EXAMPLES: Readonly<Record<string, string>> = {
   table: "wise-lab table runs/sweep --format markdown",
   report: "wise-lab report runs/first --out first.html",
   check: "wise-lab check runs/first",
+  edits: "wise-lab edits edits.safetensors --ask question",
   convert: "wise-lab convert runs/old runs/new",
   "figures redraw": "wise-lab figures redraw figures",
   "explore router": "wise-lab explore router runs/first --figures runs/first-figures",

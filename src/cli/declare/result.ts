@@ -1,9 +1,10 @@
 import { type Command, Option } from "commander";
+import type { EditsArguments } from "../edits.js";
 import type { NumStepsArguments } from "../numSteps.js";
 import { collect, number, numbers, wholeNumber, wholeNumbers } from "../parse.js";
 import type { RouterArguments } from "../router.js";
 import type { TableArguments } from "../table.js";
-import { run, withRunOptions, workersOption } from "./shared.js";
+import { backendOption, run, withRunOptions, workersOption } from "./shared.js";
 
 /** Values of a router's option in tables. */
 const VALUES = [0, 0.2, 0.4, 0.6, 0.8, 1, 1.2, 1.4];
@@ -47,6 +48,18 @@ export function resultCommands(program: Command): void {
     .description("see that runs are as they were written, saved edits included")
     .argument("<run...>", "run folders")
     .action((runs: string[]) => run(async () => (await import("../report.js")).checkCommand(runs)));
+
+  program
+    .command("edits")
+    .description("put saved edits in place on their model, of a run, a notebook or the page, and ask under them")
+    .argument("<file>", "edits as they were saved (.safetensors)")
+    .option("--model <folder>", "the model they were made on; the project's own by default")
+    .option("--ask <question>", "answered under the edits; may be repeated", collect)
+    .option("--out <file>", "save them again")
+    .addOption(backendOption())
+    .action((file: string, options: EditsArguments) =>
+      run(async (signal) => (await import("../edits.js")).editsCommand(file, options, signal)),
+    );
 
   program
     .command("convert")

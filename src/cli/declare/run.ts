@@ -1,12 +1,14 @@
 import type { Command } from "commander";
-import { collect, layers, seconds, wholeNumber, wholeNumbers } from "../parse.js";
+import type { JoinArguments } from "../join.js";
+import { collect, layers, positive, seconds, wholeNumber, wholeNumbers } from "../parse.js";
 import type { RunArguments } from "../run.js";
 import type { SearchArguments } from "../search.js";
+import type { SlurmArguments } from "../slurm.js";
 import type { StatsArguments } from "../stats.js";
 import type { StudyArguments } from "../study.js";
 import type { SweepArguments } from "../sweep.js";
 import type { VerifyArguments } from "../verify.js";
-import { backendOption, GOES_ON, run, withMachineOptions, withRunOptions, workersOption } from "./shared.js";
+import { backendOption, GOES_ON, PAUSES, run, withMachineOptions, withRunOptions, workersOption } from "./shared.js";
 
 /** Commands that edit: run, sweep, study; and the statistics that some methods need. */
 export function runCommands(program: Command): void {
@@ -21,8 +23,53 @@ export function runCommands(program: Command): void {
     .option("--save-edits", "keep the edits of every block in the folder, as files to restore")
     .option("--keep-every <seconds>", "of work between two safe points within a long block; 60 by default", seconds)
     .option("--processes <number>", "that make the blocks where those are many; one per core by default", wholeNumber)
+    .option("--part <i/n>", "make the i-th of n parts of the blocks, into OUT/parts/i-of-n; see wise-lab join")
+    .option("--prepare", "make once what all parts need, and no blocks: context templates, the cached frozen part")
+    .option("--take-over", "go on in a folder that a process on another machine left locked: it must have ended")
+    .option("--requeue", "on SIGUSR2 ask Slurm to queue this task again, once a safe point is kept")
     .action((options: RunArguments) =>
-      run(async (signal) => (await import("../run.js")).runCommand(options, signal), GOES_ON),
+      run(async (signal, pause) => (await import("../run.js")).runCommand(options, { signal, pause }), PAUSES),
+    );
+
+  withRunOptions(
+    program
+      .command("slurm")
+      .description("print the Slurm script that makes a run in parts, submit it, or say what became of it")
+      .argument("<run>", "folder of the run")
+      .option("--T <number|all>", "edits between rollbacks"),
+  )
+    .option("--score-steps <numbers>", "T = 1: score also after these numbers of steps, as 1,2,5", wholeNumbers)
+    .option("--save-edits", "keep the edits of every block in the folder, as files to restore")
+    .option("--keep-every <seconds>", "of work between two safe points within a long block; 60 by default", seconds)
+    .option("--parts <number>", "tasks of the array; as many as divide well by default", wholeNumber)
+    .option("--cpus <number>", "of a task; 8 for a large model, else 1", wholeNumber)
+    .option("--gpu", "a task needs a graphics card; as on this machine by default")
+    .option("--time <minutes>", "that a task may take; twice what three records take here by default", positive)
+    .option("--sbatch <word>", "a further word of sbatch, as --sbatch=--partition=long; may be repeated", collect)
+    .option("--submit", "hand it to sbatch, behind a first job that prepares it")
+    .option("--status", "of the parts that were submitted, and the pace of all")
+    .option("--retry", "submit again what is neither finished nor in the queue")
+    .action((folder: string, options: SlurmArguments) =>
+      run(async (signal) => (await import("../slurm.js")).slurmCommand(folder, options, signal)),
+    );
+
+  program
+    .command("join")
+    .description("make a run of its parts: the same bytes as from one process")
+    .argument("<run>", "the --out of the parts")
+    .option("--out <folder>", "folder to write the run to; the one of its parts by default")
+    .option("--against <run>", "say how its scores differ from those of this run")
+    .action((folder: string, options: JoinArguments) =>
+      run(async () => (await import("../join.js")).joinCommand(folder, options), GOES_ON),
+    );
+
+  program
+    .command("parts")
+    .description("how far the parts of a run are, and what is left at their pace")
+    .argument("<run>", "the --out of the parts")
+    .option("--of <number>", "how many there are to be; as their folders say by default", wholeNumber)
+    .action((folder: string, options: { of?: number }) =>
+      run(async () => (await import("../join.js")).partsCommand(folder, options)),
     );
 
   withRunOptions(

@@ -1,5 +1,5 @@
 import { type Command, Option } from "commander";
-import { Interrupted, LabFailure, RefusedInput } from "../../core/errors.js";
+import { Interrupted, LabFailure, Paused, RefusedInput } from "../../core/errors.js";
 import { TARGET_STOPS } from "../../edit/target-stop.js";
 import { CONTEXTS, ROUTINGS } from "../../eval/generation.js";
 import { BACKENDS } from "../../tensor/names.js";
@@ -7,20 +7,28 @@ import { collect, names, positive, wholeNumber } from "../parse.js";
 
 /** The exit status of a process that SIGINT ended, by the shell's convention. */
 const INTERRUPTED = 130;
+/** The exit status of a command that is to be started again: EX_TEMPFAIL of sysexits.h; one for Slurm's RequeueExit. */
+const PAUSED = 75;
 
 /**
  * Ends the process with the status of a command; one Ctrl-C stops the work, with what was finished kept.
- * @param options `goesOn`: the same command goes on from there
+ * @param options `goesOn`: the same command goes on from there; `pauses`: the work ends at its next safe point when
+ *   SIGTERM or SIGUSR2 asks, which batch systems send before they kill
  */
-export function run(work: (signal: AbortSignal) => Promise<number>, { goesOn = false } = {}): Promise<void> {
+export function run(
+  work: (signal: AbortSignal, pause: AbortSignal) => Promise<number>,
+  { goesOn = false, pauses = false } = {},
+): Promise<void> {
   const controller = new AbortController();
   process.once("SIGINT", () => controller.abort());
-  return work(controller.signal).then(
+  const pause = new AbortController();
+  for (const name of pauses ? (["SIGTERM", "SIGUSR2"] as const) : []) process.on(name, () => pause.abort(name));
+  return work(controller.signal, pause.signal).then(
     (status) => {
       process.exitCode = status;
     },
     (error: unknown) => {
-      process.exitCode = error instanceof Interrupted ? INTERRUPTED : 1;
+      process.exitCode = error instanceof Paused ? PAUSED : error instanceof Interrupted ? INTERRUPTED : 1;
       const expected = [RefusedInput, LabFailure, Interrupted].some((kind) => error instanceof kind);
       console.error(expected ? `wise-lab: ${(error as Error).message}` : error);
       if (error instanceof Interrupted && goesOn) console.error("the same command goes on from what was kept");
@@ -30,6 +38,8 @@ export function run(work: (signal: AbortSignal) => Promise<number>, { goesOn = f
 
 /** For commands that begin where an earlier one of them was stopped. */
 export const GOES_ON = { goesOn: true } as const;
+/** For those of them that keep a safe point when a batch system asks for it. */
+export const PAUSES = { goesOn: true, pauses: true } as const;
 
 /** A command that another one started ends with that one, also when that was killed: the channel to it is then gone. */
 export function endWithParent(): void {

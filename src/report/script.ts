@@ -11,7 +11,7 @@ const MODULES = ["html", "filter", "charts", "pack", "view", "list", "app"] as c
  * @throws {RefusedInput} when the project was not compiled
  */
 export async function pageScript(): Promise<string> {
-  const folder = projectFile("dist/page/app");
+  const folder = projectFile("dist/report/app");
   const texts = await Promise.all(MODULES.map((name) => readText(join(folder, `${name}.js`))));
   return texts.map(withoutModuleSyntax).join("");
 }
