@@ -1,18 +1,12 @@
 import { html } from "../report/app/html.js";
 import { type CallEnded, type Client, startClient } from "./client.js";
+import { byId, input, say, settingsIn, wishOf } from "./form.js";
 import { type LinkedEdit, linkOf, readLink } from "./link.js";
 import type { Chosen, News, Opened, PageContent, Standing, StepView, TableView } from "./messages.js";
 import { unpack } from "./packed.js";
 import { type Asked, answersTable, curves, scoresTable, strip } from "./views.js";
 
 /* The page: what is asked of the worker, and what is shown of it. */
-
-const byId = <E extends HTMLElement>(id: string) => document.getElementById(id) as E;
-const input = (id: string) => byId<HTMLInputElement>(id);
-const say = (id: string, text: string) => {
-  byId(id).textContent = text;
-  byId(id).classList.remove("refused");
-};
 
 /** Records of a run, and its values of T. */
 const RUN = { records: 10, T: [1, 10] };
@@ -265,20 +259,6 @@ async function wire(client: Client, state: State): Promise<void> {
     await edit(linked);
   });
   document.documentElement.dataset.ready = "true";
-}
-
-function settingsIn(): string[] {
-  return input("set").value.split(/\s+/).filter(Boolean);
-}
-
-function wishOf(): LinkedEdit {
-  return {
-    method: input("method").value,
-    set: settingsIn(),
-    prompt: input("prompt").value.trim(),
-    target: input("target").value.trim(),
-    irrelevant: input("irrelevant").value.trim() || null,
-  };
 }
 
 /** Questions to look at beside an edit of the project's own: in other words, and about something else. */
