@@ -4,10 +4,10 @@ import type { FrozenProgress } from "../model/frozen.js";
 import { formatDuration } from "../notebook/progress.js";
 import { parsePart, parseT } from "../run/blocks.js";
 import { type Lab, type LabOptions, openLab } from "../run/lab.js";
+import type { RunProgress } from "../run/pace.js";
 import { partFolder, partsFolder, readPrepared, writeCommand } from "../run/parts.js";
 import { prepareRun } from "../run/prepare.js";
 import { type RunRequest, type ScoringRequest, scoringOf } from "../run/request.js";
-import type { RunProgress } from "../run/runner.js";
 import type { RunResult, When } from "../run/types.js";
 import { byMetrics } from "../run/under-metric.js";
 import { wordsOf } from "../run/words.js";
@@ -32,11 +32,14 @@ export interface RunArguments extends MachineArguments, ScoringRequest {
   out?: string;
   scoreSteps?: number[];
   saveEdits?: boolean;
+  /** Edits of a block from one checkpoint to the next, and most earlier records that are scored at one. */
+  checkpointEvery?: number;
+  checkpointSample?: number;
   keepEvery?: number;
   processes?: number;
   /** As "3/6". */
   part?: string;
-  prepare?: boolean;
+  prepare?: "all" | "templates";
   takeOver?: boolean;
   requeue?: boolean;
 }
@@ -59,7 +62,7 @@ export async function runCommand(
   const request: RunRequest = { ...runRequestOf(options), signal };
   const run = whole ? options.out : requireOut(options);
   if (options.prepare) {
-    await prepareRun(run as string, labOptions, request);
+    await prepareRun(run as string, labOptions, { ...request, what: options.prepare });
     line.end();
     console.log(`prepared: ${partsFolder(run as string)}`);
     return 0;
@@ -149,8 +152,17 @@ export function labOptionsOf(options: Omit<RunArguments, "out">): LabOptions {
 
 /** The run itself, without its folder. */
 export function runRequestOf(options: Omit<RunArguments, "out">): RunRequest {
-  const { data, irrelevant, T, when, limit, scoreSteps, saveEdits } = options;
-  return { data, irrelevant, T: parseT(T), when, limit, ...scoringOf(options), scoreSteps, saveEdits };
+  const { data, irrelevant, T, when, limit, scoreSteps, saveEdits, checkpointEvery, checkpointSample } = options;
+  if (checkpointSample !== undefined && checkpointEvery === undefined) {
+    throw new RefusedInput("a sample of records at checkpoints, and no checkpoints", {
+      where: "--checkpoint-sample",
+      found: checkpointSample,
+      expected: "--checkpoint-every beside it",
+    });
+  }
+  const checkpoints = checkpointEvery && { every: checkpointEvery, sample: checkpointSample ?? null };
+  const recorded = { scoreSteps, saveEdits, ...(checkpoints && { checkpoints }) };
+  return { data, irrelevant, T: parseT(T), when, limit, ...scoringOf(options), ...recorded };
 }
 
 /** The table of a run. */

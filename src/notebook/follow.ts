@@ -1,6 +1,6 @@
 import type { EditStep } from "../edit/trace.js";
 import type { FrozenProgress } from "../model/frozen.js";
-import type { RunProgress } from "../run/runner.js";
+import type { RunProgress } from "../run/pace.js";
 import { type Progress, progress } from "./progress.js";
 
 /** Shows a T-rollback run as one progress line: pass `onProgress` to `lab.run`, and call `finish` when it is over. */

@@ -87,7 +87,7 @@ async function convertRun(from: string, to: string): Promise<string> {
       hint: "the command that began it, with another --out",
     });
   }
-  const kept = async (name: RerunFile) => {
+  const kept = async (name: Exclude<RerunFile, "checkpoints">) => {
     const found = await readBytes(fileOf(from, name));
     if (found.length >= bytes[name]) return parseLines(found.subarray(0, bytes[name]));
     throw damaged(fileOf(from, name), {
@@ -110,7 +110,7 @@ async function convertRun(from: string, to: string): Promise<string> {
   const output = await openRunFolder(to, config, { environment, textOf });
   try {
     for (const block of blocksOf(config.protocol.records, config.protocol.T).slice(0, blocks.length)) {
-      const lines = linesOfBlock({ edits, scores, stepScores }, block);
+      const lines = linesOfBlock({ protocol: config.protocol, edits, scores, stepScores }, block);
       const { index } = block;
       await writeBlock({ block: index, lines }, output, (path) => sealEdits(savedEditsFile(from, index), path));
     }

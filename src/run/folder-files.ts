@@ -17,10 +17,11 @@ import type { Protocol } from "./types.js";
 /*
  * A run is a folder that is only appended to:
  *   run.json           the protocol, the context templates and what is kept beside the scores, written once; sealed
- *   blocks.jsonl       one line per finished block: the sha256 of all that stands in the next four up to its end; sealed
+ *   blocks.jsonl       one line per finished block: the sha256 of all that stands in the next five up to its end; sealed
  *   edits.jsonl        one line per edit, in order
  *   scores.jsonl       one line per scored record
  *   steps.jsonl        one line per record and chosen number of steps, where such were chosen
+ *   checkpoints.jsonl  one line per record and checkpoint, where such were chosen
  *   tokens.jsonl       the text of each token in the scores, once
  *   timings.jsonl      the seconds of each edit, apart, so that the files above are the same bytes in every rerun; sealed
  *   environment.jsonl  what computed it: one line, and another whenever the run went on somewhere else; sealed
@@ -60,6 +61,9 @@ export const configSchema = z.object({
   templates: z.array(z.string()),
   scoreSteps: z.array(z.number().int().positive()),
   saveEdits: z.boolean(),
+  checkpoints: z
+    .object({ every: z.number().int().positive(), sample: z.number().int().positive().nullable() })
+    .optional(),
   part: z.object({ index: z.number().int().positive(), of: z.number().int().positive() }).optional(),
 });
 

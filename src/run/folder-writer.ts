@@ -166,6 +166,10 @@ function writer(
       learn(score);
       append("steps", score);
     },
+    checkpointScore(score) {
+      learn(score);
+      append("checkpoints", score);
+    },
     async keep(block, save) {
       await makeFolder(openBlockFolder(path));
       // While records are scored, the edits stay the same.

@@ -23,7 +23,7 @@ import {
 } from "./folder-files.js";
 import type { RunConfig } from "./output.js";
 import type { RerunFile } from "./position.js";
-import type { Protocol, RunResult, StepScore } from "./types.js";
+import type { CheckpointScore, Protocol, RunResult, StepScore } from "./types.js";
 
 /* Reads runs from their folders; see folder-files.ts for what stands in them. */
 
@@ -41,7 +41,7 @@ export async function hashRun(path: string): Promise<{ edits: string; scores: st
 /** Reads a run, finished or not: the blocks that are finished. @throws as `readFolder` */
 export async function readRun(path: string): Promise<RunResult> {
   const folder = await readFolder(path);
-  const { protocol, scoreSteps } = folder.config;
+  const { protocol, scoreSteps, checkpoints } = folder.config;
   await requireSavedEdits(folder);
   const read = (name: RerunFile) => parseLines(readKept(folder, name).bytes);
   const timings = (await readTimings(folder)).values as unknown as EditTrace["seconds"][];
@@ -49,7 +49,7 @@ export async function readRun(path: string): Promise<RunResult> {
     const { frozen, steps } = timings[i] as EditTrace["seconds"];
     return { ...edit, seconds: { frozen, steps } };
   });
-  const scored = (name: "scores" | "steps") =>
+  const scored = (name: "scores" | "steps" | "checkpoints") =>
     read(name).map((score, i) => checkScore(score, `${fileOf(path, name)}:${i + 1}`));
   const [scores, stepScores] = [scored("scores"), scored("steps") as StepScore[]];
   return {
@@ -58,6 +58,7 @@ export async function readRun(path: string): Promise<RunResult> {
     scores,
     stepScores,
     scoreSteps,
+    ...(checkpoints && { checkpointScores: scored("checkpoints") as CheckpointScore[] }),
     tokens: tokensIn(readKept(folder, "tokens").bytes),
     folder: path,
   };

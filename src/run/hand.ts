@@ -23,6 +23,7 @@ function sendingOutput(folder: string | undefined): RunOutput {
     edit: (value) => void lines.push({ call: "edit", value }),
     score: (value) => void lines.push({ call: "score", value }),
     stepScore: (value) => void lines.push({ call: "stepScore", value }),
+    checkpointScore: (value) => void lines.push({ call: "checkpointScore", value }),
     keep: async () => {},
     async finishBlock(block, save) {
       const file = folder === undefined ? null : `${savedEditsFile(folder, block)}.${process.pid}.part`;

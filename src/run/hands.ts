@@ -7,10 +7,10 @@ import { type Block, blocksOfPart, sharesOf } from "./blocks.js";
 import { projectFile } from "./inputs.js";
 import type { LabOptions } from "./lab.js";
 import { type MadeBlock, type RunConfig, type RunOutput, writeBlock } from "./output.js";
+import type { Pace } from "./pace.js";
 import type { RunPlan } from "./plan.js";
 import type { RunRequest } from "./request.js";
 import { scoringOf } from "./request.js";
-import type { Pace } from "./runner.js";
 
 /*
  * The blocks of a run are independent, so several processes, its hands, can make them. This one alone writes, in the order
@@ -60,7 +60,7 @@ const MANY_RECORDS = 64;
 export function handsFor(
   { model, backend, dataset, T, templates }: Pick<RunPlan, "model" | "backend" | "dataset" | "T" | "templates">,
   most: number,
-  { data, irrelevant, when, limit, part, scoreSteps, saveEdits, out, ...request }: RunRequest,
+  { data, irrelevant, when, limit, part, scoreSteps, checkpoints, saveEdits, out, ...request }: RunRequest,
   { method, hparams, fastMath, cache, cacheBytes }: LabOptions,
 ): Hands | null {
   const own = blocksOfPart({ records: dataset.records.length, T }, part);
@@ -75,7 +75,7 @@ export function handsFor(
   return {
     count,
     lab: { model: model.folder, backend: backend.name, method, hparams, fastMath, templates, ...weights },
-    request: { data, irrelevant, T, when, limit, part, scoreSteps, saveEdits, out, ...scoringOf(request) },
+    request: { data, irrelevant, T, when, limit, part, scoreSteps, checkpoints, saveEdits, out, ...scoringOf(request) },
   };
 }
 

@@ -2,7 +2,7 @@ import type { EditTrace } from "../edit/trace.js";
 import type { ProbeScore, RecordScore } from "../eval/types.js";
 import { type Block, blocksOfPart, type RunPart } from "./blocks.js";
 import { probeKinds, probesOf } from "./measures.js";
-import type { Protocol, RunResult, StepScore } from "./types.js";
+import type { CheckpointScore, Checkpoints, Protocol, RunResult, StepScore } from "./types.js";
 
 /** Configuration that identifies a run: a folder holds one. */
 export interface RunConfig {
@@ -12,6 +12,8 @@ export interface RunConfig {
   scoreSteps: readonly number[];
   /** True if the edits of every block are kept as a file. */
   saveEdits: boolean;
+  /** When earlier records of a block are scored; never, when left out. */
+  checkpoints?: Checkpoints | undefined;
   /** The part of the run that it is; all of it, when left out. */
   part?: RunPart | undefined;
 }
@@ -48,6 +50,7 @@ export interface RunOutput {
   edit(trace: EditTrace): void;
   score(score: RecordScore): void;
   stepScore(score: StepScore): void;
+  checkpointScore(score: CheckpointScore): void;
   /** Keeps a block that is not finished: a run that is killed goes on from here. */
   keep(block: number, save: SaveEdits): Promise<void>;
   /** Closes a block: it will not be made again. */
@@ -60,7 +63,8 @@ export interface RunOutput {
 export type RunLine =
   | { call: "edit"; value: EditTrace }
   | { call: "score"; value: RecordScore }
-  | { call: "stepScore"; value: StepScore };
+  | { call: "stepScore"; value: StepScore }
+  | { call: "checkpointScore"; value: CheckpointScore };
 
 /** A block that was made elsewhere. */
 export interface MadeBlock {
@@ -71,13 +75,23 @@ export interface MadeBlock {
 
 /** The lines of a block, in the order in which a run makes them, from all that it holds. */
 export function linesOfBlock(
-  { edits, scores, stepScores }: Pick<RunResult, "edits" | "scores" | "stepScores">,
+  { edits, scores, stepScores, checkpointScores = [], protocol }: Omit<RunResult, "tokens" | "folder" | "scoreSteps">,
   { index, start, end }: Block,
 ): RunLine[] {
+  const each = protocol.when === "after-each";
+  const timed = [
+    // Edits that stood when a line was made; a score that is made after each edit comes before the checkpoint there.
+    ...scores
+      .slice(start, end)
+      .map((value, i) => ({ at: each ? i + 1 : Infinity, line: { call: "score", value } as RunLine })),
+    ...checkpointScores
+      .filter(({ block }) => block === index)
+      .map((value) => ({ at: value.edits, line: { call: "checkpointScore", value } as RunLine })),
+  ];
   return [
     ...edits.slice(start, end).map((value): RunLine => ({ call: "edit", value })),
     ...stepScores.filter(({ block }) => block === index).map((value): RunLine => ({ call: "stepScore", value })),
-    ...scores.slice(start, end).map((value): RunLine => ({ call: "score", value })),
+    ...timed.sort((a, b) => (a.at === b.at ? 0 : a.at - b.at)).map(({ line }) => line),
   ];
 }
 
@@ -91,7 +105,11 @@ export async function writeBlock({ block, lines }: MadeBlock, output: RunOutput,
 export function memoryOutput(config: RunConfig, textOf: (token: number) => string): RunOutput {
   const { protocol, scoreSteps } = config;
   const tokens = new Map<number, string>();
-  const run: RunResult = { protocol, edits: [], scores: [], stepScores: [], scoreSteps, tokens, folder: null };
+  const checkpointScores: CheckpointScore[] = [];
+  const run: RunResult = {
+    ...{ protocol, edits: [], scores: [], stepScores: [], scoreSteps, tokens, folder: null },
+    ...(config.checkpoints && { checkpointScores }),
+  };
   const learn = (score: RecordScore) => {
     for (const token of newTokens(score, tokens)) tokens.set(token, textOf(token));
   };
@@ -104,6 +122,10 @@ export function memoryOutput(config: RunConfig, textOf: (token: number) => strin
     },
     stepScore(score) {
       run.stepScores.push(score);
+      learn(score);
+    },
+    checkpointScore(score) {
+      checkpointScores.push(score);
       learn(score);
     },
     keep: async () => {},

@@ -12,7 +12,7 @@ import type { LlamaModel } from "../model/model.js";
 import type { BackendReport } from "../tensor/backend.js";
 import { backendText } from "../tensor/names.js";
 import type { FrozenPart } from "./frozen-part.js";
-import type { Protocol, When } from "./types.js";
+import type { Checkpoints, Protocol, When } from "./types.js";
 
 /** A T-rollback run with everything it needs loaded and checked. */
 export interface RunPlan {
@@ -39,7 +39,8 @@ export interface RunPlan {
 }
 
 /** Sources of a run's protocol: its plan, and of the model only what needs no loaded weights. */
-export type ProtocolSource = Omit<RunPlan, "model" | "templates" | "frozen"> & {
+export type ProtocolSource = Omit<RunPlan, "model" | "method" | "templates" | "frozen"> & {
+  method: Pick<PreparedMethod, "name" | "options" | "seed" | "style">;
   model: Pick<LlamaModel, "name" | "sha256" | "precision">;
 };
 
@@ -174,6 +175,34 @@ export function checkScoreSteps(
     });
   }
   return [...new Set(steps)].sort((a, b) => a - b);
+}
+
+/**
+ * Checks the times at which earlier records of a block are scored.
+ * @throws {RefusedInput} for a method that takes a block at once, for blocks of one record, and with `scoreSteps`
+ */
+export function checkCheckpoints(
+  { method, T }: Pick<RunPlan, "T"> & { method: Pick<PreparedMethod, "name" | "together"> },
+  {
+    checkpoints,
+    scoreSteps = [],
+  }: { checkpoints?: Checkpoints | undefined; scoreSteps?: readonly number[] | undefined },
+): void {
+  if (checkpoints === undefined) return;
+  const found =
+    method.together !== 1
+      ? `${method.name}, which takes all records of a block at once`
+      : T === 1
+        ? "T = 1: no record of a block is edited before another"
+        : scoreSteps.length > 0
+          ? "scores after some steps, which need T = 1"
+          : null;
+  if (found === null) return;
+  throw new RefusedInput("there are no checkpoints within such blocks", {
+    where: "checkpoint-every",
+    found,
+    expected: "blocks of several edits, made one after another",
+  });
 }
 
 /**

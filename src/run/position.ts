@@ -2,18 +2,25 @@ import { z } from "zod";
 import { sha256Bytes } from "../core/hash.js";
 
 /** The line files that are the same bytes in every rerun; beside them are timings and environment. */
-export const RERUN_FILES = ["edits", "scores", "steps", "tokens"] as const;
+export const RERUN_FILES = ["edits", "scores", "steps", "checkpoints", "tokens"] as const;
 export type RerunFile = (typeof RERUN_FILES)[number];
 
 const count = z.number().int().nonnegative();
 const beginning = z.object({ bytes: count, sha256: z.string() });
+const EMPTY = { bytes: 0, sha256: sha256Bytes("") };
 
 /** Position in a run: its edits and scored records, and of each file that is the same in every rerun what stands up to there. */
 export const positionSchema = z.object({
   block: count,
   edits: count,
   scores: count,
-  files: z.object({ edits: beginning, scores: beginning, steps: beginning, tokens: beginning }),
+  files: z.object({
+    edits: beginning,
+    scores: beginning,
+    steps: beginning,
+    checkpoints: beginning.default(EMPTY), // came later
+    tokens: beginning,
+  }),
   /** sha256 of the block's edits where they are in a file, as `hashEdits` takes it. */
   saved: z.string().nullable(),
 });
@@ -21,13 +28,11 @@ export const positionSchema = z.object({
 /** End of a block, or the safe point at which it was kept while it was being made. */
 export type Position = z.infer<typeof positionSchema>;
 
-const EMPTY = { bytes: 0, sha256: sha256Bytes("") };
-
 /** A position without the block that it is of. */
 export type Reached = Omit<Position, "block" | "saved">;
 
 export const BEGINNING: Reached = {
   edits: 0,
   scores: 0,
-  files: { edits: EMPTY, scores: EMPTY, steps: EMPTY, tokens: EMPTY },
+  files: { edits: EMPTY, scores: EMPTY, steps: EMPTY, checkpoints: EMPTY, tokens: EMPTY },
 };

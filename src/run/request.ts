@@ -2,8 +2,8 @@ import type { TargetStop } from "../edit/target-stop.js";
 import type { EditStep } from "../edit/trace.js";
 import type { MetricsRequest } from "../eval/seeing.js";
 import type { RunPart } from "./blocks.js";
-import type { RunProgress } from "./runner.js";
-import type { When } from "./types.js";
+import type { RunProgress } from "./pace.js";
+import type { Checkpoints, When } from "./types.js";
 
 /** One run of the T-rollback protocol. */
 export interface RunRequest extends MetricsRequest {
@@ -26,6 +26,8 @@ export interface RunRequest extends MetricsRequest {
   out?: string | undefined;
   /** T = 1: score each record also after these numbers of steps of its edit. */
   scoreSteps?: readonly number[] | undefined;
+  /** Score earlier records of a block at these times, too. */
+  checkpoints?: Checkpoints | undefined;
   /** Keep the edits of every block in the folder. */
   saveEdits?: boolean | undefined;
   /** Seconds of work between two safe points within a block that this process makes; 60 by default. */

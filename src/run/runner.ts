@@ -10,39 +10,25 @@ import { judgeOf } from "../eval/judge.js";
 import { probesOf, recordScore } from "../eval/records.js";
 import { type Probe, scoreProbes } from "../eval/score.js";
 import type { RecordScore } from "../eval/types.js";
-import { type CutStore, createCutStore } from "../model/cut-store.js";
 import { type Block, blocksOfPart, RECORDS_TOGETHER, type RunPart } from "./blocks.js";
+import { sampleOf } from "./checkpoints.js";
+import { cutsOf } from "./cuts.js";
 import { environmentOf } from "./environment.js";
 import { damaged } from "./folder-files.js";
 import { openRunFolder } from "./folder-writer.js";
 import { type Hands, makeByHands } from "./hands.js";
 import { memoryOutput, type RunConfig, type RunOutput, type RunStart, type SaveEdits } from "./output.js";
+import { createPace, type Pace, type RunProgress } from "./pace.js";
 import {
+  checkCheckpoints,
   checkScoreSteps,
   checkTexts,
   checkWhen,
-  editSequencesOf,
-  probeSequencesOf,
   protocolOf,
   type RunPlan,
   trainedOn,
 } from "./plan.js";
-import type { RunResult } from "./types.js";
-
-/** Progress of a run. */
-export interface RunProgress {
-  phase: "editing" | "scoring";
-  /** 0-based block and the number of blocks, of the part where it is one. */
-  block: number;
-  blocks: number;
-  /** Edits made and scores taken so far, resumed ones included, and the number there will be of each. */
-  edited: number;
-  scored: number;
-  records: number;
-  /** Seconds this process has worked, and what is left at its pace so far; null before the first edit. */
-  seconds: number;
-  secondsLeft: number | null;
-}
+import type { Checkpoints, RunResult } from "./types.js";
 
 export interface RunOptions {
   /** Folder to write the run to; null keeps it in memory only. */
@@ -51,6 +37,8 @@ export interface RunOptions {
   scoreSteps?: readonly number[] | undefined;
   /** Keep the edits of every block in the folder, as files that the method restores. */
   saveEdits?: boolean | undefined;
+  /** Score earlier records of a block at these times, too; see `RunResult.checkpointScores`. */
+  checkpoints?: Checkpoints | undefined;
   /** Make this part of its blocks only; all of them, when left out. */
   part?: RunPart | undefined;
   /** Seconds of work within a block after which it is kept, so that a run that is killed goes on from there. */
@@ -89,13 +77,18 @@ export async function runProtocol(plan: RunPlan, options: RunOptions): Promise<R
 }
 
 /** @throws {RefusedInput} for numbers of steps that cannot be scored after */
-export function configOf(plan: RunPlan, options: Pick<RunOptions, "scoreSteps" | "saveEdits" | "part">): RunConfig {
-  const { part } = options;
+export function configOf(
+  plan: RunPlan,
+  options: Pick<RunOptions, "scoreSteps" | "saveEdits" | "checkpoints" | "part">,
+): RunConfig {
+  const { checkpoints, part } = options;
+  checkCheckpoints(plan, options);
   return {
     protocol: protocolOf(plan),
     templates: plan.templates,
     scoreSteps: checkScoreSteps(plan, options.scoreSteps ?? []),
     saveEdits: options.saveEdits ?? false,
+    ...(checkpoints && { checkpoints }),
     ...(part && { part }),
   };
 }
@@ -156,28 +149,6 @@ export function createWork(
   };
 }
 
-/** An empty store of the cuts that a run needs. */
-function cutsOf(plan: RunPlan): CutStore {
-  return createCutStore(plan.model, plan.method.cut, { ...plan.frozen, together: groupsOf(plan) });
-}
-
-/** Computes what a run will need of the frozen part, into the cache that its processes share. Nothing without one. */
-export async function fillCache(plan: RunPlan, signal?: AbortSignal): Promise<void> {
-  if (!plan.frozen.cache) return;
-  const cuts = cutsOf(plan);
-  for (const group of groupsOf(plan)) await cuts.get(group, signal);
-}
-
-/** Everything that goes through the frozen part together: for a few records each, their edits' rows and their probes. */
-function* groupsOf(plan: RunPlan): Generator<number[][]> {
-  const { records } = plan.dataset;
-  for (let start = 0; start < records.length; start += RECORDS_TOGETHER) {
-    const group = records.slice(start, start + RECORDS_TOGETHER);
-    yield group.flatMap((record) => editSequencesOf(record, plan));
-    yield group.flatMap((record) => probeSequencesOf(record, plan));
-  }
-}
-
 export interface Work {
   plan: RunPlan;
   config: RunConfig;
@@ -214,6 +185,7 @@ export async function runBlock(block: Block, work: Work): Promise<void> {
     for (const together of plan.method.together === 1 ? records.map((record) => [record]) : [records]) {
       if (together.length > 0) await editRecords(together, open, work);
       if (plan.when === "after-each") await scoreRecords(together, open, work);
+      await scoreCheckpoint(together, open, work);
       await open.keep();
     }
     const scored = first ? start.scores : block.start;
@@ -273,17 +245,46 @@ async function editRecords(records: readonly EditRecord[], { block, session }: O
 }
 
 async function scoreRecords(records: readonly EditRecord[], open: OpenBlock, work: Work): Promise<void> {
-  const { block, session } = open;
+  await scoreGroups(records, open, {
+    work,
+    keep: open.keep,
+    take: (score) => {
+      work.output.score(score);
+      work.pace.scored(open.block.index);
+    },
+  });
+}
+
+/** Scores the record that was edited last, and earlier ones, where it is time for them. */
+async function scoreCheckpoint(edited: readonly EditRecord[], open: OpenBlock, work: Work): Promise<void> {
+  const { plan, config, output } = work;
+  const { checkpoints } = config;
+  const last = edited.at(-1);
+  if (checkpoints === undefined || last === undefined) return;
+  const { start, end } = open.block;
+  const edits = last.index + 1 - start;
+  const take = (score: RecordScore) => output.checkpointScore({ edits, ...score });
+  const keep = async () => {}; // a checkpoint is made whole, or again
+  const records = plan.dataset.records.slice(start, last.index);
+  const chosen = sampleOf(records, checkpoints, plan.method.seed);
+  if (last.index + 1 < end && edits % checkpoints.every === 0) await scoreGroups(chosen, open, { work, take, keep });
+  // What the run itself does not score: a record after its own edit, or all of them at the end.
+  if (plan.when === "after-all") await scoreGroups([last], open, { work, take, keep });
+  else if (last.index + 1 === end) await scoreGroups([...records, last], open, { work, take, keep });
+}
+
+async function scoreGroups(
+  records: readonly EditRecord[],
+  { block, session }: OpenBlock,
+  { work, take, keep }: { work: Work; take: (score: RecordScore) => void; keep: () => Promise<void> },
+): Promise<void> {
   const overlay = await session.overlay();
   try {
     for (let start = 0; start < records.length; start += RECORDS_TOGETHER) {
       await takeTurn(work.signal, "scoring");
       const group = records.slice(start, start + RECORDS_TOGETHER);
-      for (const score of await scoresUnder(overlay, group, { block, work })) {
-        work.output.score(score);
-        work.pace.scored(block.index);
-      }
-      if (start + RECORDS_TOGETHER < records.length) await open.keep();
+      for (const score of await scoresUnder(overlay, group, { block, work })) take(score);
+      if (start + RECORDS_TOGETHER < records.length) await keep();
     }
   } finally {
     overlay.dispose();
@@ -303,38 +304,4 @@ async function scoresUnder(
   const reading = { model, cuts, style: plan.method.style, needs, generation, judge, signal };
   const scores = await scoreProbes(probes.flat(), overlay, reading);
   return records.map((record, i) => recordScore(record, block, scores.splice(0, (probes[i] as Probe[]).length)));
-}
-
-/** Is told of every edit and score. */
-export interface Pace {
-  edited(block: number): void;
-  scored(block: number): void;
-}
-
-function createPace(
-  own: readonly Block[],
-  start: RunStart,
-  onProgress: ((progress: RunProgress) => void) | undefined,
-): Pace {
-  const started = performance.now();
-  const [first, last] = [own[0], own.at(-1)] as [Block, Block];
-  const before = { edited: start.edits - first.start, scored: start.scores - first.start };
-  const records = last.end - first.start;
-  const count = { ...before };
-  const report = (phase: RunProgress["phase"], block: number) => {
-    const seconds = (performance.now() - started) / 1000;
-    const here = count.edited - before.edited;
-    const secondsLeft = here === 0 ? null : (seconds / here) * (records - count.edited);
-    onProgress?.({ phase, block: block - first.index, blocks: own.length, ...count, records, seconds, secondsLeft });
-  };
-  return {
-    edited: (block) => {
-      count.edited += 1;
-      report("editing", block);
-    },
-    scored: (block) => {
-      count.scored += 1;
-      report("scoring", block);
-    },
-  };
 }

@@ -24,7 +24,7 @@ export interface UnloadedModel {
   config: LlamaConfig;
   tokenizer: Tokenizer;
   backend: BackendReport;
-  method: PreparedMethod;
+  method: Pick<PreparedMethod, "cut" | "sites" | "style" | "needs" | "rows" | "inStep" | "bytes">;
 }
 
 /** Work with a model. */

@@ -62,7 +62,7 @@ export function slurmScript(job: SlurmJob): string {
     `cd ${shellLine([from])}`,
     ...(threads === null ? [] : [`export TF_NUM_INTRAOP_THREADS=${threads}`]),
     `run=(${shellLine(command)})`,
-    `if [ -z "$SLURM_ARRAY_TASK_ID" ]; then exec "\${run[@]}" --prepare; fi`,
+    `if [ -z "$SLURM_ARRAY_TASK_ID" ]; then exec "\${run[@]}" --prepare=templates; fi`,
     `exec "\${run[@]}" --part="$SLURM_ARRAY_TASK_ID/${parts}" --requeue`,
     "",
   ].join("\n");

@@ -57,6 +57,19 @@ export interface StepScore extends RecordScore {
   steps: number;
 }
 
+/** The scores of a record at a checkpoint: so many edits of its block stood then, its own among them. */
+export interface CheckpointScore extends RecordScore {
+  edits: number;
+}
+
+/** Times within a block at which earlier records are scored. */
+export interface Checkpoints {
+  /** Edits from one to the next. */
+  every: number;
+  /** Most earlier records that are scored at one; all, when null. Seeded, and mostly the same ones from one to the next. */
+  sample: number | null;
+}
+
 /** A finished or loaded run, as tables and figures take it. */
 export interface RunResult {
   protocol: Protocol;
@@ -69,6 +82,11 @@ export interface RunResult {
   stepScores: StepScore[];
   /** The chosen numbers of steps, rising. */
   scoreSteps: readonly number[];
+  /**
+   * Runs with checkpoints: the scores of earlier records at each of them, and of every record right after its own edit or,
+   * where the run is scored then, at the end of its block. See `scoredAt`.
+   */
+  checkpointScores?: CheckpointScore[];
   /** The metric of the scores; teacher-forced token accuracy, when left out. See `underMetric`. */
   metric?: Metric;
   /** Text of every token that occurs in the scores, by its id. */

@@ -2,6 +2,8 @@ import { createRng } from "../../src/core/rng.js";
 import { gridHeatmap } from "../../src/explore/grid/gridHeatmap.js";
 import { gridOf } from "../../src/explore/grid/grids.js";
 import { ladder } from "../../src/explore/ladder/ladder.js";
+import { forgettingCurves } from "../../src/explore/retention/forgettingCurves.js";
+import { retentionGrid } from "../../src/explore/retention/retention.js";
 import { exploreRouter } from "../../src/explore/router/exploreRouter.js";
 import { routerCurves } from "../../src/explore/router/routerCurves.js";
 import { routerRocCurve } from "../../src/explore/router/routerRocCurve.js";
@@ -16,7 +18,7 @@ import { tRollback } from "../../src/figures/tRollback.js";
 import type { PublishedRow } from "../../src/published/published.js";
 import { publishedOverT } from "../../src/published/publishedOverT.js";
 import { trainingLoss } from "../../src/workshop/train/trainingLoss.js";
-import { sampleLadder, sampleRun, sampleTrace } from "../tables/sample.js";
+import { sampleCheckpointRun, sampleLadder, sampleRun, sampleTrace } from "../tables/sample.js";
 import { sampleStepsRun } from "../tables/sample-steps.js";
 
 /** Every figure of the project, drawn from invented numbers, in its usual and its odd shapes. */
@@ -76,6 +78,9 @@ export function sampleFigures(): Record<string, Figure> {
       title: "act_ratio and n_iter",
       medium: "screen",
     }),
+    "forgetting-curves": forgettingCurves(sampleCheckpointRun()),
+    "forgetting-curves-few": forgettingCurves(sampleCheckpointRun(9), { title: "Forgetting", medium: "screen" }),
+    "retention-heatmap": gridHeatmap(retentionGrid(sampleCheckpointRun())),
     "training-loss": trainingLoss(sampleTraining(300)),
     "training-loss-single": trainingLoss(sampleTraining(1), { title: "Training", medium: "screen" }),
   };

@@ -11,8 +11,8 @@ import { readEnvironments, readRun } from "../../src/run/folder.js";
 import { savedEditsFile } from "../../src/run/folder-files.js";
 import type { Lab } from "../../src/run/lab.js";
 import { type Owner, thisProcess } from "../../src/run/lock.js";
+import type { RunProgress } from "../../src/run/pace.js";
 import type { RunRequest } from "../../src/run/request.js";
-import type { RunProgress } from "../../src/run/runner.js";
 import { errorOf } from "../edit/support.js";
 import { refusal, temporaryFolder } from "../model/support.js";
 import { asOrdinaryUser } from "../support/ordinary-user.js";
@@ -81,6 +81,7 @@ describe("taken up again, wherever it was cut off, a run gives the same bytes", 
     expect(await lines(join(out, "timings.jsonl"))).toHaveLength(5);
     expect((await readdir(out)).sort()).toEqual([
       "blocks.jsonl",
+      "checkpoints.jsonl",
       "edits.jsonl",
       "environment.jsonl",
       "run.json",

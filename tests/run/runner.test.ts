@@ -9,7 +9,7 @@ import type { Probe } from "../../src/eval/score.js";
 import type { ProbeScore, RecordScore } from "../../src/eval/types.js";
 import { findIrrelevant } from "../../src/run/inputs.js";
 import type { Lab } from "../../src/run/lab.js";
-import type { RunProgress } from "../../src/run/runner.js";
+import type { RunProgress } from "../../src/run/pace.js";
 import type { RunResult } from "../../src/run/types.js";
 import { errorOf } from "../edit/support.js";
 import { refusal, temporaryFolder } from "../model/support.js";

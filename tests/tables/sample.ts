@@ -48,6 +48,19 @@ export function sampleRun(protocol: Partial<Protocol> = {}): RunResult {
   return { protocol: full, scores, edits, stepScores: [], scoreSteps: [], tokens: new Map(), folder: null };
 }
 
+/** An invented run of blocks of 30, scored after all, with checkpoints: a rewrite is lost when ten more edits stand. */
+export function sampleCheckpointRun(every = 10): RunResult {
+  const run = sampleRun({ T: 30 });
+  const checkpointScores = run.scores.flatMap((score) => {
+    const position = (score.record % 30) + 1;
+    const times = Array.from({ length: 30 }, (_, i) => i + 1).filter((edits) => edits >= position);
+    return times
+      .filter((edits) => edits === position || (edits % every === 0 && edits < 30))
+      .map((edits) => ({ edits, ...score, rewrite: { ...score.rewrite, score: edits - position < 10 ? 1 : 0 } }));
+  });
+  return { ...run, checkpointScores: checkpointScores.sort((a, b) => a.block - b.block || a.edits - b.edits) };
+}
+
 /** The smallest in-scope activation that an invented edit left. */
 export function minActOf({ numbers }: EditTrace): number {
   return numbers.min_act as number;

@@ -2,6 +2,7 @@ import { type Command, Option } from "commander";
 import type { EditsArguments } from "../edits.js";
 import type { NumStepsArguments } from "../numSteps.js";
 import { collect, number, numbers, wholeNumber, wholeNumbers } from "../parse.js";
+import type { RetentionArguments } from "../retention.js";
 import type { RouterArguments } from "../router.js";
 import type { TableArguments } from "../table.js";
 import { backendOption, run, withRunOptions, workersOption } from "./shared.js";
@@ -102,6 +103,17 @@ export function resultCommands(program: Command): void {
     .option("--csv <file>", "write the curves there")
     .action((runs: string[], options: RouterArguments) =>
       run(async () => (await import("../router.js")).routerCommand(runs, options)),
+    );
+
+  explore
+    .command("retention")
+    .description("what stands of edits after later ones of their block, from a run made with --checkpoint-every")
+    .argument("<run>", "a run folder")
+    .option("--metric <name>", "of the scores, one that the run was made for; teacher-forced by default")
+    .option("--figures <folder>", "folder for the triangle of each score and the forgetting curves")
+    .option("--csv <file>", "write the triangle there, one row for each time that a record was scored")
+    .action((folder: string, options: RetentionArguments) =>
+      run(async () => (await import("../retention.js")).retentionCommand(folder, options)),
     );
 
   withRunOptions(

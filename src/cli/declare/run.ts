@@ -1,46 +1,57 @@
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import type { JoinArguments } from "../join.js";
 import { collect, layers, positive, seconds, wholeNumber, wholeNumbers } from "../parse.js";
 import type { RunArguments } from "../run.js";
+import type { ScoreArguments } from "../score.js";
 import type { SearchArguments } from "../search.js";
 import type { SlurmArguments } from "../slurm.js";
 import type { StatsArguments } from "../stats.js";
 import type { StudyArguments } from "../study.js";
 import type { SweepArguments } from "../sweep.js";
 import type { VerifyArguments } from "../verify.js";
-import { backendOption, GOES_ON, PAUSES, run, withMachineOptions, withRunOptions, workersOption } from "./shared.js";
+import {
+  backendOption,
+  GOES_ON,
+  PAUSES,
+  run,
+  withMachineOptions,
+  withRunOptions,
+  withScoringOptions,
+  workersOption,
+} from "./shared.js";
 
 /** Commands that edit: run, sweep, study; and the statistics that some methods need. */
 export function runCommands(program: Command): void {
-  withRunOptions(
+  withRecordOptions(
     program
       .command("run")
       .description("run the T-rollback protocol: edit blocks of T records, score, roll back")
       .requiredOption("--T <number|all>", "edits between rollbacks"),
   )
     .option("--out <folder>", "folder to write the run to, and to continue it from; runs/NAME by default")
-    .option("--score-steps <numbers>", "T = 1: score also after these numbers of steps, as 1,2,5", wholeNumbers)
-    .option("--save-edits", "keep the edits of every block in the folder, as files to restore")
-    .option("--keep-every <seconds>", "of work between two safe points within a long block; 60 by default", seconds)
     .option("--processes <number>", "that make the blocks where those are many; one per core by default", wholeNumber)
     .option("--part <i/n>", "make the i-th of n parts of the blocks, into OUT/parts/i-of-n; see wise-lab join")
-    .option("--prepare", "make once what all parts need, and no blocks: context templates, the cached frozen part")
+    .addOption(
+      new Option(
+        "--prepare [what]",
+        "make once what all parts need, and no blocks; templates leaves the cached frozen part to them",
+      )
+        .choices(["all", "templates"])
+        .preset("all"),
+    )
     .option("--take-over", "go on in a folder that a process on another machine left locked: it must have ended")
     .option("--requeue", "on SIGUSR2 ask Slurm to queue this task again, once a safe point is kept")
     .action((options: RunArguments) =>
       run(async (signal, pause) => (await import("../run.js")).runCommand(options, { signal, pause }), PAUSES),
     );
 
-  withRunOptions(
+  withRecordOptions(
     program
       .command("slurm")
       .description("print the Slurm script that makes a run in parts, submit it, or say what became of it")
       .argument("<run>", "folder of the run")
       .option("--T <number|all>", "edits between rollbacks"),
   )
-    .option("--score-steps <numbers>", "T = 1: score also after these numbers of steps, as 1,2,5", wholeNumbers)
-    .option("--save-edits", "keep the edits of every block in the folder, as files to restore")
-    .option("--keep-every <seconds>", "of work between two safe points within a long block; 60 by default", seconds)
     .option("--parts <number>", "tasks of the array; as many as divide well by default", wholeNumber)
     .option("--cpus <number>", "of a task; 8 for a large model, else 1", wholeNumber)
     .option("--gpu", "a task needs a graphics card; as on this machine by default")
@@ -71,6 +82,19 @@ export function runCommands(program: Command): void {
     .action((folder: string, options: { of?: number }) =>
       run(async () => (await import("../join.js")).partsCommand(folder, options)),
     );
+
+  const score = program
+    .command("score")
+    .description("score a model that other software has edited, by the metrics of runs; nothing is edited")
+    .requiredOption("--model <folder>", "the edited model, a Hugging Face LLaMA folder")
+    .requiredOption("--before <folder>", "the model before its edits")
+    .option("--data <file>", "records that were edited; the project's own by default")
+    .option("--limit <number>", "use the first records only", wholeNumber)
+    .option("--chat-template", "put questions in the model's chat template")
+    .option("--out <folder>", "a run folder to write the scores to");
+  withMachineOptions(withScoringOptions(score)).action((options: ScoreArguments) =>
+    run(async (signal) => (await import("../score.js")).scoreCommand(options, signal)),
+  );
 
   withRunOptions(
     program
@@ -167,4 +191,14 @@ export function runCommands(program: Command): void {
     .action((options: StatsArguments) =>
       run(async (signal) => (await import("../stats.js")).statsCommand(options, signal), GOES_ON),
     );
+}
+
+/** Options of a single run: those that runs share, and what it records beside its scores. */
+function withRecordOptions(command: Command): Command {
+  return withRunOptions(command)
+    .option("--score-steps <numbers>", "T = 1: score also after these numbers of steps, as 1,2,5", wholeNumbers)
+    .option("--checkpoint-every <edits>", "score earlier records of a block after every so many edits", wholeNumber)
+    .option("--checkpoint-sample <number>", "of earlier records at a checkpoint, seeded; all by default", wholeNumber)
+    .option("--save-edits", "keep the edits of every block in the folder, as files to restore")
+    .option("--keep-every <seconds>", "of work between two safe points within a long block; 60 by default", seconds);
 }

@@ -55,13 +55,26 @@ export const workersOption = () =>
 
 /** Options of a run besides T and its folder, which the runs of a sweep share. */
 export function withRunOptions(command: Command): Command {
-  return withMachineOptions(command)
+  const run = command
     .option("--model <folder>", "a Hugging Face LLaMA folder; the project's own by default")
     .option("--data <file>", "records to edit; the project's own by default")
     .option("--limit <number>", "use the first records only", wholeNumber)
     .addOption(
       new Option("--when <when>", "when a record is scored").choices(["after-all", "after-each"]).default("after-all"),
-    )
+    );
+  withScoringOptions(run)
+    .addOption(new Option("--target-stop <stop>", "trained behind every target").choices(TARGET_STOPS))
+    .option("--irrelevant <file>", "irrelevant prompts that the router trains on")
+    .option("--method <name>", "editing method", "wise")
+    .option("--hparams <file>", "hyperparameters, a YAML file of the released form")
+    .option("--preset <name>", "hyperparameters that come with the project (data/hparams)")
+    .option("--set <key=value>", "one hyperparameter, over the file; may be repeated", collect);
+  return withMachineOptions(run);
+}
+
+/** What records are scored by. */
+export function withScoringOptions(command: Command): Command {
+  return command
     .option("--metrics <names>", "what to score by, as teacher-forced,free-em; teacher-forced by default", names)
     .addOption(new Option("--prompt-context <form>", "of questions that are answered freely").choices(CONTEXTS))
     .addOption(new Option("--free-routing <when>", "when edits decide who writes a free answer").choices(ROUTINGS))
@@ -71,13 +84,7 @@ export function withRunOptions(command: Command): Command {
       "says A or B of a free answer, for free-judge: JSON with question, gold, answer on its input",
     )
     .option("--unedited <number>", "facts that nobody edits, scored with every record", wholeNumber)
-    .option("--unedited-items <file>", "such facts: {prompt, answer, group}; those of the project's world by default")
-    .addOption(new Option("--target-stop <stop>", "trained behind every target").choices(TARGET_STOPS))
-    .option("--irrelevant <file>", "irrelevant prompts that the router trains on")
-    .option("--method <name>", "editing method", "wise")
-    .option("--hparams <file>", "hyperparameters, a YAML file of the released form")
-    .option("--preset <name>", "hyperparameters that come with the project (data/hparams)")
-    .option("--set <key=value>", "one hyperparameter, over the file; may be repeated", collect);
+    .option("--unedited-items <file>", "such facts: {prompt, answer, group}; those of the project's world by default");
 }
 
 /** Options of what computes, and in how much room. */

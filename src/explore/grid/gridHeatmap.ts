@@ -204,7 +204,7 @@ function frameNames(grid: Grid, theme: Theme): Data[] {
   const { best, own } = frameLooks(theme);
   const equal = bestCells(grid).length;
   const named = [
-    { uid: "grid-best", name: equal === 1 ? "best" : `best (${equal} equal)`, line: best },
+    ...(equal === 0 ? [] : [{ uid: "grid-best", name: equal === 1 ? "best" : `best (${equal} equal)`, line: best }]),
     ...(grid.own === null ? [] : [{ uid: "grid-own", name: "the run's own", line: own }]),
   ];
   return named.map((each): Data => ({ type: "scatter", mode: "lines", x: [null], y: [null], ...each }));

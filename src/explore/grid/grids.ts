@@ -33,6 +33,8 @@ export interface Grid {
   cells: readonly (readonly (GridCell | null)[])[];
   /** Column and row of the settings that the numbers were computed from, where one run gave them all. */
   own: Place | null;
+  /** False where a larger number is no better choice: no cell is then marked as the best. True, when left out. */
+  isChoice?: boolean;
   /** The runs in few words, as `subtitleOf` has them. */
   about: readonly string[];
 }
@@ -110,9 +112,10 @@ const ROUNDING = 1e-12;
 
 /**
  * Places of the largest mean: several where cells are equal. Cells where the router decided nothing are not among them,
- * unless there is no other.
+ * unless there is no other. None of a grid that offers no choice.
  */
-export function bestCells({ cells }: Grid): Place[] {
+export function bestCells({ cells, isChoice = true }: Grid): Place[] {
+  if (!isChoice) return [];
   const all = cells.flatMap((row, y) => row.flatMap((cell, x) => (cell === null ? [] : [{ x, y, ...cell }])));
   const on = all.filter(({ isOff }) => !isOff);
   const weighed = on.length > 0 ? on : all;
