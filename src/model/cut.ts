@@ -270,7 +270,8 @@ function entered(
   return layerFromValue(before, { down }, { changes, pick: rows });
 }
 
-function changesAt(patch: Patch, layer: number): Partial<Record<MatrixName, readonly Change[]>> {
+/** The changes of a patch to one layer. */
+export function changesAt(patch: Patch, layer: number): Partial<Record<MatrixName, readonly Change[]>> {
   const changes: Partial<Record<MatrixName, Change[]>> = {};
   for (const { site, change } of patch) {
     if (site.layer === layer) changes[site.matrix] = [...(changes[site.matrix] ?? []), change];
@@ -307,11 +308,16 @@ function askFor(spots: readonly Spot[], at: Positions, B: number): { asked: Aske
   const P = Math.max(...columns) + 1;
   const positionsAsked = perRow.flatMap((own) => Array.from({ length: P }, (_, i) => own[i] ?? 0));
   const index = tf.tensor1d(positionsAsked, "int32");
-  const pick = (table: tf.Tensor) => tf.gather(table, index).reshape([B, 1, P, table.shape[1] as number]);
-  const rows = positionsAsked.map((position, i) => Math.floor(i / P) * at.length + position);
+  const places = positionsAsked.map((position, i) => Math.floor(i / P) * at.length + position);
+  const rows = tf.tensor1d(places, "int32");
+  const pick = (table: tf.Tensor) => {
+    const width = table.shape.at(-1) as number;
+    const own = table.rank === 2 ? tf.gather(table, index) : tf.gather(table.reshape([-1, width]), rows);
+    return own.reshape([B, 1, P, width]);
+  };
   return {
     asked: {
-      rows: tf.tensor1d(rows, "int32"),
+      rows,
       at: { length: P, cos: pick(at.cos), sin: pick(at.sin), causal: pick(at.causal) },
     },
     places: spots.map(({ row }, i) => row * P + (columns[i] as number)),

@@ -72,6 +72,8 @@ export interface KeyValues {
 /** Memory of a layer between passes: a pass also looks at what was seen before it, and leaves its own positions behind. */
 export interface Past {
   seen: KeyValues | null;
+  /** It does: a pass leaves nothing behind. */
+  stays?: true;
 }
 
 /** Some rows of a batch whose outputs alone are wanted, P per sequence. */
@@ -240,10 +242,11 @@ function product(
   return y();
 }
 
-/** Adds positions to a memory. @returns all that it then holds */
+/** Adds positions to a memory, or to what it holds where that stays. @returns both */
 function remember(past: Past, now: KeyValues): KeyValues {
   const before = past.seen;
   const join = (name: "k" | "v") => (before === null ? now[name] : tf.concat([before[name], now[name]], 2));
+  if (past.stays) return { k: join("k"), v: join("v") };
   const seen = { k: tf.keep(join("k")), v: tf.keep(join("v")) };
   past.seen = seen;
   if (before !== null) tf.dispose([before.k, before.v]);

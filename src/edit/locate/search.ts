@@ -1,6 +1,7 @@
 import { type CutBatch, logitsAt, type Spot } from "../../model/cut.js";
 import type { LlamaModel } from "../../model/model.js";
 import type { Change, Patch } from "../../model/patch.js";
+import { type Tail, tailAfterValue } from "../../model/tail.js";
 import { tf } from "../../tensor/tf.js";
 import { createAdam } from "../adam.js";
 import type { EditControl } from "../contract.js";
@@ -24,10 +25,8 @@ export type SearchOptions = {
 export interface SearchPlace {
   model: LlamaModel;
   rows: LocatedRows;
-  /** Of `rowsOf(rows)`. */
+  /** Of `rowsOf(rows)`, cut at the value matrix to whose output delta is added, at every row's look-up. */
   batch: CutBatch;
-  /** The layer to whose MLP output delta is added, at every row's look-up: not before the cut. */
-  layer: number;
   /** Edits that stand already. */
   earlier: Patch;
   /** v0: the value at the look-up of the bare prompt, [D]. */
@@ -95,24 +94,27 @@ export interface SearchLoss {
 }
 
 export function createLoss(
-  { model, rows, batch, layer, earlier, start }: SearchPlace,
+  { model, rows, batch, earlier, start }: SearchPlace,
   options: Pick<SearchOptions, "kl_at" | "kl_factor" | "v_weight_decay">,
 ): SearchLoss {
+  const tail = tailAfterValue(model, batch, { from: rowsOf(rows).map(({ lookup }) => lookup), patch: earlier });
   const { spots, labels } = askedOf(rows, options);
   const n = labels.length;
   const weightDecay = options.v_weight_decay / norm(start) ** 2;
   const made = {
-    marks: lookupMarks(rows, batch.at.length),
+    marks: firstMarks(tail),
     targets: oneHotTargets(labels, model.config.vocabSize), // [n, V]
     weights: tf.fill([n], 1 / n) as tf.Tensor1D,
   };
+  const { layer } = batch.point;
+  const behind = earlier.filter(({ site }) => site.layer > layer);
   let first: tf.Tensor2D | null = null; // log p of the first pass, [1, V]
 
   /** nats; delta [1, D] */
   function terms(delta: tf.Tensor2D) {
-    const change: Change = (_x, own, pick) => tf.add(own(), tf.mul(pick(made.marks), delta));
-    const patch: Patch = [...earlier, { site: { layer, matrix: "down" }, change }];
-    const logits = logitsAt(model, batch, { patch, spots }); // [n + 1, V]
+    const change: Change = (_x, _own, pick) => tf.mul(pick(made.marks), delta); // the stream has the value itself
+    const patch: Patch = [...behind, { site: { layer, matrix: "down" }, change }];
+    const logits = logitsAt(model, tail, { patch, spots, past: tail.past }); // [n + 1, V]
     const nll = crossEntropy(tf.slice(logits, [0, 0], [n, -1]), made.targets, made.weights);
     const logP: tf.Tensor2D = tf.logSoftmax(tf.slice(logits, [n, 0], [1, -1]));
     first ??= tf.keep(logP.clone());
@@ -145,29 +147,28 @@ export function createLoss(
         },
       };
     },
-    dispose: () => tf.dispose([...Object.values(made), ...(first === null ? [] : [first])]),
+    dispose() {
+      tail.dispose();
+      tf.dispose([...Object.values(made), ...(first === null ? [] : [first])]);
+    },
   };
 }
 
-/** Spots at which every template row predicts its targets, each with its token, and at last the spot of the divergence. */
+/** Spots of the tails at which every template predicts its targets, each with its token; at last that of the divergence. */
 function askedOf(
   { templates, divergence, targets }: LocatedRows,
   { kl_at }: Pick<SearchOptions, "kl_at">,
 ): { spots: Spot[]; labels: number[] } {
-  const predicting = templates.flatMap(({ promptTokens }, row) =>
-    targets.map((_, j): Spot => ({ row, position: promptTokens - 1 + j })),
+  const predicting = templates.flatMap(({ promptTokens, lookup }, row) =>
+    targets.map((_, j): Spot => ({ row, position: promptTokens - 1 + j - lookup })),
   );
-  const position = kl_at === "end" ? divergence.ids.length - 1 : divergence.lookup;
+  const position = kl_at === "end" ? divergence.ids.length - 1 - divergence.lookup : 0;
   return { spots: [...predicting, { row: templates.length, position }], labels: templates.flatMap(() => targets) };
 }
 
-/** 1 at the look-up of every row, 0 elsewhere, for rows padded to T tokens. [B T, 1] */
-function lookupMarks(rows: LocatedRows, T: number): tf.Tensor2D {
-  const located = rowsOf(rows);
-  const marks = new Float32Array(located.length * T);
-  located.forEach(({ lookup }, row) => {
-    marks[row * T + lookup] = 1;
-  });
+/** 1 at the look-up, where every tail begins, 0 elsewhere. [B T, 1] */
+function firstMarks({ lengths, at: { length: T } }: Tail): tf.Tensor2D {
+  const marks = Float32Array.from({ length: lengths.length * T }, (_, row) => (row % T === 0 ? 1 : 0));
   return tf.tensor2d(marks, [marks.length, 1]);
 }
 

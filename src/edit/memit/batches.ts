@@ -159,7 +159,7 @@ export async function placeOf(
   const { batch, stream } = await behindLast(model, located, { last, patch });
   const earlier = patch.filter(({ site }) => site.layer >= last);
   return {
-    place: { model, rows: located.rows, batch, layer: last, earlier, start: stream },
+    place: { model, rows: located.rows, batch, earlier, start: stream },
     dispose() {
       batch.dispose();
       dispose();

@@ -170,7 +170,7 @@ export async function locate(
     u,
     k,
     division: k.reduce((sum, x, j) => sum + x * (u[j] as number), 0),
-    place: { model, rows, batch, layer: site.layer, earlier, start },
+    place: { model, rows, batch, earlier, start },
     dispose() {
       batch.dispose();
       dispose();
