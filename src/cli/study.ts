@@ -1,5 +1,6 @@
 import { RefusedInput } from "../core/errors.js";
 import { metricNamed } from "../eval/seeing.js";
+import { dealtTo, parsePart } from "../run/blocks.js";
 import { partOf, type StudyRow, saveStudy, studyNamed, studyRows } from "../run/study.js";
 import type { ScoredRun } from "../run/types.js";
 import { byMetrics, sharedMetrics } from "../run/under-metric.js";
@@ -15,6 +16,8 @@ import { terminal } from "./terminal.js";
 export interface StudyArguments {
   limit?: number;
   workers?: number;
+  /** As "3/6". */
+  part?: string;
   out?: string;
   save?: boolean;
   backend?: BackendName;
@@ -29,6 +32,7 @@ export async function studyCommand(
 ): Promise<number> {
   const study = partOf(studyNamed(name), parts);
   const { limit, workers, save, backend } = options;
+  const part = options.part === undefined ? undefined : parsePart(options.part);
   if (save && limit !== undefined) {
     throw new RefusedInput("a part of the study cannot be saved as the study", {
       where: "--save",
@@ -38,13 +42,14 @@ export async function studyCommand(
   }
   const out = options.out ?? (limit === undefined ? `runs/${study.name}` : `runs/${study.name}-${limit}`);
   const shared = { ...study.shared, ...(limit !== undefined && { limit }), backend };
-  const made = await runShownSweep(study.points, shared, { out, workers, signal });
-  const rows = studyRows(study, made);
+  const made = await runShownSweep(study.points, shared, { out, workers, part, signal });
+  const own = { ...study, points: dealtTo(study.points, part) };
+  const rows = studyRows(own, made);
   if (rows.some((row) => row.runs.length > 1)) printRows(rows, made);
   const { runs, differ } = byMetrics(made);
   console.log(renderSummary(runs, "text", { allow: [...study.fields, ...differ], ...terminal() }));
   console.log(`run folders: ${out}`);
-  if (save) console.log(`summaries:   ${await saveStudy(study, out)}`);
+  if (save) console.log(`summaries:   ${await saveStudy(own, out)}`);
   return 0;
 }
 

@@ -1,6 +1,7 @@
 import { RefusedInput } from "../core/errors.js";
 import { canonicalJson } from "../core/hash.js";
 import { formatDuration } from "../notebook/progress.js";
+import { parsePart } from "../run/blocks.js";
 import { runSweep, type SweepOptions, type SweepPoint, type SweepProgress, type SweepRun } from "../run/sweep.js";
 import type { RunResult } from "../run/types.js";
 import { byMetrics } from "../run/under-metric.js";
@@ -12,15 +13,18 @@ export interface SweepArguments extends SweepRun {
   T: string[];
   grid?: string[];
   workers?: number;
+  /** As "3/6". */
+  part?: string;
   out: string;
 }
 
 /** `wise-lab sweep`. Prints a progress line and the table, one row per point. @returns the exit status */
 export async function sweepCommand(options: SweepArguments, signal: AbortSignal): Promise<number> {
-  const { T, grid = [], workers, out, ...shared } = options;
+  const { T, grid = [], workers, part, out, ...shared } = options;
   const axes = grid.map(readAxis);
   refuseRepeatedKeys(axes, shared.set ?? []);
-  const runs = await runShownSweep(gridPoints(T, axes), shared, { out, workers, signal });
+  const work = { out, workers, part: part === undefined ? undefined : parsePart(part), signal };
+  const runs = await runShownSweep(gridPoints(T, axes), shared, work);
   const shown = byMetrics(runs);
   console.log(renderSummary(shown.runs, "text", { allow: ["T", ...differingOptions(runs), ...shown.differ] }));
   console.log(`run folders: ${out}`);
@@ -31,7 +35,7 @@ export async function sweepCommand(options: SweepArguments, signal: AbortSignal)
 export function runShownSweep(
   points: readonly SweepPoint[],
   shared: SweepRun,
-  options: Pick<SweepOptions, "out" | "workers" | "signal">,
+  options: Pick<SweepOptions, "out" | "workers" | "part" | "signal">,
 ): Promise<RunResult[]> {
   return showSweep((shown) => runSweep(points, shared, { ...options, ...shown }));
 }

@@ -34,7 +34,7 @@ export function blocksOf(records: number, T: number | "all"): Block[] {
   }));
 }
 
-/** One share of a run's blocks, of several that different processes or machines make; counted from 1. */
+/** One share of the blocks of a run or the points of a sweep, which different processes or machines make; counted from 1. */
 export interface RunPart {
   index: number;
   of: number;
@@ -44,11 +44,16 @@ export interface RunPart {
 export function parsePart(text: string): RunPart {
   const [, index, of] = (/^([1-9]\d*)\/([1-9]\d*)$/.exec(text) ?? []).map(Number);
   if (index !== undefined && of !== undefined && index <= of) return { index, of };
-  throw new RefusedInput("a part of a run cannot be used", {
+  throw new RefusedInput("a part cannot be used", {
     where: "--part",
     found: text,
     expected: "i/n, the i-th of n parts, as 3/6",
   });
+}
+
+/** The items of a part, dealt out in turns; all of them where there is no part. */
+export function dealtTo<I>(items: readonly I[], part: RunPart | undefined): readonly I[] {
+  return part === undefined ? items : items.filter((_, i) => i % part.of === part.index - 1);
 }
 
 /** Consecutive blocks, cut where a group of the frozen part ends, so that no two processes compute one group. */

@@ -12,7 +12,7 @@ import { backendFor } from "../model/backend.js";
 import { openCheckpoint } from "../model/folder.js";
 import type { WeightPrecision } from "../model/weights.js";
 import type { BackendName } from "../tensor/backend.js";
-import { parseT } from "./blocks.js";
+import { dealtTo, parseT, type RunPart } from "./blocks.js";
 import { countLines, isFinished, readRun, readRunConfig } from "./folder.js";
 import { requireRunPlace } from "./folder-files.js";
 import { DEFAULT_METHOD, DEFAULT_MODEL, loadRunInputs, projectFile, withDefaultPreset } from "./inputs.js";
@@ -74,6 +74,8 @@ export interface SweepOptions {
   out: string;
   /** Points that are run at once, by default one per core. Each gets its share of the cores, as processes or threads. */
   workers?: number | undefined;
+  /** Runs these points alone, and checks all. */
+  part?: RunPart | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: SweepProgress) => void) | undefined;
   /** Told what computes, what was chosen where nothing was named, and what has no effect. */
@@ -94,7 +96,7 @@ interface Job {
  * Runs every point as `wise-lab run` in a process of its own, several at once. Finished points are skipped without
  * loading the model, interrupted ones go on from their last finished block: to the same bytes, given the same points and
  * number of workers.
- * @returns the runs, in the order of the points
+ * @returns the runs, in the order of the points; those of the part, where one is given
  * @throws {RefusedInput} before the first process starts, for anything that any point cannot be run with
  * @throws {Interrupted} when the signal is aborted; its processes are ended, their finished blocks stay
  * @throws {LabFailure} naming the points that failed, when all others are finished
@@ -111,8 +113,9 @@ export async function runSweep(
   // point that goes on in a later sweep shall give the same bytes.
   const threads = Math.max(1, Math.floor(cores / workers));
   const failures: string[] = [];
-  const queue = jobs.filter((job) => !job.finished);
-  const stopProgress = followJobs(jobs, options.onProgress);
+  const own = dealtTo(jobs, options.part);
+  const queue = own.filter((job) => !job.finished);
+  const stopProgress = followJobs(own, options.onProgress);
   try {
     const work = async () => {
       for (let job = queue.shift(); job && !options.signal?.aborted; job = queue.shift()) {
@@ -129,10 +132,10 @@ export async function runSweep(
   }
   throwIfAborted(options.signal, "the sweep");
   if (failures.length > 0) {
-    const count = `${failures.length} of ${jobs.length} points failed`;
+    const count = `${failures.length} of ${own.length} points failed`;
     throw new LabFailure(`${count}; the others are finished\n${failures.join("\n")}`);
   }
-  return Promise.all(jobs.map(({ folder }) => readRun(folder)));
+  return Promise.all(own.map(({ folder }) => readRun(folder)));
 }
 
 /** Checks everything that can be checked without loading the model. */

@@ -85,6 +85,14 @@ describe("a sweep", () => {
     expect(touched()).toEqual(before);
   });
 
+  test("two hands, each with its part, at once: the bytes of one sweep, which reads them without a run more", async () => {
+    const out = join(home, "parts");
+    const hands = [1, 2].map((index) => runSweep([ONE, ALL], SHARED, { out, part: { index, of: 2 } }));
+    const [first, second] = await Promise.all(hands);
+    expect([first, second].map((runs) => runs?.map(({ protocol }) => protocol.T))).toEqual([[1], ["all"]]);
+    await expectStraightBytes(out);
+  });
+
   test("refuses a folder of another configuration before any run starts", async () => {
     const out = await copyOfSweep();
     await rm(join(out, ONE.name), { recursive: true });

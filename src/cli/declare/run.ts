@@ -13,6 +13,7 @@ import {
   backendOption,
   GOES_ON,
   PAUSES,
+  partOption,
   run,
   withMachineOptions,
   withRunOptions,
@@ -104,6 +105,7 @@ export function runCommands(program: Command): void {
       .option("--grid <key=value,...>", "values of one hyperparameter; may be repeated for others", collect),
   )
     .addOption(workersOption())
+    .addOption(partOption())
     .requiredOption("--out <folder>", "folder of the run folders; they are continued from there")
     .action((options: SweepArguments) =>
       run(async (signal) => (await import("../sweep.js")).sweepCommand(options, signal), GOES_ON),
@@ -120,6 +122,7 @@ export function runCommands(program: Command): void {
     .argument("[part...]", "some of its points alone, as memit, or memit-T10")
     .option("--limit <number>", "use the first records only", wholeNumber)
     .addOption(workersOption())
+    .addOption(partOption())
     .option("--out <folder>", "folder of the run folders, to continue from; runs/study by default")
     .option("--save", "write the summaries that come with the project (data/lab/NAME)")
     .addOption(backendOption())

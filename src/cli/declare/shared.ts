@@ -53,6 +53,12 @@ export const backendOption = () =>
 export const workersOption = () =>
   new Option("--workers <number>", "runs at once; one per core by default").argParser(wholeNumber);
 
+export const partOption = () =>
+  new Option(
+    "--part <i/n>",
+    "the i-th of n shares of the runs, on any machine that sees the folder; again without it: the table",
+  );
+
 /** Options of a run besides T and its folder, which the runs of a sweep share. */
 export function withRunOptions(command: Command): Command {
   const run = command
