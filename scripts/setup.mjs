@@ -11,6 +11,7 @@ export const repository = fileURLToPath(new URL("..", import.meta.url));
 const MINIMUM_NODE = [20, 19]; // vitest and the ES modules in packages that CommonJS code loads need it
 const packages = join(repository, "node_modules");
 const packagesStamp = join(packages, ".wise-lab-setup"); // sha256 of the lock file that was installed
+const nativeBinding = join(packages, "@tensorflow/tfjs-node-gpu/lib/napi-v8");
 const buildStamp = join(repository, "dist/.built"); // its time is the start of the last good build
 
 /** Installs and compiles what is missing; ends the process with a clear line where that fails. */
@@ -48,10 +49,12 @@ function installPackages() {
     .digest("hex");
   if (existsSync(packagesStamp) && readFileSync(packagesStamp, "utf8") === lock) return;
   say("installing packages from npm, about a minute ...");
+  const hadNative = existsSync(nativeBinding);
   // `ci` begins by deleting node_modules, and with it a native binding that was built there.
   if (existsSync(packages)) npm("install", "--no-save", "--no-audit", "--no-fund");
   else npm("ci", "--no-audit", "--no-fund");
   writeFileSync(packagesStamp, lock);
+  if (hadNative && !existsSync(nativeBinding)) say("npm took native TensorFlow away: npm run native builds it again");
 }
 
 function build() {

@@ -75,6 +75,23 @@ export async function methodsFrame(): Promise<DataFrame> {
   );
 }
 
+/** What can be done with the edits of each method, with its hyperparameters for LLaMA-3-8B. */
+async function usesFrame(): Promise<DataFrame> {
+  const config = parseLlamaConfig(standInFor(MODEL).config, MODEL_TITLE);
+  const rows = all.map(async (method): Promise<Row> => {
+    const { cut, together } = await prepareNamed(method.name, { preset: MODEL }, config);
+    const known = [method.router?.inference?.key, method.stepLimit].filter((key) => key !== undefined);
+    return {
+      method: method.title,
+      "edit, roll back, save, restore": "yes",
+      "other values without new edits": known.length === 0 ? "none" : known.join(", "),
+      "scores at checkpoints": together === 1 ? "yes" : "no: a block is one edit",
+      [`layers that can be streamed (${MODEL_TITLE})`]: cut.layer === 0 ? "none" : `${cut.layer} of ${config.layers}`,
+    };
+  });
+  return frameOf(await Promise.all(rows), "methods");
+}
+
 /** The same as text, a few lines each: the table is too wide for a terminal. */
 export async function methodsText(): Promise<string> {
   const costs = await Promise.all(all.map(costOf));
@@ -156,6 +173,10 @@ const LEGEND =
   `Layers run: those behind the point where the model is cut, in every step and reading; what is before it runs once, for all methods that are cut there. ` +
   `With the hyperparameters for ${MODEL_TITLE}. Seconds per edit: \`npm run bench\`.`;
 
+const USES_LEGEND =
+  "Golden vectors: every method has some, computed in float64 outside of this project; `.ci/run` compares them on tensorflow, wasm and webgpu, the last played by the processor. " +
+  "A real card (NVIDIA H100, WebGPU) passed them on 2026-11-26. CUDA: not tried. n_iter and its like are read off one run at T = 1 only.";
+
 /** data/methods.md: every method with its options and presets. */
 export async function methodsPage(): Promise<string> {
   const markdown = { table: toMarkdown, options: (method: EditMethod) => toMarkdown(optionsFrame(method)) };
@@ -164,6 +185,9 @@ export async function methodsPage(): Promise<string> {
     "Written by `npx wise-lab methods --markdown`.",
     toMarkdown(await methodsFrame()),
     LEGEND,
+    "## What works with each",
+    toMarkdown(await usesFrame()),
+    USES_LEGEND,
     ...all.flatMap((method) => [`## ${method.title}`, ...describeMethod(method, markdown)]),
     "## Keys of every method",
     ...fixedText(commonFixed, toMarkdown),

@@ -39,6 +39,13 @@ describe("the notebooks on another model, named by one parameter", () => {
   });
 });
 
+it("06-methods reads the study and sends one record through the methods named", async () => {
+  const text = textOf(await execute("06-methods", { methods: "wise ft-m" }));
+  expect(text).toMatch(/^\d+ methods; not run yet: /m);
+  expect(text).toMatch(/^T = 1, \d+ methods: first here .*; first as published /m);
+  expect(text).toContain("\\begin{tabular}");
+});
+
 it("every-method runs, too, which npm start leaves out", async () => {
   const cells = await execute("every-method", { methods: "wise ft-m", limit: 2, Ts: "1 2" });
   expect(textOf(cells)).toContain("before: ");
