@@ -43,7 +43,7 @@ export interface Panels {
 }
 
 /**
- * Lays panels out, one for each name.
+ * Lays panels out, one for each name; "" leaves a place free, though not the first.
  * @param over texts of the places on each panel's horizontal axis, "<br>" between lines, and their common title; names of
  *   the left and the right half of the columns, where these stand apart
  */
@@ -56,9 +56,12 @@ export function layPanels(
   const grid = { columns, rows, halves: over.halves };
   const lines = Math.max(...over.ticks.map((text) => text.split("<br>").length));
   const below = 27 + 9 * lines;
-  const all = names.map((name, i): Panel => {
-    const isBottom = i + columns >= names.length;
-    return { name, column: i % columns, row: Math.floor(i / columns), ending: i === 0 ? "" : String(i + 1), isBottom };
+  const all = names.flatMap((name, i): Panel[] => {
+    if (name === "") return [];
+    const isBottom = (names[i + columns] ?? "") === "";
+    return [
+      { name, column: i % columns, row: Math.floor(i / columns), ending: i === 0 ? "" : String(i + 1), isBottom },
+    ];
   });
   return {
     all,
@@ -153,7 +156,6 @@ function axesOf(panel: Panel, { grid, ticks, theme }: { grid: Grid; ticks: reado
     ticktext: ticks.map((text) => (isBottom ? text : "")),
     range: [-0.35, ticks.length - 0.65],
   };
-  const hidden = panel.name === "" ? { visible: false } : {};
   const y: Partial<LayoutAxis> = {
     ...gridLines(theme),
     domain: [top - 1 / grid.rows, top - GAP.above / grid.rows],
@@ -165,8 +167,8 @@ function axesOf(panel: Panel, { grid, ticks, theme }: { grid: Grid; ticks: reado
   };
   const isMiddle = column === 0 && row === Math.floor((grid.rows - 1) / 2);
   return {
-    [`xaxis${ending}`]: axis("", theme, { ...x, ...hidden }),
-    [`yaxis${ending}`]: axis(isMiddle ? "Score" : "", theme, { ...y, ...hidden }),
+    [`xaxis${ending}`]: axis("", theme, x),
+    [`yaxis${ending}`]: axis(isMiddle ? "Score" : "", theme, y),
   };
 }
 

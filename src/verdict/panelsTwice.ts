@@ -40,7 +40,6 @@ export function panelsTwice(
   const source = `published: ${theirs.length} rows of ${first.model}, ${marked(first.source, first)}`;
   return {
     data: panels.all.flatMap((panel) => {
-      if (panel.name === "") return [];
       const row = ours.find(({ title }) => title === panel.name) as StudyRow;
       const isMeasured = panel.column < COLUMNS;
       const points = isMeasured ? measuredPoints(row, Ts) : publishedPoints(row, Ts, theirs);

@@ -17,6 +17,7 @@ import { routingDistances } from "../../src/figures/routingDistances.js";
 import { tRollback } from "../../src/figures/tRollback.js";
 import type { PublishedRow } from "../../src/published/published.js";
 import { publishedOverT } from "../../src/published/publishedOverT.js";
+import { panelsTwice } from "../../src/verdict/panelsTwice.js";
 import { trainingLoss } from "../../src/workshop/train/trainingLoss.js";
 import { sampleCheckpointRun, sampleLadder, sampleRun, sampleTrace } from "../tables/sample.js";
 import { sampleStepsRun } from "../tables/sample-steps.js";
@@ -69,6 +70,7 @@ export function sampleFigures(): Record<string, Figure> {
     ),
     "published-over-t": publishedOverT(samplePublished(9)),
     "published-over-t-few": publishedOverT(samplePublished(2), { title: "Published", medium: "screen" }),
+    ...Object.fromEntries([1, 2, 4, 6, 9].map((methods) => [`methods-twice-${methods}`, sampleTwice(methods)])),
     "routing-histogram": routingHistogram(ten),
     "routing-histogram-titled": routingHistogram(one, { title: "Router", medium: "screen" }),
     "steps-curve": stepsCurve(limits.map((steps) => atSteps(stepped, steps))),
@@ -116,6 +118,14 @@ export function samplePublished(methods: number): PublishedRow[] {
       return { ...published, method: `Method ${m + 1}`, T, scores: { rewrite, rephrase, locality: 1 - 0.1 * i } };
     }),
   );
+}
+
+/** So many methods, run at T = 1 and 10 alone, beside a table of twelve. */
+function sampleTwice(methods: number): Figure {
+  const table = samplePublished(12);
+  const titles = [...new Set(table.map(({ method }) => method))].slice(0, methods);
+  const rows = titles.map((title) => ({ title, runs: [1, 10].map((T) => sampleRun({ T })) }));
+  return panelsTwice(rows, table);
 }
 
 /** A training whose losses fall, with noise. */
