@@ -175,7 +175,7 @@ const LEGEND =
 
 const USES_LEGEND =
   "Golden vectors: every method has some, computed in float64 outside of this project; `.ci/run` compares them on tensorflow, wasm and webgpu, the last played by the processor. " +
-  "A real card (NVIDIA H100, WebGPU) passed them on 2026-11-26. CUDA: not tried. n_iter and its like are read off one run at T = 1 only.";
+  "A real card (NVIDIA H100, WebGPU) passed them on 2026-11-26. CUDA: not tried. Limits of steps are read off one run at T = 1 only.";
 
 /** data/methods.md: every method with its options and presets. */
 export async function methodsPage(): Promise<string> {
