@@ -1,8 +1,10 @@
 import { availableParallelism } from "node:os";
+import { basename, resolve } from "node:path";
 import { Paused, RefusedInput } from "../core/errors.js";
 import type { FrozenProgress } from "../model/frozen.js";
 import { formatDuration } from "../notebook/progress.js";
 import { parsePart, parseT } from "../run/blocks.js";
+import { DEFAULT_MODEL } from "../run/inputs.js";
 import { type Lab, type LabOptions, openLab } from "../run/lab.js";
 import type { RunProgress } from "../run/pace.js";
 import { partFolder, partsFolder, readPrepared, writeCommand } from "../run/parts.js";
@@ -49,7 +51,6 @@ export async function runCommand(
   options: RunArguments,
   { signal, pause }: Record<"signal" | "pause", AbortSignal>,
 ): Promise<number> {
-  const T = parseT(options.T);
   const part = options.part === undefined ? undefined : parsePart(options.part);
   const whole = part === undefined && !options.prepare;
   const line = createProgressLine();
@@ -60,26 +61,25 @@ export async function runCommand(
     onFrozen: (progress) => line.show(frozenText(progress), false),
   };
   const request: RunRequest = { ...runRequestOf(options), signal };
-  const run = whole ? options.out : requireOut(options);
+  const run = whole ? (options.out ?? `runs/${defaultName(options)}`) : requireOut(options);
   if (options.prepare) {
-    await prepareRun(run as string, labOptions, { ...request, what: options.prepare });
+    await prepareRun(run, labOptions, { ...request, what: options.prepare });
     line.end();
-    console.log(`prepared: ${partsFolder(run as string)}`);
+    console.log(`prepared: ${partsFolder(run)}`);
     return 0;
   }
-  const out = part === undefined ? run : partFolder(run as string, part);
-  const prepared = part === undefined ? null : await readPrepared(run as string);
+  const out = part === undefined ? run : partFolder(run, part);
+  const prepared = part === undefined ? null : await readPrepared(run);
   const lab = await openLab({ ...labOptions, planFor: { ...request, part, out }, templates: prepared?.templates });
   try {
     line.clear();
     console.error(lab.backend.detail);
     for (const key of lab.method.ignored) console.error(`no effect here: ${key}`);
-    const folder = out ?? `runs/${lab.model.name}-${lab.method.name}-T${T}-${options.when}`;
-    if (part !== undefined) await writeCommand(run as string, commandWords(options));
+    if (part !== undefined) await writeCommand(run, commandWords(options));
     const result = await showRun(lab, line, {
       ...request,
       part,
-      out: folder,
+      out,
       keepEvery: options.keepEvery,
       processes: options.processes ?? availableParallelism(),
       takeOver: options.takeOver,
@@ -88,7 +88,7 @@ export async function runCommand(
     line.end();
     if (part === undefined) printRun(result);
     else console.log(`part ${part.index} of ${part.of}: ${result.scores.length} records; wise-lab join ${run}`);
-    console.log(`run folder: ${folder}`);
+    console.log(`run folder: ${out}`);
     return 0;
   } catch (error) {
     if (error instanceof Paused && options.requeue) await requeueTask(pause);
@@ -96,6 +96,11 @@ export async function runCommand(
   } finally {
     lab.close();
   }
+}
+
+/** Name of the folder of a run where none is named: known before a model is read, so that what stands there can be refused. */
+function defaultName({ model = DEFAULT_MODEL, method, T, when }: RunArguments): string {
+  return `${basename(resolve(model))}-${method}-T${parseT(T)}-${when}`;
 }
 
 /** A run with its progress on a line. */

@@ -14,8 +14,7 @@ import type { Change, MatrixName, PickRows } from "./patch.js";
  * Sequences are padded on the right: under the causal mask a real position never sees a padded one, so padding needs
  * no mask of its own and cannot change a number.
  *
- * Norm, rotation and gate carry their own gradients: at the size of one edit the number of kernel calls decides the
- * time, and TensorFlow.js' own gradients of these three take four times as many.
+ * Norm, rotation and gate carry their own gradients: TensorFlow.js' own take four times as many kernel calls.
  */
 
 /** A matrix of weights, [out, in]: float32, or packed as bf16 and unpacked when used. */

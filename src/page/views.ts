@@ -30,7 +30,7 @@ export function answersTable(asked: readonly Asked[], edited: boolean): Html {
   return html`<table class="answers"><thead><tr><th scope="col">Question</th>${heads}</tr></thead><tbody>${rows}</tbody></table>`;
 }
 
-/** What the router saw of a question. */
+/** Readings of the router for a question. */
 function seen(answer: AnswerView | null): Html {
   const readings = answer?.readings ?? [];
   return html`${readings.map((reading) => {

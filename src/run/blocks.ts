@@ -12,6 +12,12 @@ export interface Block {
 /** Records whose prompts go through the frozen part together: enough rows to fill the matrix products. */
 export const RECORDS_TOGETHER = 8;
 
+/** Records in groups of so many. */
+export function inGroups<R>(records: readonly R[]): R[][] {
+  const count = Math.ceil(records.length / RECORDS_TOGETHER);
+  return Array.from({ length: count }, (_, i) => records.slice(i * RECORDS_TOGETHER, (i + 1) * RECORDS_TOGETHER));
+}
+
 /** Reads T as a user gives it: a whole number of edits between rollbacks, or "all". */
 export function parseT(value: string | number): number | "all" {
   if (value === "all") return "all";

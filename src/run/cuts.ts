@@ -1,5 +1,5 @@
 import { type CutStore, createCutStore } from "../model/cut-store.js";
-import { RECORDS_TOGETHER } from "./blocks.js";
+import { inGroups } from "./blocks.js";
 import { editSequencesOf, probeSequencesOf, type RunPlan } from "./plan.js";
 
 /** An empty store of the cuts that a run needs. */
@@ -16,9 +16,7 @@ export async function fillCache(plan: RunPlan, signal?: AbortSignal): Promise<vo
 
 /** Everything that goes through the frozen part together: for a few records each, their edits' rows and their probes. */
 function* groupsOf(plan: RunPlan): Generator<number[][]> {
-  const { records } = plan.dataset;
-  for (let start = 0; start < records.length; start += RECORDS_TOGETHER) {
-    const group = records.slice(start, start + RECORDS_TOGETHER);
+  for (const group of inGroups(plan.dataset.records)) {
     yield group.flatMap((record) => editSequencesOf(record, plan));
     yield group.flatMap((record) => probeSequencesOf(record, plan));
   }

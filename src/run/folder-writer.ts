@@ -41,7 +41,7 @@ import { requireSameRun } from "./parts.js";
 import { type Position, RERUN_FILES, type RerunFile } from "./position.js";
 
 export interface RunFolderOptions {
-  /** What computes after so many edits of the run: the environment of this process, if nothing else is known. */
+  /** Environment after so many edits of the run: the environment of this process, if nothing else is known. */
   environment: Environment | ((edits: number) => Environment);
   textOf: (token: number) => string;
   /** Take it over from an owner of which nothing can be known from here. */

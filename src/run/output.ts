@@ -31,7 +31,7 @@ export interface RunStart {
 
 export const FROM_THE_BEGINNING: RunStart = { block: 0, edits: 0, scores: 0, state: null };
 
-/** Where a run stands of which so many blocks, edits and scores have been made. */
+/** The place of a run of which so many blocks, edits and scores have been made. */
 export function startAfter(
   { protocol, part }: RunConfig,
   made: { blocks: number; edits: number; scores: number },

@@ -5,7 +5,7 @@ import { configFile, fileOf } from "./folder-files.js";
 import { ownerText } from "./lock.js";
 import { partFolder, readParts, readPrepared } from "./parts.js";
 
-/** How far a part of a run is. */
+/** Progress of a part of a run. */
 export interface PartProgress {
   part: RunPart;
   /** "begun" is one that no process has locked: it waits, or has failed. */

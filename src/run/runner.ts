@@ -266,8 +266,9 @@ async function scoreCheckpoint(edited: readonly EditRecord[], open: OpenBlock, w
   const take = (score: RecordScore) => output.checkpointScore({ edits, ...score });
   const keep = async () => {}; // a checkpoint is made whole, or again
   const records = plan.dataset.records.slice(start, last.index);
-  const chosen = sampleOf(records, checkpoints, plan.method.seed);
-  if (last.index + 1 < end && edits % checkpoints.every === 0) await scoreGroups(chosen, open, { work, take, keep });
+  if (last.index + 1 < end && edits % checkpoints.every === 0) {
+    await scoreGroups(sampleOf(records, checkpoints, plan.method.seed), open, { work, take, keep });
+  }
   // What the run itself does not score: a record after its own edit, or all of them at the end.
   if (plan.when === "after-all") await scoreGroups([last], open, { work, take, keep });
   else if (last.index + 1 === end) await scoreGroups([...records, last], open, { work, take, keep });

@@ -13,7 +13,7 @@ import type { LlamaConfig } from "../model/config.js";
 import { createCutStore } from "../model/cut-store.js";
 import { loadModel, loadTokenizer, openCheckpoint } from "../model/folder.js";
 import type { PromptStyle } from "../model/prompt.js";
-import { RECORDS_TOGETHER } from "./blocks.js";
+import { inGroups } from "./blocks.js";
 import { environmentOf } from "./environment.js";
 import { openRunFolder } from "./folder-writer.js";
 import { type FrozenPartOptions, openFrozenPart } from "./frozen-part.js";
@@ -94,14 +94,13 @@ async function readBy(
   const { weights: residence, precision } = input;
   const model = await loadModel(folder, { residence, precision, cut: reading.cut, sites: [], tokenizer });
   try {
-    const groups = groupsOf(inputs.dataset.records);
     const frozen = await openFrozenPart(model, { point: reading.cut, backend }, request);
     const cuts = createCutStore(model, reading.cut, frozen);
     const { needs, generation } = inputs.seeing;
     const overlay = untouched(reading.cut);
     const judge = generation?.judge == null ? null : judgeOf(generation.judge);
     const probes: ProbeScore[][] = [];
-    for (const group of groups) {
+    for (const group of inGroups(inputs.dataset.records)) {
       await takeTurn(request.signal, "scoring");
       const asked = group.map(probesOf);
       const setting = { model, cuts, style, needs, generation, judge, signal: request.signal };
@@ -119,12 +118,7 @@ async function readBy(
   }
 }
 
-function groupsOf(records: readonly EditRecord[]): EditRecord[][] {
-  const count = Math.ceil(records.length / RECORDS_TOGETHER);
-  return Array.from({ length: count }, (_, i) => records.slice(i * RECORDS_TOGETHER, (i + 1) * RECORDS_TOGETHER));
-}
-
-/** What planning and reading ask of a method, where nothing is edited. The last layers alone are read twice, so the cut is late. */
+/** The method, as planning and reading ask of it, where nothing is edited. The last layers alone are read twice, so the cut is late. */
 function readingMethod(
   { layers }: LlamaConfig,
   style: PromptStyle,

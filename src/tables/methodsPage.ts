@@ -75,7 +75,7 @@ export async function methodsFrame(): Promise<DataFrame> {
   );
 }
 
-/** What can be done with the edits of each method, with its hyperparameters for LLaMA-3-8B. */
+/** Uses of the edits of each method, with its hyperparameters for LLaMA-3-8B. */
 async function usesFrame(): Promise<DataFrame> {
   const config = parseLlamaConfig(standInFor(MODEL).config, MODEL_TITLE);
   const rows = all.map(async (method): Promise<Row> => {

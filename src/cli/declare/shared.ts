@@ -78,7 +78,7 @@ export function withRunOptions(command: Command): Command {
   return withMachineOptions(run);
 }
 
-/** What records are scored by. */
+/** Options of what records are scored by. */
 export function withScoringOptions(command: Command): Command {
   return command
     .option("--metrics <names>", "what to score by, as teacher-forced,free-em; teacher-forced by default", names)
