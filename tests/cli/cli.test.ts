@@ -3,8 +3,9 @@ import { cp, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { readRun } from "../../src/run/folder.js";
+import { projectFile } from "../../src/run/inputs.js";
 import { temporaryFolder } from "../model/support.js";
-import { type Ended, recordsFile, wiseLab } from "../run/support.js";
+import { type Ended, recordsFile, startProgram, wiseLab } from "../run/support.js";
 import { golden } from "../support/shared.js";
 
 describe("wise-lab", () => {
@@ -48,6 +49,17 @@ describe("wise-lab run", () => {
     const { scores, protocol } = await readRun(out);
     expect(scores).toHaveLength(3);
     expect(protocol).toMatchObject({ T: 2, when: "after-each", records: 3, options: { n_iter: 1 } });
+  });
+
+  test("refuses what stands where the run would go by default, before a model is read", async () => {
+    const home = await temporaryFolder();
+    await mkdir(join(home, "runs/lab-llama-wise-T1-after-all"), { recursive: true });
+    await writeFile(join(home, "runs/lab-llama-wise-T1-after-all/notes.txt"), "mine");
+    const command = `cd '${home}' && exec '${process.execPath}' '${projectFile("dist", "cli.js")}' run --T 1 --limit 1`;
+    const { status, stderr } = await startProgram("sh", "-c", command).ended;
+    expect(status).toBe(1);
+    expect(stderr).toContain("a folder without run.json that holds notes.txt");
+    expect(stderr).not.toContain("TensorFlow"); // which says what computes, once the model is there
   });
 
   const withoutAlt = () =>
