@@ -54,12 +54,7 @@ export async function runCommand(
   const part = options.part === undefined ? undefined : parsePart(options.part);
   const whole = part === undefined && !options.prepare;
   const line = createProgressLine();
-  const labOptions: LabOptions = {
-    ...labOptionsOf(options),
-    signal,
-    onNotice: (notice) => console.error(notice),
-    onFrozen: (progress) => line.show(frozenText(progress), false),
-  };
+  const labOptions = shownOn(line, options, signal);
   const request: RunRequest = { ...runRequestOf(options), signal };
   const run = whole ? (options.out ?? `runs/${defaultName(options)}`) : requireOut(options);
   if (options.prepare) {
@@ -72,9 +67,7 @@ export async function runCommand(
   const prepared = part === undefined ? null : await readPrepared(run);
   const lab = await openLab({ ...labOptions, planFor: { ...request, part, out }, templates: prepared?.templates });
   try {
-    line.clear();
-    console.error(lab.backend.detail);
-    for (const key of lab.method.ignored) console.error(`no effect here: ${key}`);
+    tellOf(lab, line);
     if (part !== undefined) await writeCommand(run, commandWords(options));
     const result = await showRun(lab, line, {
       ...request,
@@ -103,6 +96,23 @@ function defaultName({ model = DEFAULT_MODEL, method, T, when }: RunArguments): 
   return `${basename(resolve(model))}-${method}-T${parseT(T)}-${when}`;
 }
 
+/** The lab of a run, which says on a line how far the frozen part is. */
+function shownOn(line: ProgressLine, options: Omit<RunArguments, "out">, signal: AbortSignal): LabOptions {
+  return {
+    ...labOptionsOf(options),
+    signal,
+    onNotice: (notice) => console.error(notice),
+    onFrozen: (progress) => line.show(frozenText(progress), false),
+  };
+}
+
+/** Prints what computes, and which options have no effect. */
+function tellOf(lab: Lab, line: ProgressLine): void {
+  line.clear();
+  console.error(lab.backend.detail);
+  for (const key of lab.method.ignored) console.error(`no effect here: ${key}`);
+}
+
 /** A run with its progress on a line. */
 function showRun(lab: Lab, line: ProgressLine, request: RunRequest): Promise<RunResult> {
   let at = "";
@@ -127,17 +137,9 @@ export async function runShown(
 ): Promise<{ result: RunResult; seconds: number }> {
   const line = createProgressLine();
   const request: RunRequest = { ...runRequestOf(options), out: options.out, signal };
-  const lab = await openLab({
-    ...labOptionsOf(options),
-    planFor: request,
-    signal,
-    onNotice: (notice) => console.error(notice),
-    onFrozen: (progress) => line.show(frozenText(progress), false),
-  });
+  const lab = await openLab({ ...shownOn(line, options, signal), planFor: request });
   try {
-    line.clear();
-    console.error(lab.backend.detail);
-    for (const key of lab.method.ignored) console.error(`no effect here: ${key}`);
+    tellOf(lab, line);
     const started = performance.now();
     const processes = options.processes ?? availableParallelism();
     const small = planOnly !== undefined && { limit: planOnly, processes: undefined };
