@@ -98,6 +98,7 @@ export { caption } from "./tables/protocols.js";
 export { toCsv, toMarkdown, toText } from "./tables/readable.js";
 export { blocksFrame, casesFrame, groupsFrame, summaryFrame } from "./tables/tables.js";
 export { type BackendName, type BackendReport, selectBackend } from "./tensor/backend.js";
+export { causesOverT, causesOverTFrame, type RunCauses } from "./verdict/causes.js";
 export { verdictFindings } from "./verdict/findings.js";
 export { type OrderAtT, ordersFrame, ordersOf } from "./verdict/orders.js";
 export { panelsTwice } from "./verdict/panelsTwice.js";

@@ -1,4 +1,13 @@
-import { resultsOf, type SearchResults, saveResults, searchOf } from "../run/search.js";
+import { exploreRouter } from "../explore/router/exploreRouter.js";
+import {
+  type RouterChoice,
+  resultsOf,
+  routerRunsOf,
+  type SearchResults,
+  saveResults,
+  searchOf,
+} from "../run/search.js";
+import type { ScoredRun } from "../run/types.js";
 import { toText } from "../tables/readable.js";
 import type { BackendName } from "../tensor/backend.js";
 import { runShownSweep } from "./sweep.js";
@@ -21,16 +30,38 @@ export async function searchCommand(
   const { points, shared, methods } = searchOf(wanted);
   const runs = await runShownSweep(points, { ...shared, backend }, { out, workers, signal });
   const results = resultsOf(methods, runs);
+  for (const [method, result] of Object.entries(results)) {
+    const atT = routerRunsOf(method, result);
+    if (atT.length === 0) continue;
+    const made = await runShownSweep(atT, { ...shared, limit: undefined, backend }, { out, workers, signal });
+    result.router = Object.fromEntries(made.map((run, i) => [String(atT[i]?.T), routerChoice(run)]));
+  }
   process.stdout.write(toText(tableOf(results), terminal()));
   console.log(`run folders: ${out}`);
   if (save) console.log(`results:     ${await saveResults(results)}`);
   return 0;
 }
 
+/** The router's setting that is best on the records of a run. */
+function routerChoice(run: ScoredRun): RouterChoice {
+  const { option, points, best } = exploreRouter(run);
+  const { from, to, value } = best;
+  const at = points.find((point) => point.value === value) as (typeof points)[number];
+  return {
+    set: [`${option.key}=${value}`],
+    from,
+    to,
+    rewrite: at.rewrite.mean,
+    rephrase: at.rephrase.mean,
+    locality: at.locality.mean,
+    average: at.average.mean,
+  };
+}
+
 function tableOf(results: SearchResults) {
   const columns = ["method", "T", "settings", "rewrite", "rephrase", "locality", "Avg", "unedited", "chosen"];
-  const values = Object.entries(results).flatMap(([method, { chosen, tried }]) =>
-    tried.flatMap(({ set, T }) =>
+  const values = Object.entries(results).flatMap(([method, { chosen, tried, router = {} }]) => [
+    ...tried.flatMap(({ set, T }) =>
       Object.entries(T).map(([at, { rewrite, rephrase, locality, average, unedited }]) => [
         method,
         at,
@@ -43,6 +74,17 @@ function tableOf(results: SearchResults) {
         set.join() === chosen.join() ? "yes" : "",
       ]),
     ),
-  );
+    ...Object.entries(router).map(([at, { set, rewrite, rephrase, locality, average }]) => [
+      method,
+      at,
+      [...chosen, ...set].join(" "),
+      rewrite,
+      rephrase,
+      locality,
+      average,
+      null,
+      "at this T",
+    ]),
+  ]);
   return { columns, values };
 }

@@ -3,10 +3,11 @@ import type { EditMethod, Router } from "../edit/contract.js";
 import { methodNamed } from "../edit/registry.js";
 import type { EditTrace } from "../edit/trace.js";
 import type { ProbeScore, RecordScore } from "../eval/types.js";
+import { causeOf, isLearned, lastLossOf, laterEditsIn } from "../run/causes.js";
 import { probeKinds, probesOf } from "../run/measures.js";
 import type { RunResult } from "../run/types.js";
 import type { Case, CaseEdit, CaseKind, CaseProbe, CaseReading, CaseToken, Outcome } from "./app/types.js";
-import { causeOf } from "./causes.js";
+import { whyOf } from "./causes.js";
 
 /**
  * Everything a run knows about one record: what was wanted, answered before the edit and now, token by token, which
@@ -37,32 +38,23 @@ interface Context {
   tokens: ReadonlyMap<number, string>;
   edits: ReadonlyMap<number, EditTrace>;
   /** Edits made in the block after a record's own, before the record was scored. */
-  laterEdits(score: RecordScore): number;
+  laterEdits: ReadonlyMap<number, number>;
 }
 
-function contextOf({ tokens, edits, scores, protocol }: RunResult, method: EditMethod): Context {
-  const inBlock = new Map<number, number[]>();
-  for (const { block, record } of scores) {
-    const records = inBlock.get(block);
-    if (records) records.push(record);
-    else inBlock.set(block, [record]);
-  }
-  return {
-    method,
-    tokens,
-    edits: new Map(edits.map((edit) => [edit.record, edit])),
-    laterEdits: ({ block, record }) =>
-      protocol.when === "after-each" ? 0 : (inBlock.get(block) ?? []).filter((other) => other > record).length,
-  };
+function contextOf(run: RunResult, method: EditMethod): Context {
+  const { tokens, edits } = run;
+  return { method, tokens, edits: new Map(edits.map((edit) => [edit.record, edit])), laterEdits: laterEditsIn(run) };
 }
 
 function buildCase(score: RecordScore, context: Context): Case {
   const { record, block, subject, rewrite } = score;
   const edit = context.edits.get(record);
+  const lastLoss = lastLossOf(edit, context.method.targetTerm);
   const shared = {
     rewrite,
-    lastLoss: edit?.steps.at(-1)?.terms[context.method.targetTerm] ?? null,
-    laterEdits: context.laterEdits(score),
+    lastLoss,
+    learned: isLearned(lastLoss, rewrite.target.length),
+    laterEdits: context.laterEdits.get(record) ?? 0,
     router: context.method.router,
     tokens: context.tokens,
   };
@@ -73,6 +65,7 @@ function buildCase(score: RecordScore, context: Context): Case {
 interface Shared {
   rewrite: ProbeScore;
   lastLoss: number | null;
+  learned: boolean | null;
   laterEdits: number;
   router: Router | undefined;
   tokens: ReadonlyMap<number, string>;
@@ -88,7 +81,7 @@ function buildProbe(kind: CaseKind, probe: ProbeScore, { tokens, ...shared }: Sh
       return { variant, margin, numbers: values, predicted: predicted?.map(text) ?? null, score };
     })
     .sort((a, b) => b.margin - a.margin);
-  const reason = causeOf(probe, { kind, readings, ...shared });
+  const cause = causeOf(probe, { kind, readings, ...shared });
   return {
     kind,
     prompt: probe.prompt,
@@ -99,8 +92,8 @@ function buildProbe(kind: CaseKind, probe: ProbeScore, { tokens, ...shared }: Sh
     tokens: tokensOf(kind === "locality" ? probe.pre : probe.target, probe, text),
     route: probe.route,
     readings,
-    cause: reason?.cause ?? null,
-    why: reason?.why ?? "",
+    cause,
+    why: cause === null ? "" : whyOf(probe, { cause, kind, readings, ...shared }),
   };
 }
 

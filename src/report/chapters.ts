@@ -1,6 +1,7 @@
 import { mean } from "../core/stats.js";
 import type { EditMethod } from "../edit/contract.js";
 import { MAIN } from "../edit/overlay.js";
+import { causeNames } from "../run/causes.js";
 import type { RunResult } from "../run/types.js";
 import { type Row, rowsOf, summaryFrame } from "../tables/tables.js";
 import type { ProbeKind } from "../tables/values.js";
@@ -9,7 +10,6 @@ import { type Html, html, nothing } from "./app/html.js";
 import { stateHash } from "./app/list.js";
 import type { Case, Outcome } from "./app/types.js";
 import { kindNames } from "./app/view.js";
-import { causeNames } from "./causes.js";
 import { causeRows } from "./select.js";
 
 /** Data that a report's chapters are made from. */

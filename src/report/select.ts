@@ -3,13 +3,13 @@ import { mean } from "../core/stats.js";
 import type { Router } from "../edit/contract.js";
 import { methodNamed } from "../edit/registry.js";
 import type { RecordScore } from "../eval/types.js";
+import { causeNames, causes } from "../run/causes.js";
 import type { RunResult } from "../run/types.js";
 import { frameOf, type Row } from "../tables/tables.js";
 import { probeKinds } from "../tables/values.js";
 import { type CaseFilter, matches } from "./app/filter.js";
 import type { Case, CauseName } from "./app/types.js";
 import { casesOf } from "./case.js";
-import { causeNames, causes } from "./causes.js";
 
 /**
  * Records of a run, e.g. `{ probe: "rephrase", cause: "not routed" }`: those with a probe that is all of this at once.
@@ -42,7 +42,9 @@ export function causeRows(cases: readonly Case[], router: Router | undefined): R
     const records = having.filter((probes) => probes.length > 0).length;
     return { cause: cause ?? "right", ...Object.fromEntries(counts), records, meaning };
   };
-  return [...causeNames(router).map((name) => row(name, causes[name])), row(null, "Every token is as it should be.")];
+  const isThere = (name: CauseName) => cases.some(({ probes }) => probes.some(({ cause }) => cause === name));
+  const names = causeNames(router).filter((name) => name !== "forgotten or not learned" || isThere(name));
+  return [...names.map((name) => row(name, causes[name])), row(null, "Every token is as it should be.")];
 }
 
 /** Cases as rows for a table: what was asked and wanted, the score of each kind of probe, and why any is not right. */

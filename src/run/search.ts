@@ -27,6 +27,7 @@ const searchSchema = z.strictObject({
   unedited: z.int().positive(),
   targetStop: z.enum(TARGET_STOPS),
   candidates: z.record(z.string(), z.array(z.array(z.string())).min(1)),
+  router: z.record(z.string(), z.array(z.int().positive()).min(1)),
 });
 
 /** Measures that a search keeps of each run. */
@@ -34,6 +35,19 @@ const KEPT = ["rewrite", "rephrase", "locality", "average", "unedited"] as const
 
 const scoresSchema = z.object(Object.fromEntries(KEPT.map((name) => [name, z.number()])) as Record<Kept, z.ZodNumber>);
 type Kept = (typeof KEPT)[number];
+
+const routerSchema = z.strictObject({
+  set: z.array(z.string()),
+  from: z.number(),
+  to: z.number(),
+  rewrite: z.number(),
+  rephrase: z.number(),
+  locality: z.number(),
+  average: z.number(),
+});
+
+/** A router's setting for one T: the middle of the stretch on which Avg is largest, and the scores there. */
+export type RouterChoice = z.infer<typeof routerSchema>;
 const resultsSchema = z.record(
   z.string(),
   z.strictObject({
@@ -41,11 +55,13 @@ const resultsSchema = z.record(
     tried: z.array(
       z.strictObject({ set: z.array(z.string()), value: z.number(), T: z.record(z.string(), scoresSchema) }),
     ),
+    router: z.record(z.string(), routerSchema).optional(),
   }),
 );
 
-/** Settings that were tried for each method, and the one that was chosen. */
+/** Settings that were tried for each method, the one that was chosen, and its router's settings by T. */
 export type SearchResults = z.infer<typeof resultsSchema>;
+type Result = SearchResults[string];
 
 /** The search of some methods, as points of a sweep and what they share. @throws {RefusedInput} for a method without one */
 export function searchOf(methods: readonly string[]): { points: SweepPoint[]; shared: SweepRun; methods: string[] } {
@@ -68,6 +84,15 @@ export function searchOf(methods: readonly string[]): { points: SweepPoint[]; sh
     shared: { data: file(data), irrelevant: file(irrelevant), limit, unedited, targetStop },
     methods: names,
   };
+}
+
+/**
+ * Runs with the settings that were chosen for a method, on all practice records, one for each T at which its router
+ * gets a setting of its own. None where the search asks for none.
+ */
+export function routerRunsOf(method: string, { chosen }: Pick<Result, "chosen">): SweepPoint[] {
+  const Ts = readSearch().router[method] ?? [];
+  return Ts.map((T) => ({ name: `${method}-router-T${T}`, method, T, set: chosen }));
 }
 
 /** Results of a search, method by method. @param runs in the order of its points */
@@ -96,13 +121,18 @@ export async function saveResults(results: SearchResults): Promise<string> {
 }
 
 /**
- * Settings that the search chose for a method.
+ * Settings that the search chose for a method. A router has them by T: those of the largest T that was tried and is not
+ * above this one.
  * @throws {RefusedInput} where it was not searched yet, with the command that does it
  */
-export function chosenSettings(method: string): string[] {
+export function chosenSettings(method: string, T: number | string): string[] {
   const all = readResults();
   const found = all[method];
-  if (found !== undefined) return found.chosen;
+  if (found !== undefined) {
+    const tried = Object.keys(found.router ?? {}).map(Number);
+    const nearest = Math.max(...tried.filter((one) => T === "all" || one <= Number(T)));
+    return [...found.chosen, ...(found.router?.[nearest]?.set ?? [])];
+  }
   throw new RefusedInput("no settings of a method were chosen yet", {
     where: RESULTS_FILE,
     found: method,

@@ -77,9 +77,10 @@ export function studyNamed(name: string = "study"): Study {
 type WrittenPoint = z.infer<typeof studySchema>["points"][number];
 
 function pointsOf({ name, T, chosen, set, row = name, ...point }: WrittenPoint): StudyPoint[] {
-  const settings = chosen ? [...chosenSettings(point.method ?? DEFAULT_METHOD), ...set] : set;
-  if (!Array.isArray(T)) return [{ ...point, name, T, set: settings, row }];
-  return T.map((one) => ({ ...point, name: `${name}-T${one}`, T: one, set: settings, row }));
+  const settings = (one: number | string) =>
+    chosen ? [...chosenSettings(point.method ?? DEFAULT_METHOD, one), ...set] : set;
+  if (!Array.isArray(T)) return [{ ...point, name, T, set: settings(T), row }];
+  return T.map((one) => ({ ...point, name: `${name}-T${one}`, T: one, set: settings(one), row }));
 }
 
 /**

@@ -11,7 +11,8 @@ import type { ScoredProbe, ScoredRecord } from "./types.js";
 
 /*
  * A summary as a file: one line per record. Scores are fractions of tokens and kept exactly, so that tables are the same;
- * scores that are no shares are kept to a few digits. Its last field is its seal; see seal.ts.
+ * scores that are no shares are kept to a few digits. `learned` has a character for each record: 1, 0, or - where no
+ * loss says. Its last field is its seal; see seal.ts.
  */
 
 export const SUMMARY_FORMAT = "wise-lab run summary, version 4";
@@ -45,7 +46,8 @@ export async function writeRunSummary(summary: RunSummary, path: string): Promis
   const all = shown.flatMap((record) => probeKinds.flatMap((kind) => probesOf(record, kind)));
   const names = new Set(all.flatMap(({ readings }) => readings.flatMap(({ numbers }) => Object.keys(numbers))));
   const numbers = { variant, reading: [...names].filter((name) => !variant.includes(name)) };
-  const head = { command, protocol, templates, sha256, machineDependent, columns: COLUMNS, numbers };
+  const learned = scores.map((record) => (record.learned === null ? "-" : Number(record.learned))).join("");
+  const head = { command, protocol, templates, sha256, machineDependent, columns: COLUMNS, learned, numbers };
   const places = new Map<string, number>(); // of variants as JSON, in order of first use
   const cells = (score: ScoredRecord) => probeCells(score, numbers, places);
   const records = scores.map((score) => [score.block, score.steps, score.stoppedEarly ? 1 : 0, ...cells(score)]);
@@ -147,6 +149,10 @@ const summarySchema = z.looseObject({
   templates: z.array(z.string()),
   sha256: z.object({ edits: sha256, scores: sha256 }),
   machineDependent: z.object({ secondsPerEdit: z.number().nonnegative() }),
+  learned: z
+    .string()
+    .regex(/^[01-]*$/, "a character for each record: 1, 0 or -")
+    .default(""),
   numbers: numbersSchema,
   variants: z.array(variantSchema),
   records: z.array(recordSchema),
@@ -165,7 +171,7 @@ export async function readRunSummary(path: string): Promise<RunSummary> {
     });
   }
   unsealed(value, SUMMARY_FORMAT, path);
-  const { protocol, command, templates, sha256, machineDependent, numbers, variants, records } = parsed.data;
+  const { protocol, command, templates, sha256, machineDependent, learned, numbers, variants, records } = parsed.data;
   const named = { variants, numbers };
   if (records.length !== protocol.records) {
     throw new RefusedInput("a summary lacks records", {
@@ -179,6 +185,7 @@ export async function readRunSummary(path: string): Promise<RunSummary> {
     block,
     steps,
     stoppedEarly: stoppedEarly === 1,
+    learned: learnedOf(learned[record]),
     ...readProbes(cells, { ...named, where: `${path}, record ${record}` }),
   }));
   const others = protocol.metrics.filter((name) => name !== TEACHER_FORCED.name);
@@ -201,6 +208,8 @@ export async function readRunSummary(path: string): Promise<RunSummary> {
   const read = { protocol, command, templates, sha256, scores, ...machineDependent };
   return { ...read, ...(under.length > 0 && { under: Object.fromEntries(under) }) };
 }
+
+const learnedOf = (mark = "-") => (mark === "-" ? null : mark === "1");
 
 function readProbes(
   cells: ProbesCells,

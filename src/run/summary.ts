@@ -2,6 +2,7 @@ import { LabFailure, RefusedInput } from "../core/errors.js";
 import { mean } from "../core/stats.js";
 import { methodNamed } from "../edit/registry.js";
 import { TEACHER_FORCED } from "../eval/metrics.js";
+import { learnedIn } from "./causes.js";
 import { hashRun, isFinished, readRun, readRunConfig } from "./folder.js";
 import { mapProbes, probeKinds, probesOf } from "./measures.js";
 import type { Protocol, ScoredProbe, ScoredRecord, ScoredRun } from "./types.js";
@@ -19,6 +20,8 @@ export interface SummaryRecord extends ScoredRecord {
   /** Steps of its edit, and whether its loss settled before the step limit. */
   steps: number;
   stoppedEarly: boolean;
+  /** The edit had its answer when it was made; null where no loss says so. See causes.ts. */
+  learned: boolean | null;
 }
 
 export interface RunSummary extends ScoredRun {
@@ -44,11 +47,13 @@ export async function summarizeRun(folder: string, command: string): Promise<Run
       hint: command,
     });
   }
+  const learned = learnedIn({ protocol, edits, scores });
   const keep = { protocol, exact: ofVariants(scores) };
   const records = scores.map((score, i): SummaryRecord => {
     const edit = edits[i];
     if (edit?.record !== i || score.record !== i) throw new LabFailure(`${folder} does not hold its records in order`);
-    return { ...shortened(score, keep), steps: edit.steps.length, stoppedEarly: edit.stoppedEarly };
+    const { steps, stoppedEarly } = edit;
+    return { ...shortened(score, keep), steps: steps.length, stoppedEarly, learned: learned.get(i) ?? null };
   });
   const secondsPerEdit = mean(edits.map(({ seconds }) => seconds.frozen + seconds.steps));
   const others = protocol.metrics.filter((name) => name !== TEACHER_FORCED.name);

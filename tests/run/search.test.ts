@@ -3,7 +3,7 @@ import { expect, it } from "vitest";
 import { methodNamed, prepareNamed } from "../../src/edit/registry.js";
 import { openCheckpoint } from "../../src/model/folder.js";
 import { DEFAULT_MODEL, projectFile, withDefaultPreset } from "../../src/run/inputs.js";
-import { readResults, resultsOf, searchOf } from "../../src/run/search.js";
+import { chosenSettings, readResults, resultsOf, routerRunsOf, searchOf } from "../../src/run/search.js";
 import { refusal } from "../model/support.js";
 import { sampleRun } from "../tables/sample.js";
 
@@ -24,7 +24,7 @@ it("tries every method, with settings that all fit the project's model", async (
 it("uses practice records, none of whose subjects is edited in a study", async () => {
   const subjects = async (file: string) =>
     (JSON.parse(await readFile(file, "utf8")) as { subject: string }[]).map(({ subject }) => subject);
-  const practice = new Set((await subjects(shared.data as string)).slice(0, shared.limit));
+  const practice = new Set(await subjects(shared.data as string));
   const edited = await subjects(projectFile("data", "lab", "edits.json"));
   expect(edited.filter((subject) => practice.has(subject))).toEqual([]);
   expect(practice.size).toBeGreaterThan(10);
@@ -59,4 +59,21 @@ it("has results of as many settings as it says, each method's choice the best of
     const best = tried.reduce((a, b) => (b.value > a.value ? b : a));
     expect(chosen).toEqual(best.set);
   }
+});
+
+it("gives a router the setting of the largest T that was tried and is not above a run's", () => {
+  const { wise, rome } = readResults();
+  const tried = Object.entries(wise?.router ?? {});
+  expect(tried.map(([T]) => Number(T))).toEqual(routerRunsOf("wise", { chosen: [] }).map(({ T }) => T));
+  const [first, , last] = tried.map(([, { set }]) => [...(wise?.chosen ?? []), ...set]);
+  expect(chosenSettings("wise", 1)).toEqual(first);
+  expect(chosenSettings("wise", 9)).toEqual(first);
+  for (const T of [100, 1000, "all"]) expect(chosenSettings("wise", T)).toEqual(last);
+  expect(new Set(tried.map(([, { set }]) => set.join())).size).toBe(tried.length);
+  for (const [, { from, to, set }] of tried) {
+    const value = Number(set[0]?.split("=")[1]);
+    expect(from <= value && value <= to).toBe(true);
+  }
+  expect(routerRunsOf("rome", { chosen: [] })).toEqual([]);
+  expect(chosenSettings("rome", 1000)).toEqual(rome?.chosen);
 });

@@ -73,8 +73,8 @@ test("the study of methods takes what the search chose, at every T of the paper"
   expect(rows.find(({ title }) => title === "ROME")?.runs.map(({ protocol }) => protocol.T)).toEqual([
     1, 10, 100, 1000,
   ]);
-  for (const { method = "wise", set } of study.points)
-    expect(set).toEqual(expect.arrayContaining(chosenSettings(method)));
+  for (const { method = "wise", T, set } of study.points)
+    expect(set).toEqual(expect.arrayContaining(chosenSettings(method, T)));
   expect(partOf(study, ["memit"]).points.map(({ name }) => name)).toEqual([
     "memit-T1",
     "memit-T10",
@@ -83,7 +83,7 @@ test("the study of methods takes what the search chose, at every T of the paper"
   ]);
   expect(partOf(study, ["memit-T10", "mend"]).points).toHaveLength(5);
   expect((await refusal(() => partOf(study, ["memi"]))).expected).toContain("memit-mass");
-  expect((await refusal(() => chosenSettings("memoir"))).hint).toBe("npx wise-lab search memoir --save");
+  expect((await refusal(() => chosenSettings("memoir", 1))).hint).toBe("npx wise-lab search memoir --save");
 });
 
 test("rows of a study that was saved in part have what there is, and name what is missing", async () => {

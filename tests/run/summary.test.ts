@@ -4,12 +4,14 @@ import { describe, expect, test } from "vitest";
 import type { ProbeReading, RecordScore } from "../../src/eval/types.js";
 import { routingHistogram } from "../../src/explore/router/routingHistogram.js";
 import { tRollback } from "../../src/figures/tRollback.js";
+import { learnedIn } from "../../src/run/causes.js";
 import { readRun } from "../../src/run/folder.js";
-import { summarizeRun } from "../../src/run/summary.js";
+import { type RunSummary, summarizeRun } from "../../src/run/summary.js";
 import { readRunSummary, SUMMARY_FORMAT, summaryText, writeRunSummary } from "../../src/run/summary-file.js";
 import type { RunResult, ScoredProbe, ScoredRecord } from "../../src/run/types.js";
 import { renderSummary } from "../../src/tables/format.js";
 import { blocksFrame, rowsOf, summaryFrame } from "../../src/tables/tables.js";
+import { causesOverT } from "../../src/verdict/causes.js";
 import { refusal, temporaryFolder } from "../model/support.js";
 import { sampleRun } from "../tables/sample.js";
 import { openQuickLab, writeRun } from "./support.js";
@@ -135,6 +137,18 @@ describe("a summary", () => {
     const { numbers, variants } = JSON.parse(await readFile(path, "utf8"));
     expect(numbers).toEqual({ variant: ["min_act"], reading: ["delta"] });
     expect(variants).toHaveLength(3); // one memory in each of three blocks
+  });
+
+  test("keeps what the causes of failure need", async () => {
+    const made = sampleRun({ T: 20, records: 60 });
+    const edits = made.edits.map((edit, i) => (i % 3 === 0 ? { ...edit, steps: edit.steps.slice(0, 1) } : edit));
+    const { path, run } = await summaryOf({ ...made, edits });
+    const row = (one: RunResult | RunSummary) => causesOverT([{ title: "WISE", runs: [one] }]);
+    expect(row(await readRunSummary(path))).toEqual(row(run));
+    expect(row(run)[0]?.wrong.map(({ cause }) => cause)).toEqual(
+      expect.arrayContaining(["forgotten", "forgotten or not learned"]),
+    );
+    expect([...learnedIn(run).values()].slice(0, 4)).toEqual([null, expect.any(Boolean), expect.any(Boolean), null]);
   });
 
   test("rounds no reading that would then decide otherwise", async () => {

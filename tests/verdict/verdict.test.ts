@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { ScoredRun } from "../../src/run/types.js";
 import { intervalOf, rowsOf } from "../../src/tables/tables.js";
+import { causesOverT, causesOverTFrame } from "../../src/verdict/causes.js";
 import { verdictFindings } from "../../src/verdict/findings.js";
 import { ordersFrame, ordersOf } from "../../src/verdict/orders.js";
 import { panelsTwice } from "../../src/verdict/panelsTwice.js";
@@ -140,13 +141,37 @@ describe("the panels, twice", () => {
   });
 });
 
+it("causes of every run add up with what is right, the largest first", () => {
+  const rows = sampleRows();
+  const all = causesOverT(rows);
+  expect(all.map(({ method, T }) => `${method} ${T}`)).toEqual(
+    rows.flatMap(({ title, runs }) => runs.map(({ protocol }) => `${title} ${protocol.T}`)),
+  );
+  for (const { right, wrong } of all) {
+    expect(wrong.reduce((sum, { share }) => sum + share, right)).toBeCloseTo(1, 12);
+    expect(wrong.map(({ share }) => share)).toEqual(wrong.map(({ share }) => share).sort((a, b) => b - a));
+  }
+  const [first] = rowsOf(causesOverTFrame(rows));
+  expect(first).toMatchObject({ method: "WISE", T: "1", right: all[0]?.right });
+});
+
+it("an edit of one step says nothing of what it learned: its loss is the untouched model's", () => {
+  const run = sampleRun({ T: 100, records: 60, method: "mend", options: {} });
+  const edits = run.edits.map((edit) => ({ ...edit, steps: edit.steps.slice(0, 1) }));
+  const [{ wrong } = { wrong: [] }] = causesOverT([{ title: "MEND", runs: [{ ...run, edits }] }]);
+  const names = wrong.map(({ cause }) => cause);
+  expect(names).toContain("forgotten or not learned");
+  expect(names).not.toContain("forgotten");
+});
+
 it("the findings name the best, tau, and who falls with T", () => {
   const findings = verdictFindings(sampleRows(), publishedRows());
-  expect(findings).toHaveLength(4);
+  expect(findings).toHaveLength(5);
   expect(findings[1]).toMatch(
     /^T = 10, 2 methods: first here WISE \(0\.\d\d\), ROME .* Kendall's tau of the orders is 1\.00 \[/,
   );
   expect(findings[3]).toContain(
     "here and as published ROME; here alone none; as published alone none; on neither side WISE.",
   );
+  expect(findings[4]).toMatch(/^T = 100: .*WISE-Merge 0\.\d\d \([a-z ]+ 0\.\d\d(, [a-z ]+ 0\.\d\d)?\)/);
 });

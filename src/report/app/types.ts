@@ -1,3 +1,4 @@
+import type { CauseName } from "../../run/causes.js";
 /** Kinds of probes, in the order in which people read them. */
 export type CaseKind = "rewrite" | "rephrase" | "locality" | "portability" | "unedited" | "ood";
 
@@ -5,7 +6,7 @@ export type CaseKind = "rewrite" | "rephrase" | "locality" | "portability" | "un
 export type Outcome = "right" | "partly right" | "wrong";
 
 /** Cause of a probe that is not right: see `causes`. */
-export type CauseName = "not routed" | "wrong edit" | "over-edited" | "not learned" | "forgotten" | "not carried over";
+export type { CauseName } from "../../run/causes.js";
 
 /** One position of an answer: the token that was wanted, and the arg max before the edit and now. */
 export interface CaseToken {
