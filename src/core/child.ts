@@ -32,3 +32,13 @@ export function startChild(
   });
   return child;
 }
+
+/** True if there is such a process. One that has ended stays until its parent asks for its status. */
+export function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}

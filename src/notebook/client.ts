@@ -100,7 +100,7 @@ export class KernelClient {
     const child = spawn(program, args, {
       cwd: folder,
       stdio: ["ignore", "ignore", "pipe"],
-      env: { ...process.env, ...largePages() },
+      env: { ...process.env, ...largePages(), JPY_PARENT_PID: String(process.pid) }, // as Jupyter's own clients say it
     });
     const client = new KernelClient(connection, child, scratch);
     client.#connect();

@@ -2,6 +2,7 @@ import { readFileSync, readlinkSync, renameSync, rmSync, writeFileSync } from "n
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
+import { isRunning } from "../core/child.js";
 import { RefusedInput } from "../core/errors.js";
 
 const UNWRITTEN_TRIES = 40; // a lock is empty between its making and its first write: 2 seconds, then nobody writes it
@@ -153,15 +154,6 @@ function startOf(pid: number): string | null {
   const status = readText(`/proc/${pid}/stat`) ?? "";
   const fields = status.slice(status.lastIndexOf(")") + 2).split(" "); // of proc(5), from field 3 on
   return fields[0] === "Z" ? "ended" : (fields[19] ?? null);
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
-  }
 }
 
 function readText(file: string): string | null {

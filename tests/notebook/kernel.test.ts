@@ -1,13 +1,18 @@
+import { execFileSync } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type * as TypeScript from "typescript";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { isRunning } from "../../src/core/child.js";
 import { KernelClient, newConnection } from "../../src/notebook/client.js";
+import { kernelCommand } from "../../src/notebook/kernelspec.js";
 import type { Message } from "../../src/notebook/wire.js";
+import { temporaryFolder } from "../model/support.js";
 import { TINY_MODEL } from "../run/support.js";
 import { repository } from "../support/shared.js";
 
@@ -202,6 +207,19 @@ describe("the declarations of the package", () => {
       faults.map(({ file, messageText }) => `${file?.fileName}: ${ts.flattenDiagnosticMessageText(messageText, " ")}`),
     ).toEqual([]);
   });
+});
+
+it("a kernel ends whose client died before it was up", { skip: process.platform === "win32" }, async () => {
+  const file = join(await temporaryFolder(), "connection.json");
+  await writeFile(file, JSON.stringify(await newConnection()));
+  const starting = `
+    const env = { ...process.env, JPY_PARENT_PID: String(process.pid) };
+    const [program, ...args] = ${JSON.stringify(kernelCommand(file))};
+    const kernel = require("node:child_process").spawn(program, args, { env, stdio: "ignore", detached: true });
+    console.log(kernel.pid);
+    process.exit();`;
+  const pid = Number(execFileSync(process.execPath, ["-e", starting], { encoding: "utf8" }));
+  await vi.waitFor(() => expect(isRunning(pid)).toBe(false), { timeout: 150_000, interval: 200 });
 });
 
 describe("a port that was taken meanwhile", () => {
