@@ -11,11 +11,11 @@ import type { Figure } from "../figures/figure.js";
 import type { RunResult } from "../run/types.js";
 import { caption } from "../tables/protocols.js";
 import { toCsv, toText } from "../tables/readable.js";
-import { showSweep } from "./sweep.js";
+import { type SharedArguments, showSweep, sweepRunOf } from "./sweep.js";
 import { terminal } from "./terminal.js";
 
 /** Options of `wise-lab explore num-steps`, as the command line gives them. */
-export interface NumStepsArguments extends StepsRequest {
+export interface NumStepsArguments extends SharedArguments, Pick<StepsRequest, "T" | "steps"> {
   /** Values of the router's inference-only option that the steps are crossed with, at T = 1. */
   values: number[];
   workers?: number;
@@ -26,7 +26,8 @@ export interface NumStepsArguments extends StepsRequest {
 
 /** `wise-lab explore num-steps`. Prints a progress line, the tables and what they say. @returns the exit status */
 export async function numStepsCommand(options: NumStepsArguments, signal: AbortSignal): Promise<number> {
-  const { values, workers, out = `runs/num-steps-T${options.T}`, figures, csv, ...request } = options;
+  const { T, steps, values, workers, out = `runs/num-steps-T${T}`, figures, csv, ...shared } = options;
+  const request = { T, steps, ...sweepRunOf(shared) };
   for (const folder of [figures, csv && dirname(csv)]) if (folder) await requireWritableFolder(folder);
   const runs = await showSweep((shown) => exploreSteps(request, { out, workers, signal, ...shown }));
   const frame = stepsFrame(runs);

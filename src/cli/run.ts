@@ -152,7 +152,9 @@ export async function runShown(
 }
 
 /** The lab of a run. */
-export function labOptionsOf(options: Omit<RunArguments, "out">): LabOptions {
+export function labOptionsOf(
+  options: Partial<Pick<RunArguments, "model" | "method" | "hparams" | "preset" | "set">> & MachineArguments,
+): LabOptions {
   const { model, method, hparams: file, preset, set } = options;
   return { model, method, hparams: { file, preset, set }, ...machineOptions(options) };
 }

@@ -2,14 +2,18 @@ import { RefusedInput } from "../core/errors.js";
 import { canonicalJson } from "../core/hash.js";
 import { formatDuration } from "../notebook/progress.js";
 import { parsePart } from "../run/blocks.js";
+import { scoringOf } from "../run/request.js";
 import { runSweep, type SweepOptions, type SweepPoint, type SweepProgress, type SweepRun } from "../run/sweep.js";
 import type { RunResult } from "../run/types.js";
 import { byMetrics } from "../run/under-metric.js";
 import { renderSummary } from "../tables/format.js";
-import { createProgressLine } from "./run.js";
+import { createProgressLine, labOptionsOf, type RunArguments } from "./run.js";
+
+/** Options that the runs of a sweep share, as the command line gives them. */
+export type SharedArguments = Partial<Omit<RunArguments, "T" | "out" | "part">>;
 
 /** Options of `wise-lab sweep`, as the command line gives them. */
-export interface SweepArguments extends SweepRun {
+export interface SweepArguments extends SharedArguments {
   T: string[];
   grid?: string[];
   workers?: number;
@@ -24,11 +28,17 @@ export async function sweepCommand(options: SweepArguments, signal: AbortSignal)
   const axes = grid.map(readAxis);
   refuseRepeatedKeys(axes, shared.set ?? []);
   const work = { out, workers, part: part === undefined ? undefined : parsePart(part), signal };
-  const runs = await runShownSweep(gridPoints(T, axes), shared, work);
+  const runs = await runShownSweep(gridPoints(T, axes), sweepRunOf(shared), work);
   const shown = byMetrics(runs);
   console.log(renderSummary(shown.runs, "text", { allow: ["T", ...differingOptions(runs), ...shown.differ] }));
   console.log(`run folders: ${out}`);
   return 0;
+}
+
+/** The same as a sweep takes them. */
+export function sweepRunOf(options: SharedArguments): SweepRun {
+  const { data, irrelevant, limit, when, scoreSteps } = options;
+  return { ...labOptionsOf(options), data, irrelevant, limit, when, scoreSteps, ...scoringOf(options) };
 }
 
 /** Runs a sweep with one progress line on stderr. */

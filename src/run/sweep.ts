@@ -6,21 +6,21 @@ import { requireWritableFolder } from "../core/files.js";
 import { canonicalJson } from "../core/hash.js";
 import { openAssets } from "../edit/assets.js";
 import type { Asset, PreparedMethod } from "../edit/contract.js";
+import type { OptionSource } from "../edit/option-table.js";
 import { methodNamed, prepareNamed } from "../edit/registry.js";
 import type { TargetStop } from "../edit/target-stop.js";
 import { backendFor } from "../model/backend.js";
 import { openCheckpoint } from "../model/folder.js";
 import type { WeightPrecision } from "../model/weights.js";
-import type { BackendName } from "../tensor/backend.js";
 import { dealtTo, parseT, type RunPart } from "./blocks.js";
 import { countLines, isFinished, readRun, readRunConfig } from "./folder.js";
 import { requireRunPlace } from "./folder-files.js";
 import { DEFAULT_METHOD, DEFAULT_MODEL, loadRunInputs, projectFile, withDefaultPreset } from "./inputs.js";
+import type { LabOptions } from "./lab.js";
 import { checkScoreSteps, checkWhen, protocolOf } from "./plan.js";
-import type { ScoringRequest } from "./request.js";
-import type { WeightOptions } from "./settle.js";
-import type { Protocol, RunResult, When } from "./types.js";
-import { wordsOf } from "./words.js";
+import type { RunRequest, ScoringRequest } from "./request.js";
+import type { PointTask } from "./sweep-point.js";
+import type { Protocol, RunResult } from "./types.js";
 
 /** One run of a sweep. */
 export interface SweepPoint {
@@ -34,28 +34,16 @@ export interface SweepPoint {
   set: readonly string[];
 }
 
-/** Settings that all points of a sweep share: the arguments of `wise-lab run`, with its defaults. */
-export interface SweepRun extends ScoringRequest {
-  model?: string | undefined;
-  data?: string | undefined;
-  limit?: number | undefined;
-  when?: When | undefined;
-  irrelevant?: string | undefined;
-  method?: string | undefined;
-  hparams?: string | undefined;
-  preset?: string | undefined;
-  set?: readonly string[] | undefined;
-  /** T = 1: score each record also after these numbers of steps of its edit. */
-  scoreSteps?: readonly number[] | undefined;
-  backend?: BackendName | undefined;
-  fastMath?: boolean | undefined;
-  weights?: WeightOptions["weights"];
-  precision?: WeightOptions["precision"];
-  /** Folder that keeps the frozen part between runs; false for none. */
-  cache?: string | false | undefined;
-  /** Gigabytes that it may take. */
-  cacheSize?: number | undefined;
-}
+/** Settings that all points of a sweep share: those of a lab and of a run, with their defaults. */
+export interface SweepRun
+  extends SharedLab,
+    ScoringRequest,
+    Pick<RunRequest, "data" | "irrelevant" | "limit" | "when" | "scoreSteps"> {}
+
+type SharedLab = Pick<
+  LabOptions,
+  "model" | "method" | "hparams" | "backend" | "fastMath" | "weights" | "precision" | "verify" | "cache" | "cacheBytes"
+>;
 
 /** Progress of a sweep; edits and scores of all points together. */
 export interface SweepProgress {
@@ -82,18 +70,18 @@ export interface SweepOptions {
   onNotice?: ((line: string) => void) | undefined;
 }
 
-/** A point that was checked: what its folder must hold, and the command line that makes it. */
+/** A point that was checked: what its folder must hold, and the task that makes it. */
 interface Job {
   name: string;
   folder: string;
   protocol: Protocol;
-  args: readonly string[];
+  task: PointTask;
   running: boolean;
   finished: boolean;
 }
 
 /**
- * Runs every point as `wise-lab run` in a process of its own, several at once. Finished points are skipped without
+ * Runs every point in a process of its own, several at once. Finished points are skipped without
  * loading the model, interrupted ones go on from their last finished block: to the same bytes, given the same points and
  * number of workers.
  * @returns the runs, in the order of the points; those of the part, where one is given
@@ -147,11 +135,11 @@ async function checkPoints(
   refuseTwins(points, ({ name }) => name);
   const Ts = points.map(({ T }) => parseT(T));
   const { config, model } = await identify(shared.model ?? DEFAULT_MODEL, shared.precision ?? "float32");
-  const { hparams: file, preset, set = [], scoreSteps = [] } = shared;
+  const { scoreSteps = [] } = shared;
   const methods = await Promise.all(
     points.map((point) => {
       const name = methodOf(point, shared);
-      const source = withDefaultPreset({ file, preset, set: [...set, ...point.set] }, config, methodNamed(name));
+      const source = withDefaultPreset(hparamsOf(point, shared), config, methodNamed(name));
       return prepareNamed(name, source, config);
     }),
   );
@@ -176,8 +164,8 @@ async function checkPoints(
     const { targetStop = inputs.targetStop } = point;
     const protocol = protocolOf({ ...inputs, targetStop, model, method, assets, T, backend, when });
     const folder = join(out, point.name);
-    const args = runArguments(point, { ...shared, backend: backend.name }, folder);
-    jobs.push({ name: point.name, folder, protocol, args, running: false, finished: false });
+    const task = taskOf(point, { ...shared, backend: backend.name }, folder);
+    jobs.push({ name: point.name, folder, protocol, task, running: false, finished: false });
   }
   refuseTwins(jobs, ({ protocol }) => canonicalJson(protocol));
   for (const { folder } of jobs) await requireRunPlace(folder);
@@ -187,6 +175,10 @@ async function checkPoints(
 }
 
 const methodOf = (point: SweepPoint, shared: SweepRun) => point.method ?? shared.method ?? DEFAULT_METHOD;
+
+function hparamsOf({ set }: SweepPoint, { hparams }: SweepRun): OptionSource {
+  return { ...hparams, set: [...(hparams?.set ?? []), ...set] };
+}
 
 /** Inputs of runs with a method: read once for all methods with the same needs. */
 function createInputs(request: Parameters<typeof loadRunInputs>[0]) {
@@ -231,20 +223,24 @@ function refuseTwins<P extends { name: string }>(points: readonly P[], key: (poi
   }
 }
 
-/** The command line of a point. */
-function runArguments(point: SweepPoint, shared: SweepRun, out: string): string[] {
-  const { set = [], targetStop, method, ...rest } = shared;
-  const own = { T: point.T, targetStop: point.targetStop ?? targetStop, method: point.method ?? method };
-  return ["run", ...wordsOf({ ...own, ...rest, set: [...set, ...point.set], out })];
+function taskOf(point: SweepPoint, shared: SweepRun, out: string): PointTask {
+  const { model, backend, fastMath, weights, precision, verify, cache, cacheBytes, ...run } = shared;
+  const { method: _, hparams: __, targetStop, ...request } = run;
+  const machine = { backend, fastMath, weights, precision, verify, cache, cacheBytes };
+  return {
+    lab: { model, method: methodOf(point, shared), hparams: hparamsOf(point, shared), ...machine },
+    request: { ...request, T: point.T, targetStop: point.targetStop ?? targetStop, out },
+  };
 }
 
 /** Runs a point to its end, in a process of its own. @returns null, or the last lines that it wrote when it failed */
-function runJob(job: Job, threads: number, signal: AbortSignal | undefined): Promise<string | null> {
+function runJob({ task }: Job, threads: number, signal: AbortSignal | undefined): Promise<string | null> {
   return new Promise((resolve) => {
-    const command = [process.execPath, projectFile("dist", "cli.js"), ...job.args, `--processes=${threads}`] as const;
+    const command = [process.execPath, projectFile("dist", "run", "sweep-point.js")] as const;
     // The environment goes first: for a small model it says one thread by now.
     const env = { TF_NUM_INTRAOP_THREADS: String(threads), ...process.env };
-    startChild(command, { stdio: ["ignore", "ignore", "pipe", "ipc"], env, signal }, resolve);
+    const child = startChild(command, { stdio: ["ignore", "ignore", "pipe", "ipc"], env, signal }, resolve);
+    child.send({ ...task, request: { ...task.request, processes: threads } } satisfies PointTask);
   });
 }
 

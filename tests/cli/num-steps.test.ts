@@ -55,7 +55,7 @@ test.each<[what: string, change: Partial<StepsRequest>, found: unknown]>([
   ["no number of steps", { steps: [] }, []],
   ["a number twice", { steps: [2, 2] }, [2, 2]],
   ["half a step", { steps: [1, 2.5] }, 2.5],
-  ["n_iter given as well", { set: ["n_iter=4"] }, "n_iter=4"],
+  ["n_iter given as well", { hparams: { set: ["n_iter=4"] } }, "n_iter=4"],
   ["T = 0", { T: 0 }, 0],
 ])("refused before anything runs: %s", async (_, change, found) => {
   const error = await refusal(() => exploreSteps({ ...SHARED, T: 1, steps: [1, 2], ...change }));

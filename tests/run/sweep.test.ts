@@ -13,7 +13,13 @@ import { refusal, temporaryFolder } from "../model/support.js";
 import { bytesOfRun, openFolderOf, startWiseLab, TINY_MODEL, TINY_RECORDS } from "./support.js";
 
 const RECORDS = 4;
-const SHARED = { model: TINY_MODEL, data: TINY_RECORDS, limit: RECORDS, set: ["n_iter=2"], backend: "wasm" } as const;
+const SHARED = {
+  model: TINY_MODEL,
+  data: TINY_RECORDS,
+  limit: RECORDS,
+  hparams: { set: ["n_iter=2"] },
+  backend: "wasm",
+} as const;
 const ONE: SweepPoint = { name: "T1,act_ratio=0.5", T: 1, set: ["act_ratio=0.5"] };
 const ALL: SweepPoint = { name: "Tall,act_ratio=0.5", T: "all", set: ["act_ratio=0.5"] };
 /** The same as a command line. */

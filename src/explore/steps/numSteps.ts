@@ -128,7 +128,7 @@ async function runSteps({ T, steps, ...shared }: StepsRequest, options: SweepOpt
   return rising.map((limit) => atSteps(pass, limit));
 }
 
-function requireSteps({ steps, set = [] }: StepsRequest, key: string): void {
+function requireSteps({ steps, hparams }: StepsRequest, key: string): void {
   const refuse = (found: unknown, expected: string): never => {
     throw new RefusedInput("the numbers of steps cannot be used", { where: "steps", found, expected });
   };
@@ -136,6 +136,6 @@ function requireSteps({ steps, set = [] }: StepsRequest, key: string): void {
   const odd = steps.find((value) => !Number.isSafeInteger(value) || value < 1);
   if (odd !== undefined) refuse(odd, "whole numbers from 1");
   if (new Set(steps).size < steps.length) refuse(steps, "each number once");
-  const given = set.find((setting) => setting.split("=")[0]?.trim() === key);
+  const given = hparams?.set?.find((setting) => setting.split("=")[0]?.trim() === key);
   if (given !== undefined) refuse(given, `${key} from the numbers of steps alone`);
 }
