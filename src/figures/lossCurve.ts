@@ -19,6 +19,8 @@ import {
 export interface LossCurveOptions extends FigureOptions {
   /** Name of the method that made the edit, which has its words for the terms of the loss. Default: their own names. */
   method?: string;
+  /** Name of the model that was edited, for the subtitle. */
+  model?: string;
 }
 
 /** The loss of one edit over its steps and each of its terms, where there are several, with a word where it stopped early. */
@@ -35,7 +37,7 @@ export function lossCurve(trace: EditTrace, options: LossCurveOptions = {}): Fig
     // One term is the whole loss.
     data: [...(lines.length === 1 ? [] : [line(trace, total, theme, { width: 1, opacity: 0.55 })]), ...lines],
     layout: {
-      ...baseLayout({ ...options, heightInches: 2 }),
+      ...baseLayout({ ...options, heightInches: 2, subtitle: editSubtitle(trace, options) }),
       xaxis: stepAxis(trace, theme),
       yaxis: axis("Loss", theme, { ...gridLines(theme), rangemode: "tozero", nticks: 6 }),
       annotations: trace.stoppedEarly
@@ -55,6 +57,15 @@ export function lossCurve(trace: EditTrace, options: LossCurveOptions = {}): Fig
     },
     config: baseConfig,
   };
+}
+
+/** Parts of the subtitle of one edit: its method, its steps, and the model where it is named. */
+export function editSubtitle(
+  { steps }: EditTrace,
+  { method, model }: Pick<LossCurveOptions, "method" | "model">,
+): string[] {
+  const count = `${steps.length} ${steps.length === 1 ? "step" : "steps"}`;
+  return [...(method === undefined ? [] : [methodNamed(method).title]), "one edit", count, ...(model ? [model] : [])];
 }
 
 /** Names of what the steps of an edit tell, in order. */

@@ -5,7 +5,16 @@ import type { Options } from "../edit/option-table.js";
 import { methodNamed } from "../edit/registry.js";
 import type { EditTrace } from "../edit/trace.js";
 import type { Figure } from "./figure.js";
-import { lastStep, lookOfLine, namesIn, stepAxis, stepRange, strokes } from "./lossCurve.js";
+import {
+  editSubtitle,
+  type LossCurveOptions,
+  lastStep,
+  lookOfLine,
+  namesIn,
+  stepAxis,
+  stepRange,
+  strokes,
+} from "./lossCurve.js";
 import { endName } from "./marks.js";
 import {
   axis,
@@ -13,16 +22,14 @@ import {
   baseLayout,
   colors,
   createTheme,
-  type FigureOptions,
   gridLines,
   levelLine,
   spread,
   type Theme,
 } from "./theme.js";
 
-export interface RoutingDistancesOptions extends FigureOptions {
-  /** Name of the method that made the edit, which has its words for the numbers. Default: their own names. */
-  method?: string;
+/** `method` has its words for the numbers, too. */
+export interface RoutingDistancesOptions extends LossCurveOptions {
   /** Its options: with them, the levels that the numbers are held against are drawn. */
   options?: Options;
 }
@@ -44,7 +51,8 @@ export function routingDistances(trace: EditTrace, options: RoutingDistancesOpti
   const levels = (options.options && measured ? measured.guides(options.options, trace.numbers) : []).map(levelOf);
   const values = [...trace.steps.flatMap(({ numbers }) => Object.values(numbers)), ...levels.map(({ value }) => value)];
   const [bottom, top] = [Math.min(0, ...values) * 1.06, Math.max(0, ...values) * 1.06 || 1];
-  const layout = baseLayout({ ...options, heightInches: 2, margins: { right: 74, top: 8 }, legend: false });
+  const subtitle = editSubtitle(trace, options);
+  const layout = baseLayout({ ...options, heightInches: 2, subtitle, margins: { right: 74, top: 8 }, legend: false });
   return {
     data: curves.map(
       ({ name, y, color, dash }): Data => ({

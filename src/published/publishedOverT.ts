@@ -10,15 +10,15 @@ const names = ["rewrite", "rephrase", "locality"] as const;
 
 /**
  * Published rewrite, rephrase and locality over T, one small panel per method in the order of the table. A dash in the
- * source is a gap. Tables print no intervals, so none are drawn. Numbers of low confidence are marked in the title.
+ * source is a gap. Tables print no intervals, so none are drawn. The subtitle names the source, and marks one of low confidence.
  * @param rows of one source, model and data set
  * @throws {RefusedInput} for no rows, rows of unlike kind, an unknown T, and two of one method and T.
  */
 export function publishedOverT(rows: readonly PublishedRow[], options: FigureOptions = {}): Figure {
-  requireOneTable(rows);
+  const first = requireOneTable(rows);
   const theme = createTheme(options.medium);
-  const doubtful = rows.find((row) => row.confidence !== undefined);
-  const title = doubtful === undefined ? options.title : marked(options.title ?? doubtful.source, doubtful);
+  const doubtful = rows.find((row) => row.confidence !== undefined) ?? first;
+  const subtitle = [`published: ${marked(first.source, doubtful)}`, first.model, first.data];
   const methods = [...new Set(rows.map((row) => row.method))];
   const Ts = [...new Set(rows.map((row) => row.T as number))].sort((a, b) => a - b);
   const panels = layPanels(methods, { ticks: Ts.map(shortNumber), title: "Edits between rollbacks T" });
@@ -28,7 +28,7 @@ export function publishedOverT(rows: readonly PublishedRow[], options: FigureOpt
       return names.map((name) => curve(name, { method, own, Ts, panel: panels.all[i] as Panel, theme }));
     }),
     layout: {
-      ...baseLayout({ ...options, title, heightInches: panels.heightInches, margins: { bottom: panels.below } }),
+      ...baseLayout({ ...options, heightInches: panels.heightInches, subtitle, margins: { bottom: panels.below } }),
       ...panels.layout(theme),
     },
     config: baseConfig,
@@ -63,8 +63,8 @@ export function shortNumber(T: number): string {
   return T >= 1000 && T % 100 === 0 ? `${T / 1000}k` : String(T);
 }
 
-/** @throws {RefusedInput} for no rows, rows of unlike kind, an unknown T, and two of one method and T */
-export function requireOneTable(rows: readonly PublishedRow[]): void {
+/** @returns the first row @throws {RefusedInput} for no rows, rows of unlike kind, an unknown T, and two of one method and T */
+export function requireOneTable(rows: readonly PublishedRow[]): PublishedRow {
   const [first] = rows;
   if (first === undefined) {
     throw new RefusedInput("there is no published row to draw", {
@@ -89,4 +89,5 @@ export function requireOneTable(rows: readonly PublishedRow[]): void {
     if (seen.has(place)) throw twoOfOneT(row);
     seen.add(place);
   }
+  return first;
 }

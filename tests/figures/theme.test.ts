@@ -65,11 +65,15 @@ describe("a subtitle", () => {
     }
   });
 
-  it("says records, T, model and time of scoring of all runs, and the metric where it is not the usual one", () => {
+  it("says method, records, T, model and time of scoring of all runs, and the metric where it is not the usual one", () => {
     const runs = [sampleRun({ T: 1 }), sampleRun({ T: 10, model: "another" })];
-    expect(subtitleOf(runs)).toEqual(["60 records", "T = 1, 10", "invented or another", "scored after-all"]);
+    expect(subtitleOf(runs)).toEqual(["WISE", "60 records", "T = 1, 10", "invented or another", "scored after-all"]);
+    const more = ["rome", "mend"].map((method) => sampleRun({ T: 1, method }));
+    expect(subtitleOf([...more, ...runs])[0]).toBe("60 records");
+    expect(subtitleOf(more)[0]).toBe("ROME and MEND");
     const one = sampleRun({ T: "all", records: 1, when: "after-each" });
     expect(subtitleOf([{ ...one, metric: metricNamed("free-em") }])).toEqual([
+      "WISE",
       "1 record",
       "T = all",
       "invented",

@@ -201,11 +201,12 @@ describe("rows of low confidence", () => {
     expect(publishedProtocol(row).find(({ field }) => field === "confidence")?.value).toMatch(/^low: from a machine/);
   });
 
-  it("carry it in the title of their figure", () => {
+  it("carry it in the subtitle of their figure", () => {
     const memoir = rows.filter((row) => row.file === "memoir.json");
-    const titleOf = (...args: Parameters<typeof publishedOverT>) => publishedOverT(...args).layout.title;
-    expect(titleOf(memoir)).toMatchObject({ text: `MEMOIR paper, main table ${MARK}` });
-    expect(titleOf(memoir, { title: "Later papers" })).toMatchObject({ text: `Later papers ${MARK}` });
+    for (const options of [{}, { title: "Later papers" }]) {
+      const { title } = publishedOverT(memoir, options).layout;
+      expect((title as { text: string }).text).toContain(`published: MEMOIR paper, main table ${MARK}`);
+    }
   });
 
   it("are the only ones with a mark", () => {

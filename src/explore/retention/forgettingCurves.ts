@@ -1,9 +1,10 @@
 import type { Figure } from "../../figures/figure.js";
 import { scoreLine } from "../../figures/marks.js";
+import { subtitleOf } from "../../figures/subtitle.js";
 import { axis, baseConfig, baseLayout, createTheme, type FigureOptions, scoreAxis } from "../../figures/theme.js";
 import type { RunResult } from "../../run/types.js";
 import { rowsOf } from "../../tables/tables.js";
-import { aboutOf, forgettingFrame, retained } from "./retention.js";
+import { forgettingFrame, retained } from "./retention.js";
 
 /**
  * Rewrite, rephrase and locality over the number of later edits, with 95% bootstrap intervals over records: how an edit is
@@ -24,7 +25,7 @@ export function forgettingCurves(run: RunResult, options: FigureOptions = {}): F
   return {
     data,
     layout: {
-      ...baseLayout({ ...options, heightInches: 2.1, subtitle: aboutOf(run) }),
+      ...baseLayout({ ...options, heightInches: 2.1, subtitle: subtitleOf([run]) }),
       xaxis: axis("Edits made after a record's own", theme, { range: [-0.03 * last, 1.03 * last] }),
       yaxis: scoreAxis(run, theme),
     },

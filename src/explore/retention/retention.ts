@@ -1,6 +1,5 @@
 import type { DataFrame } from "danfojs-node";
 import { RefusedInput } from "../../core/errors.js";
-import { methodNamed } from "../../edit/registry.js";
 import { subtitleOf } from "../../figures/subtitle.js";
 import { allCheckpointScores } from "../../run/checkpoints.js";
 import type { CheckpointScore, RunResult } from "../../run/types.js";
@@ -88,13 +87,8 @@ export function retentionGrid(run: RunResult, measure: MeasureName = "rewrite"):
     cells,
     own: null,
     isChoice: false,
-    about: aboutOf(run),
+    about: subtitleOf([run]),
   };
-}
-
-/** The method whose edits are kept or lost, and the run. */
-export function aboutOf(run: RunResult): string[] {
-  return [methodNamed(run.protocol.method).title, ...subtitleOf([run])];
 }
 
 /** Numbers of edits at which earlier records were scored, thinned out to the last and evenly spaced ones before it. */
