@@ -1,8 +1,7 @@
-import { type Bf16Matrix, isBf16Matrix, linearBf16 } from "../tensor/bf16.js";
-import { timesTransposed } from "../tensor/linear.js";
 import { tf } from "../tensor/tf.js";
 import type { LlamaConfig } from "./config.js";
 import type { Change, MatrixName, PickRows } from "./patch.js";
+import { linear, type Shard, type Weight } from "./weight.js";
 
 /*
  * The LLaMA forward pass as pure functions of tensors.
@@ -16,9 +15,6 @@ import type { Change, MatrixName, PickRows } from "./patch.js";
  *
  * Norm, rotation and gate carry their own gradients: TensorFlow.js' own take four times as many kernel calls.
  */
-
-/** A matrix of weights, [out, in]: float32, or packed as bf16 and unpacked when used. */
-export type Weight = tf.Tensor2D | Bf16Matrix;
 
 /** Weights of one decoder layer. */
 export interface LlamaLayer<W extends Weight = Weight> {
@@ -34,7 +30,7 @@ export interface LlamaLayer<W extends Weight = Weight> {
 }
 
 /** Weights behind the last layer. */
-export interface OutputWeights<W extends Weight = Weight> {
+export interface OutputWeights<W extends Shard = Shard> {
   finalNorm: tf.Tensor1D; // [D]
   /** The output head in row shards, V rows in all. For tied embeddings these are rows of the embedding. */
   head: readonly W[];
@@ -85,11 +81,6 @@ export interface AskedRows {
 
 // Large enough that softmax gives exactly 0, small enough that adding scores to it stays finite in float32.
 export const MASKED = -1e9;
-
-/** y = x W^T. x [N, in], w [out, in] -> [N, out]. Differentiable in x, and in w where that is a tensor. */
-export function linear(x: tf.Tensor2D, w: Weight): tf.Tensor2D {
-  return isBf16Matrix(w) ? linearBf16(x, w) : timesTransposed(x, w);
-}
 
 /** x / sqrt(mean(x^2) + eps) * weight, row by row. x [N, D], weight [D] -> [N, D]. */
 export function rmsNorm(x: tf.Tensor2D, weight: tf.Tensor1D, eps: number): tf.Tensor2D {
@@ -325,8 +316,7 @@ export function layerForward(x: tf.Tensor2D, layer: LlamaLayer, config: LlamaCon
 export function headLogits(x: tf.Tensor2D, output: OutputWeights, config: LlamaConfig): tf.Tensor2D {
   return tf.tidy(() => {
     const normed = rmsNorm(x, output.finalNorm, config.rmsNormEps);
-    const parts = output.head.map((shard) => linear(normed, shard));
-    return parts.length === 1 ? (parts[0] as tf.Tensor2D) : tf.concat(parts, 1);
+    return linear(normed, output.head);
   });
 }
 

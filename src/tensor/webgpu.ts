@@ -31,6 +31,8 @@ export interface Gpu {
 
 /** The part of TensorFlow.js' WebGPU backend that the guards below replace. */
 export interface WebgpuBackend extends tf.KernelBackend {
+  /** Bytes that one binding, and so one tensor, may take; ours. */
+  bindingLimit: number;
   bufferManager: BufferPool;
   /** Buffers that go back to the pool at the next submit. */
   uniformPendingDisposal: GpuBuffer[];
@@ -107,7 +109,9 @@ export async function registerWebgpu(
   const device = await adapter.requestDevice({ requiredLimits });
   const { vendor, architecture, description, isFallbackAdapter = false } = adapter.info;
   const backend = surround(() => new Backend(device, adapter.info));
-  guardSizes(backend.bufferManager, device.limits);
+  const { maxStorageBufferBindingSize, maxBufferSize } = device.limits;
+  backend.bindingLimit = Math.min(maxStorageBufferBindingSize, maxBufferSize);
+  guardSizes(backend, maxBufferSize);
   guardPool(backend.bufferManager);
   guardErrors(backend, device);
   keepUniforms(backend);
@@ -120,14 +124,24 @@ export async function registerWebgpu(
 
 const STORAGE = 0x80; // GPUBufferUsage.STORAGE
 
-/** Unguarded, a tensor beyond the limits reads as zeros, and takes dispatches of others with it. */
+/** Bytes that one tensor may take on the current backend; infinite where it sets no limit. */
+export function tensorLimit(): number {
+  return (tf.backend() as Partial<WebgpuBackend>).bindingLimit ?? Number.POSITIVE_INFINITY;
+}
+
+/**
+ * Unguarded, a tensor beyond the limits reads as zeros, and takes dispatches of others with it.
+ * @param backend its `bindingLimit` is read at every request
+ * @param maxBufferSize bytes of a buffer that no program sees
+ */
 export function guardSizes(
-  pool: BufferPool,
-  { maxStorageBufferBindingSize, maxBufferSize }: Pick<Limits, "maxStorageBufferBindingSize" | "maxBufferSize">,
+  backend: Pick<WebgpuBackend, "bufferManager" | "bindingLimit">,
+  maxBufferSize: number,
 ): void {
+  const { bufferManager: pool } = backend;
   const acquire = pool.acquireBuffer.bind(pool);
   pool.acquireBuffer = (size, usage, ...rest) => {
-    const limit = usage & STORAGE ? Math.min(maxStorageBufferBindingSize, maxBufferSize) : maxBufferSize;
+    const limit = usage & STORAGE ? backend.bindingLimit : maxBufferSize;
     if (size > limit) {
       throw new LabFailure(
         `webgpu: a tensor of ${size} bytes was asked for, and this card takes at most ${limit} at once. ` +

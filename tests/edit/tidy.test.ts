@@ -11,12 +11,12 @@ import {
   layerBeforeValue,
   layerForward,
   layerFromValue,
-  linear,
   rmsNorm,
   silu,
 } from "../../src/model/llama.js";
 import type { LlamaModel } from "../../src/model/model.js";
 import { type Change, deltaChange, lowRankChange, outputChange } from "../../src/model/patch.js";
+import { linear } from "../../src/model/weight.js";
 import { tf } from "../../src/tensor/tf.js";
 import { atValue } from "../support/points.js";
 import { weightsOf } from "../support/whole-model.js";

@@ -1,8 +1,8 @@
 import { type CutBatch, logitsAt, type Spot, valueInput } from "../../model/cut.js";
 import { distinctRows } from "../../model/distinct.js";
-import { linear } from "../../model/llama.js";
 import type { LlamaModel } from "../../model/model.js";
 import type { Change } from "../../model/patch.js";
+import { linear } from "../../model/weight.js";
 import { tf } from "../../tensor/tf.js";
 import { crossEntropy, inPlaceOf, oneHotTargets, targetsOf } from "../loss.js";
 import { sequencesOfRows, type TokenRow } from "../rows.js";
