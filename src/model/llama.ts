@@ -1,3 +1,4 @@
+import { layerOps } from "../tensor/layer-ops.js";
 import { tf } from "../tensor/tf.js";
 import type { LlamaConfig } from "./config.js";
 import type { Change, MatrixName, PickRows } from "./patch.js";
@@ -12,8 +13,6 @@ import { linear, type Shard, type Weight } from "./weight.js";
  *
  * Sequences are padded on the right: under the causal mask a real position never sees a padded one, so padding needs
  * no mask of its own and cannot change a number.
- *
- * Norm, rotation and gate carry their own gradients: TensorFlow.js' own take four times as many kernel calls.
  */
 
 /** Weights of one decoder layer. */
@@ -84,47 +83,12 @@ export const MASKED = -1e9;
 
 /** x / sqrt(mean(x^2) + eps) * weight, row by row. x [N, D], weight [D] -> [N, D]. */
 export function rmsNorm(x: tf.Tensor2D, weight: tf.Tensor1D, eps: number): tf.Tensor2D {
-  const norm = tf.customGrad((...inputs) => {
-    const [rows, scale, save] = inputs as [tf.Tensor2D, tf.Tensor1D, tf.GradSaveFunc];
-    const inverse = tf.rsqrt(tf.add(tf.mean(tf.square(rows), 1, true), eps)); // [N, 1]
-    const unit = tf.mul(rows, inverse); // [N, D]
-    save([unit, inverse, scale]);
-    return {
-      value: tf.mul(unit, scale),
-      gradFunc: (dy: tf.Tensor, saved: tf.Tensor[]) => {
-        const [unit, inverse, scale] = saved as [tf.Tensor, tf.Tensor, tf.Tensor];
-        const dUnit = tf.mul(dy, scale);
-        const along = tf.mean(tf.mul(dUnit, unit), 1, true); // [N, 1]
-        return [tf.mul(tf.sub(dUnit, tf.mul(unit, along)), inverse), tf.sum(tf.mul(dy, unit), 0)];
-      },
-    };
-  });
-  return norm(x, weight) as tf.Tensor2D;
+  return tf.tidy(() => tf.mul(layerOps().unitRows(x, eps), weight));
 }
 
 /** x * sigmoid(x). */
 export function silu<T extends tf.Tensor>(x: T): T {
   return tf.tidy(() => tf.mul(x, tf.sigmoid(x)) as T);
-}
-
-/** silu(gate) * up, element by element. */
-export function gated(gate: tf.Tensor2D, up: tf.Tensor2D): tf.Tensor2D {
-  const product = tf.customGrad((...inputs) => {
-    const [g, u, save] = inputs as [tf.Tensor, tf.Tensor, tf.GradSaveFunc];
-    const sigmoid = tf.sigmoid(g);
-    const active = tf.mul(g, sigmoid);
-    save([u, sigmoid, active]);
-    return {
-      value: tf.mul(active, u),
-      gradFunc: (dy: tf.Tensor, saved: tf.Tensor[]) => {
-        const [u, sigmoid, active] = saved as [tf.Tensor, tf.Tensor, tf.Tensor];
-        // d silu(g) / dg = sigmoid + silu (1 - sigmoid)
-        const slope = tf.add(sigmoid, tf.sub(active, tf.mul(active, sigmoid)));
-        return [tf.mul(tf.mul(dy, u), slope), tf.mul(dy, active)];
-      },
-    };
-  });
-  return product(gate, up) as tf.Tensor2D;
 }
 
 /** Rotary angles and mask for `length` positions. */
@@ -180,19 +144,13 @@ function rotate(x: tf.Tensor4D, at: Positions): tf.Tensor4D {
   const turn = tf.customGrad((...inputs) => {
     const [rows, save] = inputs as [tf.Tensor, tf.GradSaveFunc];
     save([at.cos, at.sin]); // tables made inside a gradient do not outlive the forward pass by themselves
+    const { turned } = layerOps();
     return {
       value: turned(rows, [at.cos, at.sin], 1),
-      gradFunc: (dy: tf.Tensor, tables: tf.Tensor[]) => turned(dy, tables, -1), // turning back
+      gradFunc: (dy: tf.Tensor, tables: tf.Tensor[]) => turned(dy, tables as [tf.Tensor, tf.Tensor], -1), // turning back
     };
   });
   return turn(x) as tf.Tensor4D;
-}
-
-function turned(x: tf.Tensor, tables: tf.Tensor[], direction: 1 | -1): tf.Tensor {
-  const [cos, sin] = tables as [tf.Tensor, tf.Tensor];
-  const [first, second] = tf.split(x, 2, 3) as [tf.Tensor, tf.Tensor];
-  const quarter = direction === 1 ? tf.concat([tf.neg(second), first], 3) : tf.concat([second, tf.neg(first)], 3);
-  return tf.add(tf.mul(x, cos), tf.mul(quarter, sin));
 }
 
 /** Options of a pass through one layer. */
@@ -291,7 +249,7 @@ export function layerBeforeValue(x: tf.Tensor2D, layer: LlamaLayer, config: Llam
     const stream: tf.Tensor2D = tf.add(own, attention(normed, layer, config, pass));
     const inner = rmsNorm(stream, layer.postNorm, config.rmsNormEps);
     const at = { layer, changes, pick: pickAsked(asked, pass.pick) };
-    return { stream, mlpIn: gated(product(inner, "gate", at), product(inner, "up", at)) };
+    return { stream, mlpIn: layerOps().gated(product(inner, "gate", at), product(inner, "up", at)) };
   }) as unknown as BeforeValue;
 }
 

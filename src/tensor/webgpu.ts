@@ -33,6 +33,8 @@ export interface Gpu {
 export interface WebgpuBackend extends tf.KernelBackend {
   /** Bytes that one binding, and so one tensor, may take; ours. */
   bindingLimit: number;
+  /** Programs that were run since it was opened; ours. */
+  dispatches: number;
   bufferManager: BufferPool;
   /** Buffers that go back to the pool at the next submit. */
   uniformPendingDisposal: GpuBuffer[];
@@ -116,6 +118,7 @@ export async function registerWebgpu(
   guardErrors(backend, device);
   keepUniforms(backend);
   keepScalars(backend);
+  countDispatches(backend);
   mendWebgpu(device.limits.maxStorageBuffersPerShaderStage - 1);
   tf.registerBackend("webgpu", () => backend);
   const name = [vendor, architecture, description].filter(Boolean).join(" ");
@@ -231,6 +234,21 @@ export function keepScalars(backend: Pick<WebgpuBackend, "tensorMap" | "uploadTo
       data.values = null;
     }
     data.external = true;
+  };
+}
+
+/** Programs that the current backend has run so far; null where it does not count them. */
+export function dispatchesSoFar(): number | null {
+  return (tf.backend() as Partial<WebgpuBackend>).dispatches ?? null;
+}
+
+/** A step of a small model takes as long as its dispatches: they are what fusing programs saves. */
+function countDispatches(backend: WebgpuBackend): void {
+  const run = backend.runWebGPUProgram.bind(backend);
+  backend.dispatches = 0;
+  backend.runWebGPUProgram = (...call) => {
+    backend.dispatches += 1;
+    return run(...call);
   };
 }
 
