@@ -55,6 +55,8 @@ export interface SweepRun extends ScoringRequest {
   cache?: string | false | undefined;
   /** Gigabytes that it may take. */
   cacheSize?: number | undefined;
+  /** Gigabytes that tensors may take on the graphics card. */
+  gpuMemory?: number | undefined;
 }
 
 /** Progress of a sweep; edits and scores of all points together. */

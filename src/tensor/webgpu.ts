@@ -160,6 +160,11 @@ const POOLED_BYTES = 2 ** 28;
 /** And as a share of what is in use. */
 const POOLED_SHARE = 1 / 4;
 
+/** Most bytes of free buffers that are kept beside those in use. */
+export function pooledBytes(used: number): number {
+  return Math.max(POOLED_BYTES, POOLED_SHARE * used);
+}
+
 /** Lets free buffers go, the sizes not used for longest first: the shipped pool keeps every size that was ever used, for good. */
 export function guardPool(pool: BufferPool): void {
   const release = pool.releaseBuffer.bind(pool);
@@ -173,7 +178,7 @@ export function guardPool(pool: BufferPool): void {
     freeBuffers.set(key, alike); // last: a map keeps the order
     for (const buffers of freeBuffers.values()) {
       while (buffers.length > 0) {
-        if (freeBytes(pool) <= Math.max(POOLED_BYTES, POOLED_SHARE * pool.numBytesUsed)) return;
+        if (freeBytes(pool) <= pooledBytes(pool.numBytesUsed)) return;
         const spare = buffers.shift() as GpuBuffer;
         pool.numFreeBuffers -= 1;
         pool.numBytesAllocated -= spare.size;
