@@ -8,13 +8,14 @@ export interface MachineArguments
   cache?: string | false;
   /** Gigabytes. */
   cacheSize?: number;
+  gpuMemory?: number;
 }
 
 /** The same as a lab takes them. */
 export function machineOptions(
   options: MachineArguments,
 ): Pick<LabOptions, "backend" | "fastMath" | "verify"> & Omit<WeightOptions, "onNotice"> {
-  const { backend, fastMath, weights, precision, verify, cache, cacheSize } = options;
+  const { backend, fastMath, weights, precision, verify, cache, cacheSize, gpuMemory } = options;
   return {
     backend,
     fastMath,
@@ -23,5 +24,6 @@ export function machineOptions(
     verify,
     cache: cache === false ? null : cache,
     cacheBytes: cacheSize === undefined ? undefined : cacheSize * 1e9,
+    gpuBytes: gpuMemory === undefined ? undefined : gpuMemory * 1e9,
   };
 }

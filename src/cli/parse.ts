@@ -45,6 +45,13 @@ export function positive(text: string): number {
   throw new InvalidArgumentError("a number above 0 is expected.");
 }
 
+/** An amount in gigabytes, as 8 or 8GB. */
+export function gigabytes(text: string): number {
+  const [, value] = /^(\d+(?:\.\d+)?) ?(?:GB)?$/i.exec(text) ?? [];
+  if (Number(value) > 0) return Number(value);
+  throw new InvalidArgumentError("a number of gigabytes above 0 is expected, as 8 or 8GB.");
+}
+
 export function seconds(text: string): number {
   if (/^\d+(\.\d+)?$/.test(text)) return Number(text);
   throw new InvalidArgumentError("a number of seconds from 0 is expected.");

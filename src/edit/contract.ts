@@ -150,6 +150,8 @@ export interface EditBytes {
   kept: number;
   /** Those beside them while the model runs for a step of an edit. */
   stepping: number;
+  /** Entries of truth values among them, a byte each here; WebGPU takes four. */
+  flags?: number;
   /** Those besides for each token of a step; left out where the changes are few. */
   perToken?: number;
   /** Those that an overlay holds beside them while the model runs under it. */

@@ -1,4 +1,5 @@
 import type { Spot } from "../model/cut.js";
+import { inPlaceOf } from "../tensor/in-place.js";
 import { tf } from "../tensor/tf.js";
 import type { TokenRow } from "./rows.js";
 
@@ -54,11 +55,4 @@ export function crossEntropy(logits: tf.Tensor2D, targets: tf.Tensor2D, weights:
     };
   });
   return entropy(logits) as tf.Scalar;
-}
-
-/** A tensor made of x, which goes: at full size each of these takes a quarter of a gigabyte. */
-export function inPlaceOf(x: tf.Tensor2D, make: (x: tf.Tensor2D) => tf.Tensor2D): tf.Tensor2D {
-  const made = make(x);
-  x.dispose();
-  return made;
 }

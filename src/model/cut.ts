@@ -9,13 +9,13 @@ import {
   layerBeforeValue,
   layerForward,
   layerFromValue,
-  linear,
   type Past,
   type Positions,
   positions,
 } from "./llama.js";
 import type { LlamaModel } from "./model.js";
 import { type Change, type CutPoint, cutName, type MatrixName, type Patch, type PickRows } from "./patch.js";
+import { linear } from "./weight.js";
 
 /*
  * The forward pass cut in two, at the start of a layer or at the input of its value matrix.

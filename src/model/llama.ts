@@ -1,8 +1,8 @@
-import { type Bf16Matrix, isBf16Matrix, linearBf16 } from "../tensor/bf16.js";
-import { timesTransposed } from "../tensor/linear.js";
+import { layerOps } from "../tensor/layer-ops.js";
 import { tf } from "../tensor/tf.js";
 import type { LlamaConfig } from "./config.js";
 import type { Change, MatrixName, PickRows } from "./patch.js";
+import { linear, type Shard, type Weight } from "./weight.js";
 
 /*
  * The LLaMA forward pass as pure functions of tensors.
@@ -13,12 +13,7 @@ import type { Change, MatrixName, PickRows } from "./patch.js";
  *
  * Sequences are padded on the right: under the causal mask a real position never sees a padded one, so padding needs
  * no mask of its own and cannot change a number.
- *
- * Norm, rotation and gate carry their own gradients: TensorFlow.js' own take four times as many kernel calls.
  */
-
-/** A matrix of weights, [out, in]: float32, or packed as bf16 and unpacked when used. */
-export type Weight = tf.Tensor2D | Bf16Matrix;
 
 /** Weights of one decoder layer. */
 export interface LlamaLayer<W extends Weight = Weight> {
@@ -34,7 +29,7 @@ export interface LlamaLayer<W extends Weight = Weight> {
 }
 
 /** Weights behind the last layer. */
-export interface OutputWeights<W extends Weight = Weight> {
+export interface OutputWeights<W extends Shard = Shard> {
   finalNorm: tf.Tensor1D; // [D]
   /** The output head in row shards, V rows in all. For tied embeddings these are rows of the embedding. */
   head: readonly W[];
@@ -86,54 +81,14 @@ export interface AskedRows {
 // Large enough that softmax gives exactly 0, small enough that adding scores to it stays finite in float32.
 export const MASKED = -1e9;
 
-/** y = x W^T. x [N, in], w [out, in] -> [N, out]. Differentiable in x, and in w where that is a tensor. */
-export function linear(x: tf.Tensor2D, w: Weight): tf.Tensor2D {
-  return isBf16Matrix(w) ? linearBf16(x, w) : timesTransposed(x, w);
-}
-
 /** x / sqrt(mean(x^2) + eps) * weight, row by row. x [N, D], weight [D] -> [N, D]. */
 export function rmsNorm(x: tf.Tensor2D, weight: tf.Tensor1D, eps: number): tf.Tensor2D {
-  const norm = tf.customGrad((...inputs) => {
-    const [rows, scale, save] = inputs as [tf.Tensor2D, tf.Tensor1D, tf.GradSaveFunc];
-    const inverse = tf.rsqrt(tf.add(tf.mean(tf.square(rows), 1, true), eps)); // [N, 1]
-    const unit = tf.mul(rows, inverse); // [N, D]
-    save([unit, inverse, scale]);
-    return {
-      value: tf.mul(unit, scale),
-      gradFunc: (dy: tf.Tensor, saved: tf.Tensor[]) => {
-        const [unit, inverse, scale] = saved as [tf.Tensor, tf.Tensor, tf.Tensor];
-        const dUnit = tf.mul(dy, scale);
-        const along = tf.mean(tf.mul(dUnit, unit), 1, true); // [N, 1]
-        return [tf.mul(tf.sub(dUnit, tf.mul(unit, along)), inverse), tf.sum(tf.mul(dy, unit), 0)];
-      },
-    };
-  });
-  return norm(x, weight) as tf.Tensor2D;
+  return tf.tidy(() => tf.mul(layerOps().unitRows(x, eps), weight));
 }
 
 /** x * sigmoid(x). */
 export function silu<T extends tf.Tensor>(x: T): T {
   return tf.tidy(() => tf.mul(x, tf.sigmoid(x)) as T);
-}
-
-/** silu(gate) * up, element by element. */
-export function gated(gate: tf.Tensor2D, up: tf.Tensor2D): tf.Tensor2D {
-  const product = tf.customGrad((...inputs) => {
-    const [g, u, save] = inputs as [tf.Tensor, tf.Tensor, tf.GradSaveFunc];
-    const sigmoid = tf.sigmoid(g);
-    const active = tf.mul(g, sigmoid);
-    save([u, sigmoid, active]);
-    return {
-      value: tf.mul(active, u),
-      gradFunc: (dy: tf.Tensor, saved: tf.Tensor[]) => {
-        const [u, sigmoid, active] = saved as [tf.Tensor, tf.Tensor, tf.Tensor];
-        // d silu(g) / dg = sigmoid + silu (1 - sigmoid)
-        const slope = tf.add(sigmoid, tf.sub(active, tf.mul(active, sigmoid)));
-        return [tf.mul(tf.mul(dy, u), slope), tf.mul(dy, active)];
-      },
-    };
-  });
-  return product(gate, up) as tf.Tensor2D;
 }
 
 /** Rotary angles and mask for `length` positions. */
@@ -189,19 +144,13 @@ function rotate(x: tf.Tensor4D, at: Positions): tf.Tensor4D {
   const turn = tf.customGrad((...inputs) => {
     const [rows, save] = inputs as [tf.Tensor, tf.GradSaveFunc];
     save([at.cos, at.sin]); // tables made inside a gradient do not outlive the forward pass by themselves
+    const { turned } = layerOps();
     return {
       value: turned(rows, [at.cos, at.sin], 1),
-      gradFunc: (dy: tf.Tensor, tables: tf.Tensor[]) => turned(dy, tables, -1), // turning back
+      gradFunc: (dy: tf.Tensor, tables: tf.Tensor[]) => turned(dy, tables as [tf.Tensor, tf.Tensor], -1), // turning back
     };
   });
   return turn(x) as tf.Tensor4D;
-}
-
-function turned(x: tf.Tensor, tables: tf.Tensor[], direction: 1 | -1): tf.Tensor {
-  const [cos, sin] = tables as [tf.Tensor, tf.Tensor];
-  const [first, second] = tf.split(x, 2, 3) as [tf.Tensor, tf.Tensor];
-  const quarter = direction === 1 ? tf.concat([tf.neg(second), first], 3) : tf.concat([second, tf.neg(first)], 3);
-  return tf.add(tf.mul(x, cos), tf.mul(quarter, sin));
 }
 
 /** Options of a pass through one layer. */
@@ -300,7 +249,7 @@ export function layerBeforeValue(x: tf.Tensor2D, layer: LlamaLayer, config: Llam
     const stream: tf.Tensor2D = tf.add(own, attention(normed, layer, config, pass));
     const inner = rmsNorm(stream, layer.postNorm, config.rmsNormEps);
     const at = { layer, changes, pick: pickAsked(asked, pass.pick) };
-    return { stream, mlpIn: gated(product(inner, "gate", at), product(inner, "up", at)) };
+    return { stream, mlpIn: layerOps().gated(product(inner, "gate", at), product(inner, "up", at)) };
   }) as unknown as BeforeValue;
 }
 
@@ -325,8 +274,7 @@ export function layerForward(x: tf.Tensor2D, layer: LlamaLayer, config: LlamaCon
 export function headLogits(x: tf.Tensor2D, output: OutputWeights, config: LlamaConfig): tf.Tensor2D {
   return tf.tidy(() => {
     const normed = rmsNorm(x, output.finalNorm, config.rmsNormEps);
-    const parts = output.head.map((shard) => linear(normed, shard));
-    return parts.length === 1 ? (parts[0] as tf.Tensor2D) : tf.concat(parts, 1);
+    return linear(normed, output.head);
   });
 }
 

@@ -4,10 +4,18 @@ import type { tf } from "../tensor/tf.js";
 import { type Checkpoint, readCheckpoint } from "./checkpoint.js";
 import type { LlamaConfig } from "./config.js";
 import type { ModelFiles } from "./files.js";
-import type { LlamaLayer, OutputWeights, Weight } from "./llama.js";
+import type { LlamaLayer, OutputWeights } from "./llama.js";
 import { type CutPoint, cutName, MATRICES, type Site, siteName } from "./patch.js";
 import { readTokenizer, type Tokenizer } from "./tokenizer.js";
-import { disposeAll, type Held, readEmbeddings, type WeightPrecision, weightReader } from "./weights.js";
+import { isSharded, type Weight } from "./weight.js";
+import {
+  disposeAll,
+  type Held,
+  readEmbeddings,
+  requireTensors,
+  type WeightPrecision,
+  weightReader,
+} from "./weights.js";
 
 /**
  * Place of the weights. "whole": all but the embedding in memory. "streamed": in memory is what comes after the point
@@ -60,12 +68,13 @@ export interface LoadOptions {
 /**
  * Reads the files of a Hugging Face LLaMA folder: config.json, safetensors (one file or shards), tokenizer.json. What stays in memory
  * becomes tensors on the current backend; every name and shape is proved before the first is read.
- * @throws {RefusedInput} naming file, tensor, found and expected
+ * @throws {RefusedInput} naming file, tensor, found and expected; for a matrix too large for the backend
  */
 export async function readModel(files: ModelFiles, options: LoadOptions = {}): Promise<LlamaModel> {
   const checkpoint = await readCheckpoint(files);
   const held: Held = [];
   try {
+    requireTensors(checkpoint, options.sites ?? []);
     const tokenizer = options.tokenizer ?? (await readTokenizer(files, checkpoint.config));
     const sha256 = await checkpoint.sha256();
     const { name, config } = checkpoint;
@@ -127,7 +136,8 @@ async function holdWeights(checkpoint: Checkpoint, options: LoadOptions, held: H
     },
     matrix(site) {
       const found = weight(site);
-      return isBf16Matrix(found) ? refuse(`${siteName(site)} as float32`) : found;
+      if (isSharded(found)) requireTensors(checkpoint, [site]); // refuses it
+      return isSharded(found) || isBf16Matrix(found) ? refuse(`${siteName(site)} as float32`) : found;
     },
     output,
     async withLayer(index, use) {

@@ -1,5 +1,5 @@
 import { tf } from "../tensor/tf.js";
-import { linear } from "./llama.js";
+import { linear } from "./weight.js";
 
 /** The matrices of a layer, by what they make. Each maps [n, in] to [n, out]. */
 export const MATRICES = ["q", "k", "v", "o", "gate", "up", "down"] as const;

@@ -1,11 +1,14 @@
+import { RefusedInput } from "../core/errors.js";
 import { widenBf16 } from "../core/float-bits.js";
 import { type Bf16Matrix, packBf16 } from "../tensor/bf16.js";
 import { keepTransposed } from "../tensor/linear.js";
 import { tf } from "../tensor/tf.js";
+import { tensorLimit } from "../tensor/webgpu.js";
 import { type Checkpoint, EMBEDDING, FINAL_NORM, headName, type LayerTensor, layerTensorNames } from "./checkpoint.js";
-import type { LlamaLayer, OutputWeights, Weight } from "./llama.js";
+import type { LlamaLayer, OutputWeights } from "./llama.js";
 import type { Site } from "./patch.js";
 import type { RowRange } from "./safetensors.js";
+import type { Shard, Weight } from "./weight.js";
 
 /** Precision of matrices: float32, or bf16, which rounds what the files hold more precisely. Norms stay float32. */
 export type WeightPrecision = "float32" | "bf16";
@@ -17,13 +20,13 @@ export type Held = (tf.Tensor | Bf16Matrix)[];
 export interface WeightReader {
   /** A decoder layer, without the parts that `given` brings. */
   layer(index: number, given?: Partial<LlamaLayer>): Promise<LlamaLayer>;
-  /** One matrix, [out, in]; unpacked, unless it may be packed. */
+  /** One matrix, [out, in], in row shards where the backend takes less in one tensor; unpacked, unless it may be packed. */
   matrix(site: Site, options: { packed: boolean }): Promise<Weight>;
   /** Final norm and output head. */
   output(): Promise<OutputWeights>;
 }
 
-/** Bytes of one row shard of the output head as float32: what stands twice in memory while it is read. */
+/** Most bytes of one row shard of the output head as float32: what stands twice in memory while it is read. */
 export const HEAD_SHARD_BYTES = 256 * 1024 ** 2;
 
 const NORMS: readonly LayerTensor[] = ["inputNorm", "postNorm"];
@@ -44,9 +47,22 @@ export function weightReader(checkpoint: Checkpoint, setting: ReaderSetting): We
     return weight;
   };
 
-  async function matrix(name: string, { rows, packed }: { rows?: RowRange; packed: boolean }): Promise<Weight> {
+  /** Row shards of a matrix, each of at most some bytes as float32. */
+  async function shards(name: string, { bytes, packed }: { bytes: number; packed: boolean }): Promise<Shard[]> {
     const [count, columns] = shapes.get(name) as [number, number];
-    const shape: [number, number] = [rows === undefined ? count : rows[1] - rows[0], columns];
+    const rowsOfOne = Math.max(1, Math.floor(bytes / (4 * columns)));
+    const read: Shard[] = [];
+    for (let start = 0; start < count; start += rowsOfOne) {
+      read.push(await shard(name, { rows: [start, Math.min(count, start + rowsOfOne)], columns, packed }));
+    }
+    return read;
+  }
+
+  async function shard(
+    name: string,
+    { rows, columns, packed }: { rows: RowRange; columns: number; packed: boolean },
+  ): Promise<Shard> {
+    const shape: [number, number] = [rows[1] - rows[0], columns];
     // Bits are half the bytes to read and to hand over, and the backend widens them faster than JavaScript does.
     if (setting.precision === "float32" && !checkpoint.isBf16(name)) {
       return whole(keep(tf.tensor2d(await checkpoint.read(name, { rows }), shape)));
@@ -56,6 +72,11 @@ export function weightReader(checkpoint: Checkpoint, setting: ReaderSetting): We
     const values = keep(matrix.unpack());
     matrix.dispose();
     return whole(values);
+  }
+
+  async function matrix(name: string, { packed }: { packed: boolean }): Promise<Weight> {
+    const read = await shards(name, { bytes: tensorLimit(), packed });
+    return read.length === 1 ? (read[0] as Shard) : read;
   }
 
   /** A matrix that is kept is multiplied often. */
@@ -82,16 +103,32 @@ export function weightReader(checkpoint: Checkpoint, setting: ReaderSetting): We
     },
     matrix: ({ layer, matrix: name }, options) => matrix(layerTensorNames(layer)[name], options),
     async output() {
-      const { hiddenSize: D, vocabSize: V } = config;
-      const rowsPerShard = Math.max(1, Math.floor(HEAD_SHARD_BYTES / (4 * D)));
-      const head: Weight[] = [];
-      for (let start = 0; start < V; start += rowsPerShard) {
-        const rows: RowRange = [start, Math.min(V, start + rowsPerShard)];
-        head.push(await matrix(headName(config), { rows, packed: setting.packed }));
-      }
+      const bytes = Math.min(HEAD_SHARD_BYTES, tensorLimit());
+      const head = await shards(headName(config), { bytes, packed: setting.packed });
       return { finalNorm: await vector(FINAL_NORM), head };
     },
   };
+}
+
+/**
+ * Holds a model against what the backend takes in one tensor: matrices that edits move stay whole, as do their deltas,
+ * gradients and masks; the others can be cut into rows.
+ * @throws {RefusedInput} naming the matrix, its bytes and the limit
+ */
+export function requireTensors({ name, shapes }: Pick<Checkpoint, "name" | "shapes">, sites: readonly Site[]): void {
+  const limit = tensorLimit();
+  const uncut = new Set(sites.map(({ layer, matrix }) => layerTensorNames(layer)[matrix]));
+  for (const [tensor, shape] of shapes) {
+    const edited = uncut.has(tensor);
+    const bytes = 4 * (edited ? tf.util.sizeFromShape([...shape]) : (shape.at(-1) as number));
+    if (bytes <= limit) continue;
+    throw new RefusedInput(`a ${edited ? "matrix that edits move" : "row of weights"} is too large for this card`, {
+      where: `${name}, ${tensor}`,
+      found: `${bytes} bytes as float32`,
+      expected: `at most ${limit} bytes, which is what the card takes in one tensor`,
+      hint: "another backend (--backend tensorflow, or wasm), a card that takes more, or a smaller model",
+    });
+  }
 }
 
 /** Embeddings of token ids, each row read once. -> [N, D], the caller disposes it */

@@ -61,7 +61,7 @@ export function handsFor(
   { model, backend, dataset, T, templates }: Pick<RunPlan, "model" | "backend" | "dataset" | "T" | "templates">,
   most: number,
   { data, irrelevant, when, limit, part, scoreSteps, checkpoints, saveEdits, out, ...request }: RunRequest,
-  { method, hparams, fastMath, cache, cacheBytes }: LabOptions,
+  { method, hparams, fastMath, cache, cacheBytes, gpuBytes }: LabOptions,
 ): Hands | null {
   const own = blocksOfPart({ records: dataset.records.length, T }, part);
   const records = own.reduce((sum, { start, end }) => sum + end - start, 0);
@@ -71,7 +71,7 @@ export function handsFor(
   if (backend.device === "gpu" || model.residence === "streamed") return null;
   const count = Math.min(most, blocks);
   if (count < 2) return null;
-  const weights = { weights: model.residence, precision: model.precision, cache, cacheBytes };
+  const weights = { weights: model.residence, precision: model.precision, cache, cacheBytes, gpuBytes };
   return {
     count,
     lab: { model: model.folder, backend: backend.name, method, hparams, fastMath, templates, ...weights },

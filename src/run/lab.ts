@@ -247,7 +247,7 @@ function createLab(
 async function runRequest(parts: LabParts, request: RunRequest, options: LabOptions): Promise<RunResult> {
   const { plan, memory } = await planOf(parts, request, options);
   const { out = null, processes = 1, ...rest } = request;
-  const room = copiesBeside(memory, await readMachine(parts.backend, null));
+  const room = copiesBeside(memory, await readMachine(parts.backend, { cacheFolder: null }));
   const hands = handsFor(plan, Math.min(processes, room), request, options);
   return runProtocol(plan, { folder: out, hands, ...rest });
 }
@@ -256,7 +256,7 @@ async function runRequest(parts: LabParts, request: RunRequest, options: LabOpti
 async function planOf(
   parts: LabParts,
   request: RunRequest,
-  { cache, cacheBytes }: LabOptions,
+  { cache, cacheBytes, gpuBytes }: LabOptions,
 ): Promise<{ plan: RunPlan; memory: MemoryPlan }> {
   const { model, method, backend, templates } = parts;
   const { notices, ...inputs } = await loadRunInputs({ ...request, model: model.folder }, method.needs);
@@ -265,7 +265,7 @@ async function planOf(
   const memory = await settleMemory(
     { config, tokenizer, backend, method },
     { ...inputs, templates },
-    { weights, precision, cache, cacheBytes },
+    { weights, precision, cache, cacheBytes, gpuBytes },
   );
   return { plan: { ...parts, ...inputs, when: request.when ?? "after-all" }, memory };
 }

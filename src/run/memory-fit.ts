@@ -1,9 +1,8 @@
 import { RefusedInput } from "../core/errors.js";
 import { type Amount, folderBytes, freeDisk, giga, processMemory } from "../core/memory.js";
 import type { Residence } from "../model/model.js";
-import type { BackendReport } from "../tensor/backend.js";
 import { HEAP_BUDGET } from "../tensor/wasm-heap.js";
-import { type MemoryPlan, type Part, type PlanInput, planMemory } from "./memory-plan.js";
+import { type MemoryPlan, type Part, type Phase, type PlanInput, planMemory } from "./memory-plan.js";
 
 /** Memory and disk that this process may take. */
 export interface Machine {
@@ -14,13 +13,38 @@ export interface Machine {
   disk: Amount | null;
 }
 
-/** Asks the machine. @param cacheFolder need not exist yet; null for a run without a cache */
-export async function readMachine(backend: Pick<BackendReport, "name">, cacheFolder: string | null): Promise<Machine> {
+/**
+ * Asks the machine, which does not tell a graphics card's memory.
+ * @param options `cacheFolder` need not exist yet; null for a run without a cache. `gpuBytes`: as the user has it
+ * @throws {RefusedInput} for memory of a graphics card where none computes
+ */
+export async function readMachine(
+  backend: PlanInput["backend"],
+  { cacheFolder, gpuBytes }: { cacheFolder: string | null; gpuBytes?: number | undefined },
+): Promise<Machine> {
   return {
     memory: await processMemory(),
-    tensors: backend.name === "wasm" ? { bytes: HEAP_BUDGET, setBy: "the heap of WebAssembly" } : null,
+    tensors: tensorRoom(backend, gpuBytes),
     disk: cacheFolder === null ? null : await cacheRoom(cacheFolder),
   };
+}
+
+/** True where tensors are on a graphics card, or on what plays one. */
+function onCard({ name, device }: PlanInput["backend"]): boolean {
+  return device === "gpu" || name === "webgpu";
+}
+
+function tensorRoom(backend: PlanInput["backend"], gpuBytes: number | undefined): Machine["tensors"] {
+  if (gpuBytes === undefined) {
+    return backend.name === "wasm" ? { bytes: HEAP_BUDGET, setBy: "the heap of WebAssembly" } : null;
+  }
+  if (onCard(backend)) return { bytes: gpuBytes, setBy: "--gpu-memory" };
+  throw new RefusedInput("no graphics card computes", {
+    where: "--gpu-memory",
+    found: `the backend ${backend.name} on ${backend.device.toUpperCase()}`,
+    expected: "a backend on a graphics card",
+    hint: "--backend webgpu",
+  });
 }
 
 async function cacheRoom(folder: string): Promise<Amount> {
@@ -58,26 +82,37 @@ export function requireFits(plan: MemoryPlan, machine: Machine): void {
 function requireMemory(plan: MemoryPlan, machine: Machine): void {
   const lack = lackOf(plan, machine);
   if (lack === null) return;
-  const parts = [...plan.always, ...plan.crowded.parts].map((part) => `\n  ${partLine(part)}`);
-  throw new RefusedInput(
-    `this run does not fit into memory: while in its ${plan.crowded.name}, it holds${parts.join("")}`,
-    {
-      where: `memory plan, ${settingsOf(plan.input)}`,
-      found: `${giga(lack.needed)} of ${lack.what}`,
-      expected: `at most ${giga(lack.there.bytes)}: ${lack.there.setBy}`,
-      hint: whatFits(plan, machine),
-    },
-  );
+  const { phase, place } = lack;
+  const parts = [...plan.always, ...phase.parts].filter((part) => lack.what === "memory" || part.held === "tensor");
+  const lines = parts.map((part) => `\n  ${partLine(part)}`);
+  throw new RefusedInput(`this run does not fit ${place}: while in its ${phase.name}, it holds${lines.join("")}`, {
+    where: `memory plan, ${settingsOf(plan.input)}`,
+    found: `${giga(lack.needed)} of ${lack.what}`,
+    expected: `at most ${giga(lack.there.bytes)}: ${lack.there.setBy}`,
+    hint: whatFits(plan, machine, lack),
+  });
 }
 
-function lackOf(
-  plan: MemoryPlan,
-  { memory, tensors }: Machine,
-): { needed: number; what: "memory" | "tensors"; there: Amount } | null {
-  if (plan.memory > memory.bytes) return { needed: plan.memory, what: "memory", there: memory };
-  if (tensors !== null && plan.tensors > tensors.bytes)
-    return { needed: plan.tensors, what: "tensors", there: tensors };
-  return null;
+interface Lack {
+  needed: number;
+  what: "memory" | "tensors";
+  there: Amount;
+  /** The phase that lacks it. */
+  phase: Phase;
+  /** Where it lacks, and what has more, in words. */
+  place: string;
+  larger: string;
+}
+
+function lackOf(plan: MemoryPlan, { memory, tensors }: Pick<Machine, "memory" | "tensors">): Lack | null {
+  const { crowded, fullest, input } = plan;
+  const here = { place: "into memory", larger: "a machine with more memory" };
+  if (plan.memory > memory.bytes) {
+    return { needed: plan.memory, what: "memory", there: memory, phase: crowded, ...here };
+  }
+  if (tensors === null || plan.tensors <= tensors.bytes) return null;
+  const there = onCard(input.backend) ? { place: "on the graphics card", larger: "a card with more memory" } : here;
+  return { needed: plan.tensors, what: "tensors", there: tensors, phase: fullest, ...there };
 }
 
 /** One setting that takes less, as the user would give it. */
@@ -114,20 +149,25 @@ const savings: Saving[] = [
 ];
 
 /** The settings that would fit, as few at a time as will do, each with what the run then takes. */
-function whatFits({ input, memory }: MemoryPlan, machine: Machine): string {
-  let least = { memory, flags: "" };
+function whatFits(plan: MemoryPlan, machine: Machine, { what, larger }: Lack): string {
+  const { input } = plan;
+  /** Bytes of a plan where this one lacks them. */
+  const taken = ({ input: { backend }, tensors, memory }: MemoryPlan) =>
+    what === "tensors" && onCard(backend) ? tensors : memory;
+  let least = { bytes: taken(plan), flags: "" };
   for (let count = 1; count <= savings.length; count++) {
     const fitting: string[] = [];
     for (const chosen of subsets(savings, count)) {
       const smaller = underAll(chosen, input, machine);
       if (smaller === null) continue;
       const flags = chosen.map((saving) => saving.name(smaller.input)).join(" ");
-      if (smaller.memory < least.memory) least = { memory: smaller.memory, flags };
-      if (fits(smaller, machine)) fitting.push(`${flags} (${giga(smaller.memory)})`);
+      const bytes = taken(smaller);
+      if (bytes < least.bytes) least = { bytes, flags };
+      if (fits(smaller, machine)) fitting.push(`${flags} (${giga(bytes)})`);
     }
     if (fitting.length > 0) return fitting.join(", or ");
   }
-  return `a machine with more memory: none of this fits, ${giga(least.memory)} are needed at least${least.flags && `, with ${least.flags}`}`;
+  return `${larger}: none of this fits, ${giga(least.bytes)} are needed at least${least.flags && `, with ${least.flags}`}`;
 }
 
 /** A plan under several settings: the first form that fits, else the smallest; null where one of them saves nothing. */
@@ -143,7 +183,8 @@ function underAll(chosen: readonly Saving[], input: PlanInput, machine: Machine)
 }
 
 function fits(plan: MemoryPlan, machine: Machine): boolean {
-  const tensors = plan.input.backend.name === "wasm" ? machine.tensors : null; // another backend has no heap of its own
+  const { backend } = plan.input;
+  const tensors = backend.name === "wasm" || onCard(backend) ? machine.tensors : null; // another has no room of its own
   return lackOf(plan, { ...machine, tensors }) === null;
 }
 
@@ -179,8 +220,8 @@ export function renderPlan(plan: MemoryPlan, { memory, tensors, disk }: Machine)
   if (tensors !== null) {
     rows.push(["", `${giga(plan.tensors)}  of it in tensors, of ${giga(tensors.bytes)}: ${tensors.setBy}`]);
   }
-  if (plan.input.backend.device === "gpu") {
-    rows.push(["", `${giga(plan.tensors)}  on the graphics card, not checked: TensorFlow.js does not tell its size`]);
+  if (tensors === null && onCard(plan.input.backend)) {
+    rows.push(["", `${giga(plan.tensors)}  on the graphics card, not checked: --gpu-memory GIGABYTES tells its size`]);
   }
   if (disk !== null) rows.push(["on disk", diskLine(plan, disk)]);
   const width = Math.max(...rows.map(([name]) => name.length));

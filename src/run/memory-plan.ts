@@ -6,6 +6,7 @@ import { type CutPoint, cutName, MATRICES, type Site, siteName } from "../model/
 import { HEAD_SHARD_BYTES, type WeightPrecision } from "../model/weights.js";
 import type { BackendReport } from "../tensor/backend.js";
 import { COPIED_ENTRIES } from "../tensor/linear.js";
+import { pooledBytes } from "../tensor/webgpu.js";
 import { CACHED_STORE_BYTES, PASS_BYTES } from "./frozen-part.js";
 import {
   cutNumbers,
@@ -56,8 +57,9 @@ export interface MemoryPlan {
   input: PlanInput;
   always: Part[];
   phases: Phase[];
-  /** The phase that takes most. */
+  /** The phase that takes most memory of this machine, and the one that holds most in tensors. */
   crowded: Phase;
+  fullest: Phase;
   /** Memory of this machine, tensors on the graphics card not counted. */
   memory: number;
   /** Tensors, wherever they are. */
@@ -77,15 +79,21 @@ export function planMemory(input: PlanInput): MemoryPlan {
     [...always, ...phase.parts]
       .filter((part) => held === undefined || part.held === held)
       .reduce((sum, part) => sum + part.bytes, 0);
+  if (input.backend.name === "webgpu") {
+    const used = Math.max(...phases.map((phase) => bytes(phase, "tensor")));
+    always.push({ name: "free buffers", bytes: pooledBytes(used), held: "tensor", why: "kept for the next tensors" });
+  }
   const inMemory = input.backend.device === "gpu" ? ("array" as const) : undefined;
-  const crowded = phases.reduce((a, b) => (bytes(b, inMemory) > bytes(a, inMemory) ? b : a));
+  const most = (held?: Part["held"]) => phases.reduce((a, b) => (bytes(b, held) > bytes(a, held) ? b : a));
+  const [crowded, fullest] = [most(inMemory), most("tensor")];
   return {
     input,
     always,
     phases,
     crowded,
+    fullest,
     memory: bytes(crowded, inMemory),
-    tensors: Math.max(...phases.map((phase) => bytes(phase, "tensor"))),
+    tensors: bytes(fullest, "tensor"),
     disk: diskOf(input),
   };
 }
@@ -188,7 +196,8 @@ function frozenLayer(input: PlanInput): Part[] {
 
 function stepPhase(input: PlanInput): Phase {
   const { config, cut, backend, precision, work } = input;
-  const { stepping, perToken = 0 } = input.editBytes(work.block);
+  const { stepping, flags = 0, perToken = 0 } = input.editBytes(work.block);
+  const trained = stepping + (backend.name === "webgpu" ? 3 * flags : 0);
   const activations = 4 * stepNumbers(config, cut, work.edit) + perToken * work.edit.sequences * work.edit.longest;
   const parts: Part[] = [];
   if (backend.name === "wasm" && precision === "float32") {
@@ -199,7 +208,7 @@ function stepPhase(input: PlanInput): Phase {
     name: "step of an edit",
     parts: [
       ...parts,
-      { name: "matrices of an edit", bytes: stepping, held: "tensor", why: "what is trained, and its gradient" },
+      { name: "matrices of an edit", bytes: trained, held: "tensor", why: "what is trained, and its gradient" },
       {
         name: "activations and gradients",
         bytes: activations,

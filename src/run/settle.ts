@@ -17,6 +17,8 @@ export interface WeightOptions extends Pick<FrozenPartOptions, "cache" | "cacheB
   weights?: Residence | "auto" | undefined;
   /** Precision in which matrices are held; "float32" by default. */
   precision?: WeightPrecision | undefined;
+  /** Bytes that tensors may take on the graphics card; not checked, when left out: no backend tells them. */
+  gpuBytes?: number | undefined;
 }
 
 /** Parts of a model that are known before its weights are read, with its backend and method. */
@@ -48,7 +50,7 @@ export async function planWork(
   { templates, ...work }: PlannedWork & { templates?: readonly string[] },
   options: WeightOptions,
 ): Promise<{ plan: MemoryPlan; machine: Machine }> {
-  const { weights = "auto", precision = "float32", cacheBytes = DEFAULT_CACHE_BYTES } = options;
+  const { weights = "auto", precision = "float32", cacheBytes = DEFAULT_CACHE_BYTES, gpuBytes } = options;
   const model = { config, tokenizer };
   const { templates: recipe } = method.needs;
   const foreseen = recipe === null ? ["{}"] : foreseenTemplates(model, recipe);
@@ -65,8 +67,9 @@ export async function planWork(
     editBytes: (block: number) => method.bytes(block, sizes.blockTargets),
     cacheBytes: null,
   };
-  const residence = weights === "auto" ? chooseWeights(input, await readMachine(backend, null)) : weights;
+  const residence =
+    weights === "auto" ? chooseWeights(input, await readMachine(backend, { cacheFolder: null, gpuBytes })) : weights;
   const folder = cacheFolder(options.cache, residence);
   const plan = planMemory({ ...input, weights: residence, cacheBytes: folder === null ? null : cacheBytes });
-  return { plan, machine: await readMachine(backend, folder) };
+  return { plan, machine: await readMachine(backend, { cacheFolder: folder, gpuBytes }) };
 }

@@ -42,7 +42,17 @@ export interface SweepRun
 
 type SharedLab = Pick<
   LabOptions,
-  "model" | "method" | "hparams" | "backend" | "fastMath" | "weights" | "precision" | "verify" | "cache" | "cacheBytes"
+  | "model"
+  | "method"
+  | "hparams"
+  | "backend"
+  | "fastMath"
+  | "weights"
+  | "precision"
+  | "verify"
+  | "cache"
+  | "cacheBytes"
+  | "gpuBytes"
 >;
 
 /** Progress of a sweep; edits and scores of all points together. */
@@ -224,9 +234,9 @@ function refuseTwins<P extends { name: string }>(points: readonly P[], key: (poi
 }
 
 function taskOf(point: SweepPoint, shared: SweepRun, out: string): PointTask {
-  const { model, backend, fastMath, weights, precision, verify, cache, cacheBytes, ...run } = shared;
+  const { model, backend, fastMath, weights, precision, verify, cache, cacheBytes, gpuBytes, ...run } = shared;
   const { method: _, hparams: __, targetStop, ...request } = run;
-  const machine = { backend, fastMath, weights, precision, verify, cache, cacheBytes };
+  const machine = { backend, fastMath, weights, precision, verify, cache, cacheBytes, gpuBytes };
   return {
     lab: { model, method: methodOf(point, shared), hparams: hparamsOf(point, shared), ...machine },
     request: { ...request, T: point.T, targetStop: point.targetStop ?? targetStop, out },

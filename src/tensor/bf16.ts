@@ -70,9 +70,9 @@ function storeOnCard(bits: Uint16Array, shape: [number, number]): Store {
   const pairs = new Int32Array(Math.ceil(bits.length / 2));
   new Uint16Array(pairs.buffer).set(bits);
   const packed = tf.keep(tf.tensor1d(pairs, "int32"));
-  const value = "bitcast<f32>(select(a[i / 2] << 16u, a[i / 2] & bitcast<i32>(0xffff0000u), i % 2 == 1))";
+  const value = "bitcast<f32>(select(pairs[i / 2] << 16u, pairs[i / 2] & bitcast<i32>(0xffff0000u), i % 2 == 1))";
   return {
-    widen: () => runWgsl({ name: "widen bf16", inputs: [packed], shape, value }) as tf.Tensor2D,
+    widen: () => runWgsl({ name: "widen bf16", inputs: { pairs: packed }, shape, value }) as tf.Tensor2D,
     free: () => packed.dispose(),
   };
 }

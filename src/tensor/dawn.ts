@@ -8,6 +8,8 @@ interface Opened {
   gpu: Gpu;
   adapter: WebgpuAdapter;
   backend: WebgpuBackend;
+  /** Bytes that the device takes in one binding. */
+  bindingLimit: number;
 }
 
 /** Kept for good: once what `create` returned is collected, the process dies. */
@@ -20,11 +22,23 @@ let opened: Promise<Opened> | null = null;
 export async function openWebgpu(): Promise<WebgpuAdapter> {
   opened ??= open();
   try {
-    return (await opened).adapter;
+    const { adapter, backend, bindingLimit } = await opened;
+    backend.bindingLimit = Math.min(bindingLimit, loweredLimit());
+    return adapter;
   } catch (error) {
     opened = null;
     throw error;
   }
+}
+
+/** Variable of the environment for tests of small cards: bytes that one binding may take. It only lowers the device's limit. */
+const LOWERED_LIMIT = "WISE_LAB_WEBGPU_BINDING";
+
+function loweredLimit(): number {
+  const text = process.env[LOWERED_LIMIT];
+  if (!text) return Number.POSITIVE_INFINITY;
+  if (/^[1-9]\d*$/.test(text)) return Number(text);
+  throw new Error(`${LOWERED_LIMIT} is ${text}, not a number of bytes`);
 }
 
 /**
@@ -42,7 +56,7 @@ async function open(): Promise<Opened> {
   // Loaded before `navigator.gpu` is there: otherwise it would register a backend of its own.
   const { WebGPUBackend } = createRequire(import.meta.url)("@tensorflow/tfjs-backend-webgpu");
   const made = await registerWebgpu(gpu, WebGPUBackend, (build) => withNavigator(gpu, build));
-  return { gpu, ...made };
+  return { gpu, ...made, bindingLimit: made.backend.bindingLimit };
 }
 
 async function loadDawn(): Promise<{ create(options: string[]): Gpu; globals: object }> {

@@ -57,23 +57,36 @@ function replace(kernelName: string, mend: (shipped: tf.KernelFunc) => tf.Kernel
 export interface Wgsl {
   /** Names the program, and its code: the same name is compiled once. */
   name: string;
-  /** As `a`, `b`, ... in the code, flat arrays. */
-  inputs: readonly tf.Tensor[];
+  /** By their names in the code, flat arrays. */
+  inputs: Readonly<Record<string, tf.Tensor>>;
   shape: number[];
-  /** Value of the number at `i`, as WGSL expression. */
+  /**
+   * Value of the number at `i`, as WGSL expression. A compiler may join a product and a sum, and round once: `rounded(x)` keeps
+   * them apart. `bounded(x, bound)` clips.
+   */
   value: string;
+  /** Functions that it calls, in WGSL. */
+  functions?: string;
   /** Numbers that the code reads as `uniforms.NAME`. */
   uniforms?: Record<string, number>;
 }
 
+const FUNCTIONS = `
+  // Through bits that depend on a number which the compiler does not know to be 0.
+  fn rounded(x : f32) -> f32 { return bitcast<f32>(bitcast<u32>(x) | bitcast<u32>(uniforms.zero)); }
+  // A NaN stays one.
+  fn bounded(x : f32, bound : f32) -> f32 { if (isnan(x)) { return x; } return clamp(x, -bound, bound); }
+`;
+
 /** Runs one on the card. -> float32 of its shape */
-export function runWgsl({ name, inputs, shape, value, uniforms = {} }: Wgsl): tf.Tensor {
+export function runWgsl({ name, inputs, shape, value, functions = "", uniforms = {} }: Wgsl): tf.Tensor {
   const backend = tf.backend() as unknown as WebgpuBackend;
+  const numbers = { ...uniforms, zero: 0 };
   const program = {
     shaderKey: `wise-lab ${name}`,
-    variableNames: inputs.map((_, i) => "abcdef"[i] as string),
-    variableComponents: inputs.map(() => 1),
-    uniforms: Object.keys(uniforms)
+    variableNames: Object.keys(inputs),
+    variableComponents: Object.keys(inputs).map(() => 1),
+    uniforms: Object.keys(numbers)
       .map((key) => `${key} : f32, `)
       .join(""),
     outputShape: shape,
@@ -81,9 +94,15 @@ export function runWgsl({ name, inputs, shape, value, uniforms = {} }: Wgsl): tf
     dispatchLayout: { x: shape.map((_, i) => i) },
     dispatch: [Math.ceil(tf.util.sizeFromShape(shape) / 64), 1, 1],
     size: true,
-    getUserCode: () => `fn main(i : i32) { if (i < uniforms.size) { result[i] = ${value}; } }`,
+    getUserCode: () =>
+      `${FUNCTIONS} ${functions} fn main(i : i32) { if (i < uniforms.size) { result[i] = ${value}; } }`,
   };
-  const numbers = Object.values(uniforms).map((number) => ({ type: "float32" as const, data: [number] }));
-  const made = backend.runWebGPUProgram(program, [...inputs], "float32", numbers);
+  const data = Object.values(numbers).map((number) => ({ type: "float32" as const, data: [number] }));
+  const made = backend.runWebGPUProgram(program, Object.values(inputs), "float32", data);
   return tf.engine().makeTensorFromTensorInfo(made);
+}
+
+/** True where programs of ours run: elsewhere the operations of TensorFlow.js do the same. */
+export function runsWgsl(): boolean {
+  return tf.getBackend() === "webgpu";
 }

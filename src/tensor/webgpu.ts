@@ -31,6 +31,10 @@ export interface Gpu {
 
 /** The part of TensorFlow.js' WebGPU backend that the guards below replace. */
 export interface WebgpuBackend extends tf.KernelBackend {
+  /** Bytes that one binding, and so one tensor, may take; ours. */
+  bindingLimit: number;
+  /** Programs that were run since it was opened; ours. */
+  dispatches: number;
   bufferManager: BufferPool;
   /** Buffers that go back to the pool at the next submit. */
   uniformPendingDisposal: GpuBuffer[];
@@ -107,11 +111,14 @@ export async function registerWebgpu(
   const device = await adapter.requestDevice({ requiredLimits });
   const { vendor, architecture, description, isFallbackAdapter = false } = adapter.info;
   const backend = surround(() => new Backend(device, adapter.info));
-  guardSizes(backend.bufferManager, device.limits);
+  const { maxStorageBufferBindingSize, maxBufferSize } = device.limits;
+  backend.bindingLimit = Math.min(maxStorageBufferBindingSize, maxBufferSize);
+  guardSizes(backend, maxBufferSize);
   guardPool(backend.bufferManager);
   guardErrors(backend, device);
   keepUniforms(backend);
   keepScalars(backend);
+  countDispatches(backend);
   mendWebgpu(device.limits.maxStorageBuffersPerShaderStage - 1);
   tf.registerBackend("webgpu", () => backend);
   const name = [vendor, architecture, description].filter(Boolean).join(" ");
@@ -120,14 +127,24 @@ export async function registerWebgpu(
 
 const STORAGE = 0x80; // GPUBufferUsage.STORAGE
 
-/** Unguarded, a tensor beyond the limits reads as zeros, and takes dispatches of others with it. */
+/** Bytes that one tensor may take on the current backend; infinite where it sets no limit. */
+export function tensorLimit(): number {
+  return (tf.backend() as Partial<WebgpuBackend>).bindingLimit ?? Number.POSITIVE_INFINITY;
+}
+
+/**
+ * Unguarded, a tensor beyond the limits reads as zeros, and takes dispatches of others with it.
+ * @param backend its `bindingLimit` is read at every request
+ * @param maxBufferSize bytes of a buffer that no program sees
+ */
 export function guardSizes(
-  pool: BufferPool,
-  { maxStorageBufferBindingSize, maxBufferSize }: Pick<Limits, "maxStorageBufferBindingSize" | "maxBufferSize">,
+  backend: Pick<WebgpuBackend, "bufferManager" | "bindingLimit">,
+  maxBufferSize: number,
 ): void {
+  const { bufferManager: pool } = backend;
   const acquire = pool.acquireBuffer.bind(pool);
   pool.acquireBuffer = (size, usage, ...rest) => {
-    const limit = usage & STORAGE ? Math.min(maxStorageBufferBindingSize, maxBufferSize) : maxBufferSize;
+    const limit = usage & STORAGE ? backend.bindingLimit : maxBufferSize;
     if (size > limit) {
       throw new LabFailure(
         `webgpu: a tensor of ${size} bytes was asked for, and this card takes at most ${limit} at once. ` +
@@ -143,6 +160,11 @@ const POOLED_BYTES = 2 ** 28;
 /** And as a share of what is in use. */
 const POOLED_SHARE = 1 / 4;
 
+/** Most bytes of free buffers that are kept beside those in use. */
+export function pooledBytes(used: number): number {
+  return Math.max(POOLED_BYTES, POOLED_SHARE * used);
+}
+
 /** Lets free buffers go, the sizes not used for longest first: the shipped pool keeps every size that was ever used, for good. */
 export function guardPool(pool: BufferPool): void {
   const release = pool.releaseBuffer.bind(pool);
@@ -156,7 +178,7 @@ export function guardPool(pool: BufferPool): void {
     freeBuffers.set(key, alike); // last: a map keeps the order
     for (const buffers of freeBuffers.values()) {
       while (buffers.length > 0) {
-        if (freeBytes(pool) <= Math.max(POOLED_BYTES, POOLED_SHARE * pool.numBytesUsed)) return;
+        if (freeBytes(pool) <= pooledBytes(pool.numBytesUsed)) return;
         const spare = buffers.shift() as GpuBuffer;
         pool.numFreeBuffers -= 1;
         pool.numBytesAllocated -= spare.size;
@@ -217,6 +239,21 @@ export function keepScalars(backend: Pick<WebgpuBackend, "tensorMap" | "uploadTo
       data.values = null;
     }
     data.external = true;
+  };
+}
+
+/** Programs that the current backend has run so far; null where it does not count them. */
+export function dispatchesSoFar(): number | null {
+  return (tf.backend() as Partial<WebgpuBackend>).dispatches ?? null;
+}
+
+/** A step of a small model takes as long as its dispatches: they are what fusing programs saves. */
+function countDispatches(backend: WebgpuBackend): void {
+  const run = backend.runWebGPUProgram.bind(backend);
+  backend.dispatches = 0;
+  backend.runWebGPUProgram = (...call) => {
+    backend.dispatches += 1;
+    return run(...call);
   };
 }
 

@@ -5,18 +5,18 @@ import { runFrozen } from "../../src/model/frozen.js";
 import {
   embed,
   forward,
-  gated,
   headLogits,
   type LlamaLayer,
   layerBeforeValue,
   layerForward,
   layerFromValue,
-  linear,
   rmsNorm,
   silu,
 } from "../../src/model/llama.js";
 import type { LlamaModel } from "../../src/model/model.js";
 import { type Change, deltaChange, lowRankChange, outputChange } from "../../src/model/patch.js";
+import { linear } from "../../src/model/weight.js";
+import { layerOps } from "../../src/tensor/layer-ops.js";
 import { tf } from "../../src/tensor/tf.js";
 import { atValue } from "../support/points.js";
 import { weightsOf } from "../support/whole-model.js";
@@ -54,7 +54,7 @@ const calls: Record<string, [tensors: number, call: () => unknown]> = {
   linear: [1, () => linear(valueInput(batch), layer.down)],
   rmsNorm: [1, () => rmsNorm(batch.stream, layer.inputNorm, 1e-5)],
   silu: [1, () => silu(batch.stream)],
-  gated: [1, () => gated(valueInput(batch), valueInput(batch))],
+  gated: [1, () => layerOps().gated(valueInput(batch), valueInput(batch))],
   layerBeforeValue: [2, () => layerBeforeValue(batch.stream, layer, model.config, { at: batch.at })],
   layerFromValue: [1, () => layerFromValue({ stream: batch.stream, mlpIn: valueInput(batch) }, layer)],
   layerForward: [1, () => layerForward(batch.stream, layer, model.config, { at: batch.at })],

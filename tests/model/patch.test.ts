@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createRng } from "../../src/core/rng.js";
 import { batchCuts, type CutBatch, logitsAt, type Spot } from "../../src/model/cut.js";
 import { runFrozen } from "../../src/model/frozen.js";
-import { forward, type LlamaLayer, layerForward, linear, positions } from "../../src/model/llama.js";
+import { forward, type LlamaLayer, layerForward, positions } from "../../src/model/llama.js";
 import type { LlamaModel } from "../../src/model/model.js";
 import {
   type Change,
@@ -20,6 +20,7 @@ import {
   siteName,
   siteOfModule,
 } from "../../src/model/patch.js";
+import { linear } from "../../src/model/weight.js";
 import { tf } from "../../src/tensor/tf.js";
 import { goldenRecords, largestDifference, loadTiny } from "../edit/support.js";
 import { atInput, atValue } from "../support/points.js";

@@ -16,12 +16,16 @@ import { encodeForced, PLAIN } from "../../src/model/prompt.js";
 import { chooseWeights, type Machine, readMachine, renderPlan, requireFits } from "../../src/run/memory-fit.js";
 import { type MemoryPlan, type PlanInput, planMemory } from "../../src/run/memory-plan.js";
 import { measureWork, type Workload } from "../../src/run/workload.js";
+import { pooledBytes } from "../../src/tensor/webgpu.js";
 import { modelOf } from "../edit/model-of.js";
 import { atInput, atValue } from "../support/points.js";
 import { repository } from "../support/shared.js";
 
 const llama8b = parseLlamaConfig(standInFor("llama-3-8b", {}).config, "llama-3-8b");
 const lab = join(repository, "data/lab-llama");
+
+const card: PlanInput["backend"] = { name: "webgpu", device: "gpu" };
+const cuda: PlanInput["backend"] = { name: "tensorflow", device: "gpu" };
 
 /** About what LLaMA-3's own tokenizer makes of a zsRE record. */
 const work: Workload = {
@@ -163,7 +167,18 @@ describe("the plan of LLaMA-3-8B", () => {
     const gpu = planMemory({ ...input, backend: { name: "tensorflow", device: "gpu" } });
     expect(gpu.memory).toBeLessThan(2e9);
     expect(gpu.tensors).toBe(planMemory(input).tensors);
-    expect(renderPlan(gpu, machine(16))).toContain("on the graphics card, not checked");
+    expect(renderPlan(gpu, machine(16))).toContain("on the graphics card, not checked: --gpu-memory GIGABYTES");
+  });
+
+  it("on webgpu, a mask takes four bytes an entry, and free buffers wait beside those in use", () => {
+    const [webgpu, other] = [planMemory({ ...input, backend: card }), planMemory({ ...input, backend: cuda })];
+    const stepping = (plan: MemoryPlan) =>
+      plan.phases[1]?.parts.find(({ name }) => name === "matrices of an edit")?.bytes;
+    expect(stepping(other)).toBe(2.5 * 4 * 4096 * 14336);
+    expect(stepping(webgpu)).toBe(3.25 * 4 * 4096 * 14336);
+    expect(part(other, "free buffers")).toBe(0);
+    expect(webgpu.tensors).toBe(5 * part(webgpu, "free buffers")); // a quarter of what is in use
+    expect(pooledBytes(1e6)).toBe(2 ** 28);
   });
 
   it("foresees what the cache on disk takes, up to its limit", () => {
@@ -220,6 +235,36 @@ describe("a plan that does not fit", () => {
     expect(error.hint).toContain("--backend tensorflow (npm run native) (");
   });
 
+  it.each([card, cuda])("is held against the memory of a graphics card, as the user has it: $name", async (backend) => {
+    const plan = planMemory({ ...input, backend });
+    const { tensors } = await readMachine(backend, { cacheFolder: null, gpuBytes: 4e9 });
+    expect(tensors).toEqual({ bytes: 4e9, setBy: "--gpu-memory" });
+    const error = refusal(() => requireFits(plan, machine(64, { tensors })));
+    expect(error.message).toContain(`does not fit on the graphics card: while in its ${plan.fullest.name}, it holds`);
+    for (const { name, held } of [...plan.always, ...plan.fullest.parts]) {
+      if (held === "tensor") expect(error.message).toContain(`  ${name}: `);
+      else expect(error.message).not.toContain(`  ${name}: `);
+    }
+    expect(error.found).toBe(`${(plan.tensors / 1e9).toFixed(1)} GB of tensors`);
+    expect(error.expected).toBe("at most 4.0 GB: --gpu-memory");
+    const room = { bytes: plan.tensors, setBy: "--gpu-memory" };
+    expect(() => requireFits(plan, machine(64, { tensors: room }))).not.toThrow();
+    expect(renderPlan(plan, machine(64, { tensors: room }))).toMatch(/in tensors, of \d+\.\d GB: --gpu-memory$/m);
+    expect(renderPlan(plan, machine(64, { tensors: room }))).not.toContain("not checked");
+  });
+
+  it("is offered what takes less of a card, with what that takes there", () => {
+    const plan = planMemory({ ...input, backend: card });
+    const bf16 = planMemory({ ...input, backend: card, precision: "bf16" });
+    const tensors = { bytes: bf16.tensors, setBy: "--gpu-memory" };
+    const { hint } = refusal(() => requireFits(plan, machine(64, { tensors })));
+    expect(hint).toContain(`--precision bf16 (${(bf16.tensors / 1e9).toFixed(1)} GB)`);
+    expect(hint).toContain("--backend tensorflow (npm run native) (");
+    const none = { bytes: 1e9, setBy: "--gpu-memory" };
+    const least = refusal(() => requireFits(planMemory({ ...input, backend: cuda }), machine(64, { tensors: none })));
+    expect(least.hint).toMatch(/^a card with more memory: none of this fits, \d\.\d GB are needed at least/);
+  });
+
   it("is refused for its cache, with the size that the disk has room for", () => {
     const disk = { bytes: 8e9, setBy: "free space of the disk at /" };
     const error = refusal(() => requireFits(planMemory(input), machine(64, { disk })));
@@ -236,6 +281,15 @@ describe("where the weights go when nobody says", () => {
     const heap = { bytes: 3.5 * 2 ** 30, setBy: "the heap of WebAssembly" };
     const wasm: PlanInput = { ...input, backend: { name: "wasm", device: "cpu" } };
     expect(chooseWeights(wasm, machine(500, { tensors: heap }))).toBe("streamed");
+    const small = { bytes: 10e9, setBy: "--gpu-memory" };
+    expect(chooseWeights({ ...input, backend: card }, machine(500, { tensors: small }))).toBe("streamed");
+    expect(chooseWeights({ ...input, backend: card }, machine(500))).toBe("whole");
+  });
+
+  it("--gpu-memory is refused where no card computes", async () => {
+    const asked = readMachine({ name: "wasm", device: "cpu" }, { cacheFolder: null, gpuBytes: 8e9 });
+    await expect(asked).rejects.toThrow(RefusedInput);
+    await expect(asked).rejects.toMatchObject({ where: "--gpu-memory", found: "the backend wasm on CPU" });
   });
 });
 
@@ -336,10 +390,10 @@ describe("what is printed", () => {
   it("counts what a cache folder holds already as room for it", async () => {
     const folder = await mkdtemp(join(tmpdir(), "wise-lab-plan-"));
     onTestFinished(() => rm(folder, { recursive: true }));
-    const empty = await readMachine({ name: "wasm" }, folder);
+    const empty = await readMachine({ name: "wasm", device: "cpu" }, { cacheFolder: folder });
     expect(empty.tensors?.setBy).toBe("the heap of WebAssembly");
     await writeFile(join(folder, "entry"), new Uint8Array(3e8));
-    const { disk } = await readMachine({ name: "tensorflow" }, folder);
+    const { disk } = await readMachine({ name: "tensorflow", device: "cpu" }, { cacheFolder: folder });
     expect(disk?.setBy).toMatch(/, and 0\.3 GB that the cache holds$/);
     expect(Math.abs((disk?.bytes ?? 0) - (empty.disk?.bytes ?? 0))).toBeLessThan(3e9); // others write meanwhile
   });

@@ -50,12 +50,15 @@ function destroyThis(this: FakeBuffer): void {
 describe("guards of webgpu", () => {
   it("refuse a tensor beyond what one binding takes, with both numbers and the way out", () => {
     const pool = bookPool();
-    guardSizes(pool, { maxStorageBufferBindingSize: 1024, maxBufferSize: 4096 });
+    const backend = { bufferManager: pool, bindingLimit: 1024 };
+    guardSizes(backend, 4096);
     expect(pool.acquireBuffer(1024, STORAGE).size).toBe(1024);
     expect(() => pool.acquireBuffer(1028, STORAGE)).toThrow(/1028 bytes.* at most 1024 .*--backend/);
     expect(pool.acquireBuffer(4096, 0).size).toBe(4096); // to read from, bound to no program
     expect(() => pool.acquireBuffer(5000, 0)).toThrow(/at most 4096/);
     expect(pool.numBytesUsed).toBe(1024 + 4096);
+    backend.bindingLimit = 512; // lowered
+    expect(() => pool.acquireBuffer(1024, STORAGE)).toThrow(/1024 bytes.* at most 512 /);
   });
 
   it("let the free buffers of sizes that are not used any more go", () => {

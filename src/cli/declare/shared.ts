@@ -3,7 +3,7 @@ import { Interrupted, LabFailure, Paused, RefusedInput } from "../../core/errors
 import { TARGET_STOPS } from "../../edit/target-stop.js";
 import { CONTEXTS, ROUTINGS } from "../../eval/generation.js";
 import { BACKENDS } from "../../tensor/names.js";
-import { collect, names, positive, wholeNumber } from "../parse.js";
+import { collect, gigabytes, names, wholeNumber } from "../parse.js";
 
 /** The exit status of a process that SIGINT ended, by the shell's convention. */
 const INTERRUPTED = 130;
@@ -105,5 +105,10 @@ export function withMachineOptions(command: Command): Command {
     .option("--verify", "hash the model's files again, which else is done when their size or times have changed")
     .option("--cache <folder>", "keeps the frozen part of a model between runs; the user's cache folder by default")
     .option("--no-cache", "computes it again in every run")
-    .option("--cache-size <gigabytes>", "that the cache may take; 20 by default", positive);
+    .option("--cache-size <gigabytes>", "that the cache may take; 20 by default", gigabytes)
+    .option(
+      "--gpu-memory <gigabytes>",
+      "that tensors may take on the graphics card; not checked by default",
+      gigabytes,
+    );
 }

@@ -1,7 +1,7 @@
 import type { Rng } from "../../core/rng.js";
 import type { LlamaConfig } from "../../model/config.js";
-import { linear } from "../../model/llama.js";
 import type { Change } from "../../model/patch.js";
+import { linear } from "../../model/weight.js";
 import { tf } from "../../tensor/tf.js";
 import { type EditState, type StateTensor, stateTensor } from "../state.js";
 

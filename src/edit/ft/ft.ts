@@ -1,9 +1,9 @@
 import type { LlamaModel } from "../../model/model.js";
 import { cutBefore, type Site } from "../../model/patch.js";
 import { PLAIN } from "../../model/prompt.js";
+import { inPlaceOf } from "../../tensor/in-place.js";
 import { tf } from "../../tensor/tf.js";
 import { defineMethod, type EditMethod, type EditSession, type EditSetting } from "../contract.js";
-import { inPlaceOf } from "../loss.js";
 import type { EditState } from "../state.js";
 import { exampleOf, lossAndGradients, sitesOf } from "./objective.js";
 import {

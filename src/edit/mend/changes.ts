@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { RefusedInput } from "../../core/errors.js";
-import { linear } from "../../model/llama.js";
 import { type Change, deltaChange, type Patch, siteName } from "../../model/patch.js";
+import { linear } from "../../model/weight.js";
 import { tf } from "../../tensor/tf.js";
 import { type EditState, type StateTensor, stateTensor } from "../state.js";
 import type { Slot, Update } from "./network.js";

@@ -1,7 +1,7 @@
 import { layerTensorNames, tensorShapes } from "../../model/checkpoint.js";
 import type { LlamaConfig } from "../../model/config.js";
-import { linear } from "../../model/llama.js";
 import type { Site } from "../../model/patch.js";
+import { linear } from "../../model/weight.js";
 import { tf } from "../../tensor/tf.js";
 import type { GradientFactors } from "../factors.js";
 import type { StateTensor } from "../state.js";

@@ -1,9 +1,9 @@
 import { throwIfAborted } from "../../core/errors.js";
 import type { LlamaConfig } from "../../model/config.js";
 import { batchCuts } from "../../model/cut.js";
-import { linear } from "../../model/llama.js";
 import type { Patch, Site } from "../../model/patch.js";
 import { PLAIN } from "../../model/prompt.js";
+import { linear } from "../../model/weight.js";
 import { tf } from "../../tensor/tf.js";
 import {
   defineMethod,

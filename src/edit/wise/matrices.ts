@@ -4,7 +4,7 @@ import { DENSE_MERGES, type WiseOptions } from "./options.js";
 
 /** At a step: the side memory so far, the gradient; the mask as it was drawn and as a tensor, of one byte an entry. */
 const OF_A_STEP = 2.5;
-/** Those that moving the side memory makes on its way (step.ts, `descend`), the moved one among them. */
+/** Those that moving the side memory makes on its way (step.ts, `descend`; on WebGPU fewer), the moved one among them. */
 const OF_A_DESCENT = 3;
 /** At a merge: W and the result, the result as a tensor; the side memory and the mask of the edit that ends; a new side memory. */
 const OF_A_MERGE = 7;
@@ -28,6 +28,7 @@ export function wiseBytes(
   return {
     kept: matrix * kept,
     stepping: matrix * OF_A_STEP,
+    flags: matrix / 4, // the mask
     perToken: 4 * intermediateSize, // inputs of the value matrix, each once more
     reading: matrix * reading,
     working: matrix * Math.max(OF_A_STEP + OF_A_DESCENT, ofAMerge(options, block), saving),

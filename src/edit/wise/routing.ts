@@ -1,8 +1,9 @@
 import { LabFailure, RefusedInput } from "../../core/errors.js";
 import { type CutBatch, mainOutput, valueInput } from "../../model/cut.js";
-import { linear, silu } from "../../model/llama.js";
+import { silu } from "../../model/llama.js";
 import type { LlamaModel } from "../../model/model.js";
 import { deltaChange, outputChange } from "../../model/patch.js";
+import { linear } from "../../model/weight.js";
 import { tf } from "../../tensor/tf.js";
 import type { Router } from "../contract.js";
 import type { Options } from "../option-table.js";

@@ -1,10 +1,11 @@
 import { type CutBatch, logitsAt, type Spot, valueInput } from "../../model/cut.js";
 import { distinctRows } from "../../model/distinct.js";
-import { linear } from "../../model/llama.js";
 import type { LlamaModel } from "../../model/model.js";
 import type { Change } from "../../model/patch.js";
+import { linear } from "../../model/weight.js";
+import { maskedStep } from "../../tensor/masked-step.js";
 import { tf } from "../../tensor/tf.js";
-import { crossEntropy, inPlaceOf, oneHotTargets, targetsOf } from "../loss.js";
+import { crossEntropy, oneHotTargets, targetsOf } from "../loss.js";
 import { sequencesOfRows, type TokenRow } from "../rows.js";
 import type { StepReport } from "../steps.js";
 import type { WiseOptions } from "./options.js";
@@ -200,17 +201,6 @@ export function descend(
   mask: tf.Tensor2D | null,
   setting: { main: tf.Tensor2D; options: WiseOptions },
 ): tf.Tensor2D {
-  const { edit_lr, weight_decay, norm_constraint } = setting.options;
-  return tf.tidy(() => {
-    let direction = mask === null ? gradient.clone() : inPlaceOf(mask.toFloat(), (share) => tf.mul(share, gradient));
-    if (weight_decay !== 0) {
-      const decay = inPlaceOf(tf.add(setting.main, delta), (edited) => tf.mul(edited, weight_decay));
-      direction = inPlaceOf(direction, (masked) => tf.add(masked, decay));
-      decay.dispose();
-    }
-    const way = inPlaceOf(direction, (x) => tf.mul(x, edit_lr));
-    const moved = inPlaceOf(way, (x) => tf.sub(delta, x));
-    if (norm_constraint === null) return moved;
-    return inPlaceOf(moved, (x) => tf.clipByValue(x, -norm_constraint, norm_constraint));
-  });
+  const { edit_lr: lr, weight_decay: decay, norm_constraint: bound } = setting.options;
+  return maskedStep(delta, gradient, mask, { main: setting.main, lr, decay, bound });
 }

@@ -68,6 +68,8 @@ export interface ShapeResult {
   probeTokens: number;
   /** Steps that were made: fewer than asked for where the loss settled. */
   steps: number;
+  /** Programs that a step of the cut runs through WebGPU; null elsewhere. */
+  dispatches?: number | null;
   sides: Measured[];
   /** Left out of reports that are older than it. */
   floor?: Floor;
@@ -234,6 +236,7 @@ async function resultOf({ model, cut, contestants, computed }: Outcome): Promise
     probes: cut.rows.probes.length,
     probeTokens: count(cut.rows.probes.map(({ ids }) => ids)),
     steps,
+    dispatches: ours.edit.dispatches ?? null,
     sides,
     floor: { gflop: recordGflop(config, cut.rows, { layer: options.layer, steps }), rate },
     alike: sides.every(({ differences }) => differences === null || alike(differences)),

@@ -11,6 +11,7 @@ import { createCutStore } from "../../model/cut-store.js";
 import type { LlamaModel } from "../../model/model.js";
 import type { CutPoint } from "../../model/patch.js";
 import type { PromptStyle } from "../../model/prompt.js";
+import { dispatchesSoFar } from "../../tensor/webgpu.js";
 import { isStandIn } from "../stand-in/record.js";
 import type { Edited, Fact, Scored, TokenRows } from "./protocol.js";
 import { STAND_IN_TEMPLATES, thinned } from "./rows.js";
@@ -51,12 +52,15 @@ export async function openCut(
       setting = startSetting();
       const started = performance.now();
       session = startWise({ ...options, n_iter: steps }, setting);
-      const [trace] = (await session.edit([fact.request])) as [EditTrace];
+      const dispatched: (number | null)[] = [];
+      const onStep = () => dispatched.push(dispatchesSoFar());
+      const [trace] = (await session.edit([fact.request], { onStep })) as [EditTrace];
       const seconds = (performance.now() - started) / 1000;
       return {
         seconds,
         frozen: trace.seconds.frozen,
         losses: trace.steps.map(lossesOf),
+        dispatches: lastDifference(dispatched),
       };
     },
 
@@ -75,4 +79,10 @@ export async function openCut(
 
     delta: async () => (await (session as EditSession).state()).tensors.side?.data as Float32Array,
   };
+}
+
+/** Between the last two of some counts; null where nothing counts, or there are not two. */
+function lastDifference(counts: readonly (number | null)[]): number | null {
+  const [before, last] = counts.slice(-2);
+  return before == null || last == null ? null : last - before;
 }

@@ -87,6 +87,8 @@ export const editedSchema = z.object({
   frozen: z.number().nullable(),
   /** One per step. */
   losses: z.array(z.object({ ft: z.number(), act: z.number(), loss: z.number() })),
+  /** Programs that a step runs through WebGPU; null elsewhere. */
+  dispatches: z.number().nullish(),
 });
 
 export const scoredSchema = z.object({

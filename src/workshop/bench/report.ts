@@ -90,6 +90,7 @@ function shapeNotes({ shapes, rounds }: BenchReport): string[] {
     ...shapes.map(shapeNote),
     ...shapes.flatMap(differenceNotes),
     ...shapes.flatMap(floorNote),
+    ...shapes.flatMap(dispatchNote),
     `Seconds are medians over ${rounds} rounds, in which (a), (b) and (c), each a process of its own, take turns. The frozen part of (b) is that of one edit alone, without the cache on disk; its steps include drawing the mask. A scored record is ${probesText(shapes)}, before and after the edit. A record is an edit and its scores.`,
   ];
 }
@@ -127,6 +128,10 @@ function floorNote({ shape, floor }: ShapeResult): string[] {
   return [
     `${shape}: the products of a record, counted, are ${gflop} GFLOP. Its floor is that at ${rate} GFLOP/s, which one product of the edit's shape reached in the process of (b).`,
   ];
+}
+
+function dispatchNote({ shape, dispatches }: ShapeResult): string[] {
+  return dispatches == null ? [] : [`${shape}: a step of (b) is ${dispatches} dispatches of WebGPU.`];
 }
 
 function gpuNote({ shapes, methods }: BenchReport): string {

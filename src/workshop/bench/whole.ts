@@ -7,8 +7,9 @@ import { createWiseOverlay } from "../../edit/wise/routing.js";
 import { createProblem, descend, type EditProblem, runStep } from "../../edit/wise/step.js";
 import { settled } from "../../edit/wise/wise.js";
 import { type CutBatch, type Spot, valueInput } from "../../model/cut.js";
-import { headLogits, layerBeforeValue, layerForward, linear, positions } from "../../model/llama.js";
+import { headLogits, layerBeforeValue, layerForward, positions } from "../../model/llama.js";
 import type { LlamaModel } from "../../model/model.js";
+import { linear } from "../../model/weight.js";
 import { tf } from "../../tensor/tf.js";
 import type { Edited, Scored, TokenRows } from "./protocol.js";
 

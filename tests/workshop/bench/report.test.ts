@@ -116,6 +116,8 @@ describe("the report", () => {
     expect(reference).toMatchObject({ "s/record": "50.6", "its floor": null, "times the floor": null });
     expect(benchRows(report())[1]).toMatchObject({ "s/record": "10.6", "its floor": null });
     expect(benchNotes(report({ floor: { gflop: 106, rate: 50 } })).join()).toContain("are 106 GFLOP");
+    expect(benchNotes(report({ dispatches: 251 })).join()).toContain("1b: a step of (b) is 251 dispatches");
+    expect(benchNotes(report({ dispatches: null })).join()).not.toContain("dispatches");
   });
 
   test("compares no times of sides that did not compute the same thing, and says so", () => {
