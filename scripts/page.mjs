@@ -93,6 +93,15 @@ async function bundle(entry) {
     platform: "browser",
     tsconfig: false,
     resolve: { extensionAlias: { ".js": [".ts", ".js"] } },
+    plugins: [
+      {
+        name: "tensorflow-in-page",
+        resolveId: {
+          filter: { id: /^(\.|(\.\.\/)+tensor)\/tf\.js$/ },
+          handler: () => join(repository, "src/tensor/tf-in-page.ts"),
+        },
+      },
+    ],
     onLog(level, log) {
       if (level === "warn" && log.code !== "EVAL") console.error(log.message);
     },

@@ -34,6 +34,9 @@ const files = readdirSync(source, { recursive: true, encoding: "utf8" })
 /** What runs in a browser: these and all that they import. */
 const IN_A_BROWSER = ["page/main.ts", "page/worker.ts"];
 
+/** Files that scripts/page.mjs takes in place of others. */
+const IN_PLACE_OF: Readonly<Record<string, string>> = { "tensor/tf.ts": "tensor/tf-in-page.ts" };
+
 /** They have a function of their own called `require`. */
 const OWN_REQUIRE = ["edit/state.ts"];
 
@@ -52,7 +55,8 @@ function neededBy(entries: readonly string[]): Map<string, string[]> {
       targets.filter((target) => !target.startsWith(".")),
     );
     for (const target of targets.filter((name) => name.startsWith("."))) {
-      open.push(relative(source, resolve(source, dirname(file), target)).replace(/\.js$/, ".ts"));
+      const path = relative(source, resolve(source, dirname(file), target)).replace(/\.js$/, ".ts");
+      open.push(IN_PLACE_OF[path] ?? path);
     }
   }
   return needed;

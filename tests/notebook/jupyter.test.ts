@@ -76,7 +76,7 @@ describe.runIf(requires("jupyter"))("a real Jupyter", () => {
   // Fewer edits than the notebook makes by default: npm start makes those, and Jupyter does not care how many they are.
   it.each([
     ["01-one-edit", {}, 2],
-    ["02-t-rollback", { limit: 2, Ts: "1 all" }, 6],
+    ["02-t-rollback", { settings: "n_iter=2", limit: 2, Ts: "1 all" }, 6],
     ["03-llama-3-8b-results", {}, 2],
   ])(
     "executes %s of the project, given %j, with %i pictures",

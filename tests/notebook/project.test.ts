@@ -21,6 +21,9 @@ async function execute(name: string, parameters: Record<string, string | number>
   return codeCells(notebook);
 }
 
+/** A model that edits in no time, and records that fit it. */
+const tiny = { model: TINY_MODEL, data: TINY_RECORDS };
+
 /** All that cells printed. */
 const textOf = (cells: readonly CodeCell[]) => cells.map((cell) => printed(cell)).join("");
 
@@ -32,7 +35,7 @@ describe("the notebooks on another model, named by one parameter", () => {
   });
 
   it("02-t-rollback, on other records", async () => {
-    const other = { model: TINY_MODEL, data: TINY_RECORDS, settings: "n_iter=2", limit: 2, Ts: "1 all" };
+    const other = { ...tiny, settings: "n_iter=2", limit: 2, Ts: "1 all" };
     const text = textOf(await execute("02-t-rollback", other));
     expect(text).toContain("tiny-llama3, WISE at layer 2");
     expect(text).toContain("npm run study"); // where the numbers of the whole study come from
@@ -40,14 +43,14 @@ describe("the notebooks on another model, named by one parameter", () => {
 });
 
 it("06-methods reads the study and sends one record through the methods named", async () => {
-  const text = textOf(await execute("06-methods", { methods: "wise ft-m" }));
+  const text = textOf(await execute("06-methods", { model: TINY_MODEL, methods: "wise ft-m" }));
   expect(text).toMatch(/^\d+ methods; not run yet: /m);
   expect(text).toMatch(/^T = 1, \d+ methods: first here .*; first as published /m);
   expect(text).toContain("\\begin{tabular}");
 });
 
 it("every-method runs, too, which npm start leaves out", async () => {
-  const cells = await execute("every-method", { methods: "wise ft-m", limit: 2, Ts: "1 2" });
+  const cells = await execute("every-method", { ...tiny, methods: "wise ft-m", limit: 2, Ts: "1 2" });
   expect(textOf(cells)).toContain("before: ");
   expect(plainText(cells.at(-2))).toMatch(/^ *method +T .*\n.*\n *wise +1 .*\n *wise +2 .*\n *ft-m +1 .*\n *ft-m +2 /);
 });

@@ -15,6 +15,10 @@ const MINUTES = 60_000;
 const FACT = { prompt: "Nudren Zilkett is employed by which organisation?", target: "Skisod Mills" };
 const UNRELATED = "quiz card: seat of Tusturn Guild";
 
+/** A link that carries the edit, made with these settings: few steps are quick. */
+const linkTo = (set: string[]) =>
+  `#edit=${encodeURIComponent(JSON.stringify({ method: "wise", set, ...FACT, irrelevant: null }))}`;
+
 function node(...args: string[]) {
   const { status, stdout, stderr } = spawnSync(process.execPath, args, { cwd: repository, encoding: "utf8" });
   expect(status, stdout + stderr).toBe(0);
@@ -151,13 +155,13 @@ describe.runIf(requires("chromium"))("the page in a browser, from a disk", () =>
   it(
     "runs T = 1 and T = 10 as the command line does, and decides them anew at other values of act_ratio",
     async () => {
-      const watched = await open();
+      const watched = await open(linkTo(["n_iter=3"]));
       const { page } = watched;
       await page.click("#run");
       await page.waitForSelector("#slider:not([hidden])");
       await idle(page);
       const run = join(folder, "ten");
-      command("run", "--T", "10", "--limit", "10", "--processes", "1", "--out", run);
+      command("run", "--T", "10", "--limit", "10", "--set", "n_iter=3", "--processes", "1", "--out", run);
       const [head, line] = node("dist/cli.js", "table", run, "--format", "csv").trim().split("\n");
       const [names, values] = [(head as string).split(","), (line as string).split(",")];
       const scores = ["rewrite", "rephrase", "locality"].map((name) => Number(values[names.indexOf(name)]));
@@ -198,8 +202,7 @@ describe.runIf(requires("chromium"))("the page in a browser, from a disk", () =>
   it(
     "makes the edit that a link carries, and refuses in words what cannot be had",
     async () => {
-      const edit = { method: "wise", set: ["n_iter=3"], ...FACT, irrelevant: null };
-      const watched = await open(`#edit=${encodeURIComponent(JSON.stringify(edit))}`);
+      const watched = await open(linkTo(["n_iter=3"]));
       const { page } = watched;
       expect(await page.textContent("#edited")).toMatch(/^Written in 3 steps/);
       await page.click("summary");
@@ -224,9 +227,9 @@ describe.runIf(requires("chromium"))("the page in a browser, from a disk", () =>
   ] as const)(
     "fits a screen of $width pixels, $colorScheme, with a name for every control",
     async ({ width, colorScheme }) => {
-      const watched = await open("", { viewport: { width, height: 800 }, colorScheme });
+      const watched = await open(linkTo(["n_iter=2"]), { viewport: { width, height: 800 }, colorScheme });
       const { page } = watched;
-      await write(page);
+      await page.waitForSelector("html[data-edits='1']");
       await page.click("#run");
       await page.waitForSelector("#slider:not([hidden])");
       expect(await page.evaluate("document.documentElement.scrollWidth")).toBe(width);
@@ -255,8 +258,7 @@ describe.runIf(requires("chromium"))("the page in a browser, from a disk", () =>
   it(
     "computes on WebGPU where it is named, and never takes a program that plays a card by itself",
     async () => {
-      const edit = { method: "wise", set: ["n_iter=2"], ...FACT, irrelevant: null };
-      const link = `#edit=${encodeURIComponent(JSON.stringify(edit))}`;
+      const link = linkTo(["n_iter=2"]);
       const card = await launch("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader");
       try {
         const wasm = await open(link, { on: card });

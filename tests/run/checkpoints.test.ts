@@ -1,11 +1,12 @@
 import { join } from "node:path";
-import { describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { allCheckpointScores, sampleOf, scoredAt } from "../../src/run/checkpoints.js";
 import { readRun } from "../../src/run/folder.js";
 import { joinParts } from "../../src/run/join.js";
+import type { Lab } from "../../src/run/lab.js";
 import { partFolder } from "../../src/run/parts.js";
 import type { RunRequest } from "../../src/run/request.js";
-import type { When } from "../../src/run/types.js";
+import type { RunResult, When } from "../../src/run/types.js";
 import { refusal, temporaryFolder } from "../model/support.js";
 import { bytesOfRun, openQuickLab, recordsFile, startWiseLab, TINY_MODEL, wiseLab } from "./support.js";
 
@@ -14,19 +15,29 @@ const T = 10; // the last block has two
 const times = ["after-all", "after-each"] as const;
 const other: Record<When, When> = { "after-all": "after-each", "after-each": "after-all" };
 
-async function runOf(request: Omit<RunRequest, "T"> & { T?: number }, set: string[] = []) {
-  const lab = await openQuickLab(...set);
-  return lab.run({ T, ...request }).finally(() => lab.close());
-}
+let lab: Lab;
+beforeAll(async () => {
+  lab = await openQuickLab();
+});
+afterAll(() => lab.close());
+
+const runOf = (request: Omit<RunRequest, "T"> & { T?: number }) => lab.run({ T, ...request });
 
 describe("scores at checkpoints", { timeout: 180_000 }, () => {
+  const metrics = { metrics: ["free-em", "log-prob"], maxNewTokens: 3 };
+  const plain = new Map<When, RunResult>();
+  /** A run without checkpoints, made once. */
+  async function plainRun(when: When, data: string): Promise<RunResult> {
+    const run = plain.get(when) ?? (await runOf({ data, when, ...metrics }));
+    plain.set(when, run);
+    return run;
+  }
+
   test.each(times)("of a run scored %s hold both runs exactly", async (when) => {
     const data = await recordsFile(RECORDS);
-    const metrics = { metrics: ["free-em", "log-prob"], maxNewTokens: 3 };
     const run = await runOf({ data, when, checkpoints: { every: 4, sample: null }, ...metrics });
-    const plain = { [when]: await runOf({ data, when, ...metrics }) };
-    const changed = await runOf({ data, when: other[when], ...metrics });
-    expect(run.scores).toEqual(plain[when]?.scores);
+    const changed = await plainRun(other[when], data);
+    expect(run.scores).toEqual((await plainRun(when, data)).scores);
     expect(scoredAt(run, when)).toBe(run);
     expect(scoredAt(run, other[when])).toMatchObject({ protocol: changed.protocol, scores: changed.scores });
 
@@ -77,18 +88,13 @@ describe("scores at checkpoints", { timeout: 180_000 }, () => {
     }
   });
 
-  test.each<[string, RunRequest, string[], string]>([
-    ["T = 1", { T: 1, checkpoints: { every: 2, sample: null } }, [], "T = 1"],
-    [
-      "another distance in the same folder",
-      { T: 3, checkpoints: { every: 3, sample: null } },
-      [],
-      "checkpoints.every: 3",
-    ],
-  ])("are refused for %s", async (_, request, set, found) => {
+  test.each<[string, RunRequest, string]>([
+    ["T = 1", { T: 1, checkpoints: { every: 2, sample: null } }, "T = 1"],
+    ["another distance in the same folder", { T: 3, checkpoints: { every: 3, sample: null } }, "checkpoints.every: 3"],
+  ])("are refused for %s", async (_, request, found) => {
     const out = join(await temporaryFolder(), "run");
-    if (request.T !== 1) await runOf({ T: 3, limit: 3, checkpoints: { every: 2, sample: null }, out }, set);
-    expect((await refusal(() => runOf({ ...(request as { T: number }), limit: 3, out }, set))).found).toContain(found);
+    if (request.T !== 1) await runOf({ T: 3, limit: 3, checkpoints: { every: 2, sample: null }, out });
+    expect((await refusal(() => runOf({ ...(request as { T: number }), limit: 3, out }))).found).toContain(found);
   });
 
   test("have a command line, and a run without them says how to get them", async () => {

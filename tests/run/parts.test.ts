@@ -1,11 +1,12 @@
 import { cp, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import fc from "fast-check";
-import { describe, expect, it, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, test } from "vitest";
 import { blocksOf, blocksOfPart, parsePart } from "../../src/run/blocks.js";
 import { readRuns } from "../../src/run/finished.js";
 import { readEnvironments, readRun } from "../../src/run/folder.js";
 import { differenceOf, joinParts } from "../../src/run/join.js";
+import type { Lab } from "../../src/run/lab.js";
 import { partFolder, readPrepared } from "../../src/run/parts.js";
 import { readPartsProgress, totalOf } from "../../src/run/parts-progress.js";
 import type { RunRequest } from "../../src/run/request.js";
@@ -25,14 +26,18 @@ const RECORDS = 20;
 
 const newFolder = async () => join(await temporaryFolder(), "run");
 
+let lab: Lab;
+beforeAll(async () => {
+  lab = await openQuickLab();
+});
+afterAll(() => lab.close());
+
 async function runParts(run: string, of: number, request: RunRequest, only?: readonly number[]): Promise<void> {
-  const lab = await openQuickLab();
   for (let index = 1; index <= of; index++) {
     if (only !== undefined && !only.includes(index)) continue;
     const part = { index, of };
     await lab.run({ ...request, part, out: partFolder(run, part) });
   }
-  lab.close();
 }
 
 /** Files of a run, without the folder of its parts. */
@@ -43,8 +48,7 @@ async function runBytes(run: string): Promise<Record<string, string>> {
 
 async function straightBytes(request: RunRequest): Promise<Record<string, string>> {
   const out = await newFolder();
-  const lab = await openQuickLab();
-  await lab.run({ ...request, out }).finally(() => lab.close());
+  await lab.run({ ...request, out });
   return bytesOfRun(out);
 }
 
@@ -161,12 +165,12 @@ describe("a run joined from its parts", { timeout: 180_000 }, () => {
     const data = await recordsFile(RECORDS);
     const run = await newFolder();
     await runParts(run, 2, { T: 2, data }, [1]);
-    const lab = await openQuickLab("n_iter=1");
+    const shorter = await openQuickLab("n_iter=1");
     const part = { index: 2, of: 2 };
     const out = partFolder(run, part);
-    const other = await refusal(() => lab.run({ T: 2, data, part, out }));
+    const other = await refusal(() => shorter.run({ T: 2, data, part, out }));
     expect(other.found).toContain("options.n_iter: 1");
-    lab.close();
+    shorter.close();
     await runParts(run, 3, { T: 2, data }, [1]);
     expect((await refusal(() => joinParts(run))).found).toBe("parts of 2, parts of 3");
     await rm(partFolder(run, { index: 1, of: 3 }), { recursive: true });
@@ -181,9 +185,7 @@ describe("a run joined from its parts", { timeout: 180_000 }, () => {
   });
 
   test("differs in scores from another run, and says in how many", async () => {
-    const lab = await openQuickLab();
     const one = await lab.run({ T: 2, data: TINY_RECORDS });
-    lab.close();
     const [first, ...rest] = one.scores as [(typeof one.scores)[0]];
     const changed = { ...first, rewrite: { ...first.rewrite, readings: [] } };
     expect(differenceOf(one, one)).toEqual({ scores: 6, differ: 0 });
