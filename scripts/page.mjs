@@ -129,7 +129,27 @@ async function textsOf() {
     records,
     recordsName: name,
     irrelevant: { ...irrelevant, path: irrelevant.name },
+    templates: await templatesOf(join(repository, "data", MODEL)),
   };
+}
+
+/** Context templates of every recipe, written by the model on the backend that a page has everywhere. */
+async function templatesOf(model) {
+  const { openLab } = await compiled("run/lab.js");
+  const { prepareNamed } = await compiled("edit/registry.js");
+  const { recipeKey } = await compiled("edit/templates.js");
+  const lab = await openLab({ model, backend: "wasm" });
+  const written = {};
+  try {
+    for (const method of lab.methods) {
+      const { templates: recipe } = (await prepareNamed(method, { preset: "lab" }, lab.model.config)).needs;
+      if (recipe === null || Object.hasOwn(written, recipeKey(recipe))) continue;
+      written[recipeKey(recipe)] = (await lab.with({ method })).templates;
+    }
+  } finally {
+    lab.close();
+  }
+  return written;
 }
 
 /** On this machine alone. */

@@ -38,6 +38,11 @@ export async function makeContextTemplates(
   return templatesOf(model.tokenizer, recipe, (i, count) => (written[i] as number[]).slice(0, count));
 }
 
+/** Key of the templates that one model writes by a recipe. */
+export function recipeKey(recipe: TemplateRecipe): string {
+  return JSON.stringify(recipe);
+}
+
 /**
  * Templates as many and about as long as the ones that a model will write, to plan with while it is not loaded: instead
  * of the model's own, tokens from all over its vocabulary.

@@ -59,11 +59,11 @@ export function createEngine(tell: (news: News) => void): Handlers {
       for (const [name, packed] of Object.entries(content.model)) files.set(name, await unpack(packed));
       tell({ about: "opening", line: "loading the model" });
       const model = await readModel(filesInMemory(texts.modelName, files));
-      tell({ about: "opening", line: "the model writes the texts around its prompts" });
       records = texts.records;
       lab = await openPage({
         model,
         irrelevant: texts.irrelevant,
+        templates: texts.templates,
         texts: {
           presetPath: (method, preset) => `${method}/${preset}`,
           read: async (path) => texts.presets[path] as string,

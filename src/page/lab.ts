@@ -5,7 +5,7 @@ import { irrelevantPrompt } from "../data/records.js";
 import type { EditMethod, EditSession, EditSetting, PreparedMethod } from "../edit/contract.js";
 import { type OptionTexts, prepareMethod, settingsOf } from "../edit/hparams.js";
 import { describeEdits, restoreFrom } from "../edit/state.js";
-import { makeContextTemplates } from "../edit/templates.js";
+import { makeContextTemplates, recipeKey } from "../edit/templates.js";
 import { type EditsByHand, editsByHand } from "../eval/byHand.js";
 import { probesOf, recordScore } from "../eval/records.js";
 import { scoreProbes } from "../eval/score.js";
@@ -57,10 +57,13 @@ export async function openPage(parts: {
   model: LlamaModel;
   texts: OptionTexts;
   irrelevant: IrrelevantList;
+  /** That the model has written before, by `recipeKey`; others it writes when they are needed. */
+  templates: Readonly<Record<string, string[]>>;
 }): Promise<PageLab> {
   const { model, texts } = parts;
   const stores = new Map<string, CutStore>();
-  const written = new Map<string, Promise<string[]>>();
+  const before = Object.entries(parts.templates).map(([key, texts]) => [key, Promise.resolve(texts)] as const);
+  const written = new Map<string, Promise<string[]>>(before);
   let chosen = await prepared(pageMethods[0] as EditMethod, []);
 
   async function prepared(method: EditMethod, set: readonly string[], signal?: AbortSignal): Promise<Chosen> {
@@ -85,7 +88,7 @@ export async function openPage(parts: {
   /** One model always writes the same ones. */
   async function templatesOf({ needs }: PreparedMethod, cuts: CutStore, signal?: AbortSignal): Promise<string[]> {
     if (needs.templates === null) return ["{}"];
-    const key = JSON.stringify(needs.templates);
+    const key = recipeKey(needs.templates);
     const before = written.get(key);
     if (before !== undefined) return before;
     const templates = makeContextTemplates(model, needs.templates, { cuts, signal });

@@ -22,6 +22,8 @@ export interface PageTexts {
   records: import("../data/records.js").EditRecord[];
   recordsName: string;
   irrelevant: import("../data/records.js").IrrelevantList;
+  /** Context templates that the model wrote when the page was built, by `recipeKey`. */
+  templates: Record<string, string[]>;
 }
 
 /** A fact of the model's world that the page offers for an edit. */

@@ -30,9 +30,9 @@ export function causesOverT(rows: readonly StudyRow<RunSummary | RunResult>[]): 
   return rows.flatMap(({ title, runs }) => runs.map((run) => ({ method: title, T: run.protocol.T, ...causesIn(run) })));
 }
 
-/** The same as a table: a row per method and T, a column per cause. */
-export function causesOverTFrame(rows: readonly StudyRow<RunSummary | RunResult>[]): DataFrame {
-  const all = causesOverT(rows);
+/** The same as a table: a row per method and T, or per method at one T; a column per cause. */
+export function causesOverTFrame(rows: readonly StudyRow<RunSummary | RunResult>[], at?: RunCauses["T"]): DataFrame {
+  const all = causesOverT(rows).filter(({ T }) => at === undefined || T === at);
   const names = (Object.keys(causes) as CauseName[]).filter((name) => all.some(({ wrong }) => has(wrong, name)));
   const shareOf = (wrong: RunCauses["wrong"], name: CauseName) => wrong.find(({ cause }) => cause === name)?.share ?? 0;
   const lines = all.map(({ method, T, right, wrong }): Row => {

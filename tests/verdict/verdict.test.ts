@@ -153,6 +153,11 @@ it("causes of every run add up with what is right, the largest first", () => {
   }
   const [first] = rowsOf(causesOverTFrame(rows));
   expect(first).toMatchObject({ method: "WISE", T: "1", right: all[0]?.right });
+  expect(rowsOf(causesOverTFrame(rows, 100)).map(({ method, T }) => `${method} ${T}`)).toEqual([
+    "WISE 100",
+    "WISE-Merge 100",
+    "ROME 100",
+  ]);
 });
 
 it("an edit of one step says nothing of what it learned: its loss is the untouched model's", () => {
