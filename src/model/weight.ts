@@ -15,7 +15,6 @@ export function isSharded(w: Weight): w is readonly Shard[] {
 /** y = x W^T. x [N, in], w [out, in] -> [N, out]. Differentiable in x, and in w where that is a tensor. */
 export function linear(x: tf.Tensor2D, w: Weight): tf.Tensor2D {
   if (!isSharded(w)) return isBf16Matrix(w) ? linearBf16(x, w) : timesTransposed(x, w);
-  if (w.length === 1) return linear(x, w[0] as Shard);
   return tf.tidy(() =>
     tf.concat(
       w.map((shard) => linear(x, shard)),

@@ -3,7 +3,7 @@ import type { EditMethod, Router } from "../edit/contract.js";
 import { methodNamed } from "../edit/registry.js";
 import type { EditTrace } from "../edit/trace.js";
 import type { ProbeScore, RecordScore } from "../eval/types.js";
-import { causeOf, isLearned, lastLossOf, laterEditsIn } from "../run/causes.js";
+import { causeOf, isLearned, lastLossOf, laterEditsIn, ofEdits } from "../run/causes.js";
 import { probeKinds, probesOf } from "../run/measures.js";
 import type { RunResult } from "../run/types.js";
 import type { Case, CaseEdit, CaseKind, CaseProbe, CaseReading, CaseToken, Outcome } from "./app/types.js";
@@ -74,8 +74,7 @@ interface Shared {
 function buildProbe(kind: CaseKind, probe: ProbeScore, { tokens, ...shared }: Shared): CaseProbe {
   const text = textOf(tokens);
   const names = Object.keys(shared.router?.numbers ?? {});
-  const readings = probe.readings
-    .filter(({ margin }) => margin > 0) // what holds no edit is at 0 to everything, for it changes nothing
+  const readings = ofEdits(probe.readings)
     .map(({ variant, margin, numbers, predicted, score }): CaseReading => {
       const values = names.map((name) => numbers[name] as number);
       return { variant, margin, numbers: values, predicted: predicted?.map(text) ?? null, score };

@@ -1,7 +1,7 @@
 import { mean } from "../core/stats.js";
 import type { EditMethod } from "../edit/contract.js";
 import { MAIN } from "../edit/overlay.js";
-import { causeNames } from "../run/causes.js";
+import type { CauseName } from "../run/causes.js";
 import type { RunResult } from "../run/types.js";
 import { type Row, rowsOf, summaryFrame } from "../tables/tables.js";
 import type { ProbeKind } from "../tables/values.js";
@@ -10,7 +10,7 @@ import { type Html, html, nothing } from "./app/html.js";
 import { stateHash } from "./app/list.js";
 import type { Case, Outcome } from "./app/types.js";
 import { kindNames } from "./app/view.js";
-import { causeRows } from "./select.js";
+import { causeRows, causesShown } from "./select.js";
 
 /** Data that a report's chapters are made from. */
 export interface ReportSubject {
@@ -92,9 +92,9 @@ function meanCells(summary: Row, name: ProbeKind | "average"): Html {
 export function causesChapter({ method: { router }, cases, kinds }: ReportSubject): Html {
   const cell = (count: unknown, filter: CaseFilter) =>
     html`<td class="number">${counted(count as number, filter)}</td>`;
-  const counts = causeRows(cases, router);
-  const rows = causeNames(router).map((cause, i) => {
-    const row = counts[i] as Row;
+  const counts = causeRows(cases, router).slice(0, -1); // behind them stands what is right
+  const rows = counts.map((row) => {
+    const cause = row.cause as CauseName;
     return html`<tr><th scope="row" class="meant">${cause}<span class="meaning">${row.meaning as string}</span></th>
 ${kinds.map((probe) => cell(row[probe], { probe, cause }))}${cell(row.records, { cause })}</tr>`;
   });
@@ -150,7 +150,7 @@ function controls(cases: readonly Case[], kinds: readonly ProbeKind[], { router 
 <input id="text" type="search" autocomplete="off" placeholder="words, or #12"></div>
 ${choice("probe", "Probe", [anything, ...kinds.map((kind): Choice => [kind, kindNames[kind]])])}
 ${choice("outcome", "Outcome", [anything, ...plain(["right", "partly right", "wrong", "not right"])])}
-${choice("cause", "Cause", [anything, ...plain(causeNames(router))])}
+${choice("cause", "Cause", [anything, ...plain(causesShown(cases, router))])}
 ${router ? byRoute : nothing}
 ${choice("block", "Block", [anything, ...plain(blocks)])}
 ${choice(

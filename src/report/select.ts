@@ -33,7 +33,7 @@ export function causesFrame(run: RunResult): DataFrame {
   return frameOf(causeRows(casesOf(run, method), method.router), "causes");
 }
 
-/** The rows of `causesFrame`: the causes in the order of `causeNames`, then what is right. */
+/** The rows of `causesFrame`: those of `causesShown`, then what is right. */
 export function causeRows(cases: readonly Case[], router: Router | undefined): Row[] {
   const kinds = probeKinds.filter((kind) => cases.some(({ probes }) => probes.some((probe) => probe.kind === kind)));
   const row = (cause: CauseName | null, meaning: string): Row => {
@@ -42,9 +42,14 @@ export function causeRows(cases: readonly Case[], router: Router | undefined): R
     const records = having.filter((probes) => probes.length > 0).length;
     return { cause: cause ?? "right", ...Object.fromEntries(counts), records, meaning };
   };
-  const isThere = (name: CauseName) => cases.some(({ probes }) => probes.some(({ cause }) => cause === name));
-  const names = causeNames(router).filter((name) => name !== "forgotten or not learned" || isThere(name));
+  const names = causesShown(cases, router);
   return [...names.map((name) => row(name, causes[name])), row(null, "Every token is as it should be.")];
+}
+
+/** The causes that a method can have; the one of edits that log no loss, where some probe has it. */
+export function causesShown(cases: readonly Case[], router: Router | undefined): CauseName[] {
+  const isThere = (name: CauseName) => cases.some(({ probes }) => probes.some(({ cause }) => cause === name));
+  return causeNames(router).filter((name) => name !== "forgotten or not learned" || isThere(name));
 }
 
 /** Cases as rows for a table: what was asked and wanted, the score of each kind of probe, and why any is not right. */

@@ -43,6 +43,11 @@ export interface Circumstances {
   router: Router | undefined;
 }
 
+/** Readings by variants that hold an edit: one that holds none has a margin of 0 to everything, for it changes nothing. */
+export function ofEdits<R extends { margin: number }>(readings: readonly R[]): R[] {
+  return readings.filter(({ margin }) => margin > 0);
+}
+
 /** Cause of a probe that is not right; null where it is right. */
 export function causeOf(probe: ScoredProbe, at: Circumstances): CauseName | null {
   if (probe.exact) return null;

@@ -99,7 +99,7 @@ interface Lack {
   there: Amount;
   /** The phase that lacks it. */
   phase: Phase;
-  /** Where it lacks, and what has more, in words. */
+  /** Place that lacks it, and something that has more, in words. */
   place: string;
   larger: string;
 }

@@ -18,7 +18,7 @@ type Limits = Record<(typeof RAISED_LIMITS)[number], number>;
 
 interface Adapter {
   info: { vendor: string; architecture: string; description: string; isFallbackAdapter?: boolean };
-  /** Where browsers had it first. */
+  /** Older browsers have it here. */
   isFallbackAdapter?: boolean;
   limits: Limits;
   requestDevice(wish: { requiredLimits: Limits }): Promise<Device>;

@@ -1,7 +1,7 @@
 import type { DataFrame } from "danfojs-node";
 import { mean } from "../core/stats.js";
 import { methodNamed } from "../edit/registry.js";
-import { type CauseName, causeOf, causes, laterEditsIn, learnedIn } from "../run/causes.js";
+import { type CauseName, causeOf, causes, laterEditsIn, learnedIn, ofEdits } from "../run/causes.js";
 import { probesOf } from "../run/measures.js";
 import type { StudyRow } from "../run/study.js";
 import type { RunSummary } from "../run/summary.js";
@@ -59,8 +59,7 @@ function causesIn(run: RunSummary | RunResult): Pick<RunCauses, "right" | "wrong
     };
     return (["rewrite", "rephrase"] as const).flatMap((kind) =>
       probesOf(score, kind).map((probe) => {
-        const readings = probe.readings.filter(({ margin }) => margin > 0); // at 0 a variant holds no edit
-        return causeOf(probe, { kind, readings, ...shared });
+        return causeOf(probe, { kind, readings: ofEdits(probe.readings), ...shared });
       }),
     );
   });

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { methodNamed } from "../../src/edit/registry.js";
 import type { RecordScore } from "../../src/eval/types.js";
 import { findBrowser, prepareBrowser } from "../../src/figures/browser.js";
+import { casesOf } from "../../src/report/case.js";
 import { reportHtml } from "../../src/report/report.js";
 import { wordsOf } from "../../src/report/words.js";
 import { readRun } from "../../src/run/folder.js";
@@ -53,6 +54,23 @@ function mixedUnroutedRun(): RunResult {
 }
 
 describe("reportHtml", () => {
+  it("has a row for what is lost of edits that log no loss where there is such a thing, with its count", async () => {
+    const run = unroutedRun([record(0, { rewrite: editedProbe([8, 9]) }), record(1)]);
+    const silent = run.edits.map((edit) => ({ ...edit, steps: edit.steps.slice(0, 1) }));
+    const rowsOf = async (one: RunResult) =>
+      [...(await reportHtml(one, "a run", unroutedMethod)).matchAll(/<th scope="row" class="meant">([a-z -]+)</g)].map(
+        ([, name]) => name,
+      );
+    const usual = ["over-edited", "not carried over", "forgotten", "not learned"];
+    expect(await rowsOf(run)).toEqual(usual);
+    expect(await rowsOf({ ...run, edits: silent })).toEqual([...usual, "forgotten or not learned"]);
+    const [probe] = casesOf({ ...run, edits: silent }, unroutedMethod)[0]?.probes ?? [];
+    expect(probe).toMatchObject({
+      cause: "forgotten or not learned",
+      why: expect.stringMatching(/after 1 later edit, and no loss/),
+    });
+  });
+
   it("says what a router left to the untouched model, and of a method without one that its edits always answer", async () => {
     const always = "has no router: its edits always answer";
     const routed = await reportHtml(mixedRun(), "routed");

@@ -59,7 +59,7 @@ export type WiseOptions = {
   distance_act: boolean;
   /** The mean over n target tokens divides by n + 1. */
   label_mean_extra: boolean;
-  /** Where the irrelevant prompt is longer than every row, the loss also covers the end of the questions. */
+  /** The loss also covers the end of the questions if the irrelevant prompt is longer than every row. */
   released_label_cut: boolean;
   weight_decay: number;
   /** At inference a sequence over 100 tokens is routed by its largest token distance. */
