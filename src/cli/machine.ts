@@ -1,9 +1,7 @@
-import type { LabOptions } from "../run/lab.js";
-import type { WeightOptions } from "../run/settle.js";
+import { type MachineOptions, machineOf } from "../run/settle.js";
 
 /** Options of every command that loads a model, as the command line gives them: how it computes, and in how much room. */
-export interface MachineArguments
-  extends Pick<LabOptions, "backend" | "fastMath" | "weights" | "precision" | "verify"> {
+export interface MachineArguments extends Omit<MachineOptions, "cache" | "cacheBytes" | "gpuBytes"> {
   /** false for --no-cache. */
   cache?: string | false;
   /** Gigabytes. */
@@ -12,18 +10,8 @@ export interface MachineArguments
 }
 
 /** The same as a lab takes them. */
-export function machineOptions(
-  options: MachineArguments,
-): Pick<LabOptions, "backend" | "fastMath" | "verify"> & Omit<WeightOptions, "onNotice"> {
-  const { backend, fastMath, weights, precision, verify, cache, cacheSize, gpuMemory } = options;
-  return {
-    backend,
-    fastMath,
-    weights,
-    precision,
-    verify,
-    cache: cache === false ? null : cache,
-    cacheBytes: cacheSize === undefined ? undefined : cacheSize * 1e9,
-    gpuBytes: gpuMemory === undefined ? undefined : gpuMemory * 1e9,
-  };
+export function machineOptions({ cache, cacheSize, gpuMemory, ...options }: MachineArguments): MachineOptions {
+  const bytes = (gigabytes: number | undefined) => (gigabytes === undefined ? undefined : gigabytes * 1e9);
+  const room = { cacheBytes: bytes(cacheSize), gpuBytes: bytes(gpuMemory) };
+  return machineOf({ ...options, ...room, cache: cache === false ? null : cache });
 }

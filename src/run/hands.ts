@@ -11,6 +11,7 @@ import type { Pace } from "./pace.js";
 import type { RunPlan } from "./plan.js";
 import type { RunRequest } from "./request.js";
 import { scoringOf } from "./request.js";
+import { machineOf } from "./settle.js";
 
 /*
  * The blocks of a run are independent, so several processes, its hands, can make them. This one alone writes, in the order
@@ -61,7 +62,7 @@ export function handsFor(
   { model, backend, dataset, T, templates }: Pick<RunPlan, "model" | "backend" | "dataset" | "T" | "templates">,
   most: number,
   { data, irrelevant, when, limit, part, scoreSteps, checkpoints, saveEdits, out, ...request }: RunRequest,
-  { method, hparams, fastMath, cache, cacheBytes, gpuBytes }: LabOptions,
+  { method, hparams, ...options }: LabOptions,
 ): Hands | null {
   const own = blocksOfPart({ records: dataset.records.length, T }, part);
   const records = own.reduce((sum, { start, end }) => sum + end - start, 0);
@@ -71,10 +72,11 @@ export function handsFor(
   if (backend.device === "gpu" || model.residence === "streamed") return null;
   const count = Math.min(most, blocks);
   if (count < 2) return null;
-  const weights = { weights: model.residence, precision: model.precision, cache, cacheBytes, gpuBytes };
+  const { residence: weights, precision } = model;
+  const settled = { backend: backend.name, weights, precision, verify: false };
   return {
     count,
-    lab: { model: model.folder, backend: backend.name, method, hparams, fastMath, templates, ...weights },
+    lab: { ...machineOf(options), ...settled, model: model.folder, method, hparams, templates },
     request: { data, irrelevant, T, when, limit, part, scoreSteps, checkpoints, saveEdits, out, ...scoringOf(request) },
   };
 }

@@ -16,7 +16,7 @@ import { type CutStore, createCutStore } from "../model/cut-store.js";
 import { loadModel, loadTokenizer, openCheckpoint } from "../model/folder.js";
 import type { LlamaModel } from "../model/model.js";
 import { cutName } from "../model/patch.js";
-import type { BackendName, BackendReport } from "../tensor/backend.js";
+import type { BackendReport } from "../tensor/backend.js";
 import { RECORDS_TOGETHER } from "./blocks.js";
 import { requireRunPlace } from "./folder-files.js";
 import { type FrozenPart, type FrozenPartOptions, openFrozenPart } from "./frozen-part.js";
@@ -34,22 +34,17 @@ import type { MemoryPlan } from "./memory-plan.js";
 import { checkWhen, type RunPlan } from "./plan.js";
 import type { RunRequest } from "./request.js";
 import { runProtocol } from "./runner.js";
-import { type PlannedWork, planWork, settleMemory, type WeightOptions } from "./settle.js";
+import { type MachineOptions, type PlannedWork, planWork, settleMemory } from "./settle.js";
 import type { RunResult } from "./types.js";
 
 /** Options of a lab. Everything has a default: the model, records and hyperparameters of the project. */
-export interface LabOptions extends WeightOptions, FrozenPartOptions {
+export interface LabOptions extends MachineOptions, FrozenPartOptions {
   /** Folder of a Hugging Face LLaMA. */
   model?: string | undefined;
-  backend?: BackendName | undefined;
   /** Editing method; see `methods`. */
   method?: string | undefined;
   /** Hyperparameters: a YAML file or preset, and "key=value" settings over it. */
   hparams?: OptionSource | undefined;
-  /** Hash the model's files again, whatever was kept of an earlier time. */
-  verify?: boolean | undefined;
-  /** Products of numbers rounded to bf16 where the processor is faster with them; only native TensorFlow has them. */
-  fastMath?: boolean | undefined;
   /** The run that is to come: it is checked, and memory planned for it, before weights are read. Edits by hand, when left out. */
   planFor?: RunRequest | undefined;
   /** Context templates that the model has written before; by default it writes them now. */

@@ -18,11 +18,10 @@ import { environmentOf } from "./environment.js";
 import { openRunFolder } from "./folder-writer.js";
 import { type FrozenPartOptions, openFrozenPart } from "./frozen-part.js";
 import { loadRunInputs } from "./inputs.js";
-import type { LabOptions } from "./lab.js";
 import { memoryOutput, type RunOutput } from "./output.js";
 import { type ProtocolSource, protocolOf } from "./plan.js";
 import type { RunRequest } from "./request.js";
-import { type PlannedWork, settleMemory, type WeightOptions } from "./settle.js";
+import { type MachineOptions, type PlannedWork, settleMemory } from "./settle.js";
 import type { RunResult } from "./types.js";
 
 /** The method in the protocol of a model that was edited by other software. */
@@ -30,9 +29,8 @@ export const EDITED_ELSEWHERE = "edited elsewhere";
 
 /** A model that was edited elsewhere, and what it is scored by. */
 export interface ScoreRequest
-  extends WeightOptions,
+  extends MachineOptions,
     FrozenPartOptions,
-    Pick<LabOptions, "backend" | "fastMath" | "verify">,
     Omit<RunRequest, "T" | "when" | "irrelevant" | "scoreSteps" | "saveEdits" | "processes" | "keepEvery"> {
   /** Folder of the edited model, and of the model before its edits. */
   model: string;

@@ -4,7 +4,7 @@ import type { LlamaConfig } from "../model/config.js";
 import type { Residence } from "../model/model.js";
 import type { Tokenizer } from "../model/tokenizer.js";
 import type { WeightPrecision } from "../model/weights.js";
-import type { BackendReport } from "../tensor/backend.js";
+import type { BackendName, BackendReport } from "../tensor/backend.js";
 import { cacheFolder, DEFAULT_CACHE_BYTES, type FrozenPartOptions } from "./frozen-part.js";
 import { chooseWeights, type Machine, readMachine, renderPlan, requireFits } from "./memory-fit.js";
 import { type MemoryPlan, planMemory } from "./memory-plan.js";
@@ -19,6 +19,21 @@ export interface WeightOptions extends Pick<FrozenPartOptions, "cache" | "cacheB
   precision?: WeightPrecision | undefined;
   /** Bytes that tensors may take on the graphics card; not checked, when left out: no backend tells them. */
   gpuBytes?: number | undefined;
+}
+
+/** Settings that say how a model is computed with, and in how much room. */
+export interface MachineOptions extends Omit<WeightOptions, "onNotice"> {
+  backend?: BackendName | undefined;
+  /** Products of numbers rounded to bf16 where the processor is faster with them; only native TensorFlow has them. */
+  fastMath?: boolean | undefined;
+  /** Hash the model's files again, whatever was kept of an earlier time. */
+  verify?: boolean | undefined;
+}
+
+/** Those of some options. */
+export function machineOf(options: MachineOptions): MachineOptions {
+  const { backend, fastMath, verify, weights, precision, cache, cacheBytes, gpuBytes } = options;
+  return { backend, fastMath, verify, weights, precision, cache, cacheBytes, gpuBytes };
 }
 
 /** Parts of a model that are known before its weights are read, with its backend and method. */

@@ -18,7 +18,8 @@ import { requireRunPlace } from "./folder-files.js";
 import { DEFAULT_METHOD, DEFAULT_MODEL, loadRunInputs, projectFile, withDefaultPreset } from "./inputs.js";
 import type { LabOptions } from "./lab.js";
 import { checkScoreSteps, checkWhen, protocolOf } from "./plan.js";
-import type { RunRequest, ScoringRequest } from "./request.js";
+import { type RunRequest, type ScoringRequest, scoringOf } from "./request.js";
+import { type MachineOptions, machineOf } from "./settle.js";
 import type { PointTask } from "./sweep-point.js";
 import type { Protocol, RunResult } from "./types.js";
 
@@ -36,24 +37,10 @@ export interface SweepPoint {
 
 /** Settings that all points of a sweep share: those of a lab and of a run, with their defaults. */
 export interface SweepRun
-  extends SharedLab,
+  extends MachineOptions,
     ScoringRequest,
+    Pick<LabOptions, "model" | "method" | "hparams">,
     Pick<RunRequest, "data" | "irrelevant" | "limit" | "when" | "scoreSteps"> {}
-
-type SharedLab = Pick<
-  LabOptions,
-  | "model"
-  | "method"
-  | "hparams"
-  | "backend"
-  | "fastMath"
-  | "weights"
-  | "precision"
-  | "verify"
-  | "cache"
-  | "cacheBytes"
-  | "gpuBytes"
->;
 
 /** Progress of a sweep; edits and scores of all points together. */
 export interface SweepProgress {
@@ -234,12 +221,11 @@ function refuseTwins<P extends { name: string }>(points: readonly P[], key: (poi
 }
 
 function taskOf(point: SweepPoint, shared: SweepRun, out: string): PointTask {
-  const { model, backend, fastMath, weights, precision, verify, cache, cacheBytes, gpuBytes, ...run } = shared;
-  const { method: _, hparams: __, targetStop, ...request } = run;
-  const machine = { backend, fastMath, weights, precision, verify, cache, cacheBytes, gpuBytes };
+  const { model, data, irrelevant, limit, when, scoreSteps, targetStop } = shared;
+  const recorded = { ...scoringOf(shared), targetStop: point.targetStop ?? targetStop, scoreSteps };
   return {
-    lab: { model, method: methodOf(point, shared), hparams: hparamsOf(point, shared), ...machine },
-    request: { ...request, T: point.T, targetStop: point.targetStop ?? targetStop, out },
+    lab: { ...machineOf(shared), model, method: methodOf(point, shared), hparams: hparamsOf(point, shared) },
+    request: { data, irrelevant, limit, when, T: point.T, ...recorded, out },
   };
 }
 
