@@ -10,11 +10,16 @@ export interface Rng {
   uniform(): number;
   /** An integer in [0, bound). */
   integer(bound: number): number;
+  /** Fills an array with such integers, the same that as many calls of `integer` give. */
+  integers(bound: number, into: Uint32Array): void;
   /** A standard normal value (Box-Muller). */
   normal(): number;
   /** An independent generator for one purpose, e.g. `rng.fork("mask", shard)`. */
   fork(...names: (string | number)[]): Rng;
 }
+
+/** Numbers that are made at once: within one loop the state needs no memory, and bootstraps take millions. */
+const AHEAD = 128;
 
 /** Makes a generator (xoshiro128**, Blackman and Vigna 2018) keyed by the SHA-256 of the seed and the fork names. */
 export function createRng(seed: number, path: readonly (string | number)[] = []): Rng {
@@ -22,16 +27,39 @@ export function createRng(seed: number, path: readonly (string | number)[] = [])
   hash.update(new TextEncoder().encode(JSON.stringify([seed, ...path])));
   const { buffer, byteOffset } = hash.digest();
   const key = new DataView(buffer, byteOffset);
-  // An array of machine words: variables of a closure would be boxed at every step, and bootstraps take millions.
   const state = Int32Array.from([0, 4, 8, 12], (offset) => key.getInt32(offset, true));
   state[3] = (state[3] as number) | 1; // never the all-zero state
+  const ahead = new Uint32Array(AHEAD);
+  let used = AHEAD;
 
-  function next(): number {
-    let a = state[0] as number;
-    let b = state[1] as number;
-    let c = state[2] as number;
-    let d = state[3] as number;
-    const scrambled = Math.imul(rotate(Math.imul(b, 5), 7), 9) >>> 0;
+  function refill(): void {
+    advance(state, ahead);
+    used = 0;
+  }
+
+  const uniform = () => {
+    if (used === AHEAD) refill();
+    return (ahead[used++] as number) / 2 ** 32;
+  };
+  return {
+    uniform,
+    integer: (bound) => Math.floor(uniform() * bound),
+    integers: (bound, into) => {
+      for (let i = 0; i < into.length; i++) {
+        if (used === AHEAD) refill();
+        into[i] = ((ahead[used++] as number) / 2 ** 32) * bound;
+      }
+    },
+    normal: () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform()),
+    fork: (...names) => createRng(seed, [...path, ...names]),
+  };
+}
+
+/** Moves a state on, and writes the 32 random bits of every step. */
+function advance(state: Int32Array, bits: Uint32Array): void {
+  let [a, b, c, d] = state as unknown as [number, number, number, number];
+  for (let i = 0; i < bits.length; i++) {
+    bits[i] = Math.imul(rotate(Math.imul(b, 5), 7), 9);
     const shifted = b << 9;
     c ^= a;
     d ^= b;
@@ -39,20 +67,8 @@ export function createRng(seed: number, path: readonly (string | number)[] = [])
     a ^= d;
     c ^= shifted;
     d = rotate(d, 11);
-    state[0] = a;
-    state[1] = b;
-    state[2] = c;
-    state[3] = d;
-    return scrambled;
   }
-
-  const uniform = () => next() / 2 ** 32;
-  return {
-    uniform,
-    integer: (bound) => Math.floor(uniform() * bound),
-    normal: () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform()),
-    fork: (...names) => createRng(seed, [...path, ...names]),
-  };
+  state.set([a, b, c, d]);
 }
 
 /** @throws {RefusedInput} for a seed that a user gave and that is no whole number from 0 on. */

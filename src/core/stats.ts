@@ -43,12 +43,15 @@ export function bootstrapInterval(values: readonly number[], options: BootstrapO
   const { rng, resamples = 2_000, level = 0.95, draws = values.length } = options;
   requireFinite(values, "a bootstrap interval");
   const n = values.length;
-  const means = new Float64Array(resamples);
-  for (let r = 0; r < resamples; r++) {
+  const numbers = Float64Array.from(values);
+  const drawn = new Uint32Array(draws);
+  const isOne = numbers.every((value) => value === numbers[0]); // then one resample is like another
+  const means = Float64Array.from({ length: isOne ? 1 : resamples }, () => {
+    rng.integers(n, drawn);
     let total = 0;
-    for (let i = 0; i < draws; i++) total += values[rng.integer(n)] as number;
-    means[r] = total / draws;
-  }
+    for (let i = 0; i < draws; i++) total += numbers[drawn[i] as number] as number;
+    return total / draws;
+  });
   return { mean: sum(values) / n, ...percentileEnds(means, level), n };
 }
 
@@ -66,14 +69,13 @@ export function resampledMeans(
   const places = rows[0]?.length ?? 0;
   const changes = changesAlong(rows);
   const drawn = new Uint32Array(n);
+  const times = new Uint32Array(n);
   return Array.from({ length: resamples }, () => {
-    drawn.fill(0);
-    for (let i = 0; i < n; i++) {
-      const record = rng.integer(n);
-      drawn[record] = (drawn[record] as number) + 1;
-    }
+    rng.integers(n, drawn);
+    times.fill(0);
+    for (let i = 0; i < n; i++) (times[drawn[i] as number] as number)++;
     const means = new Float64Array(places);
-    for (const { row, place, by } of changes) means[place] = (means[place] as number) + (drawn[row] as number) * by;
+    for (const { row, place, by } of changes) means[place] = (means[place] as number) + (times[row] as number) * by;
     let total = 0;
     for (let place = 0; place < places; place++) {
       total += means[place] as number;
@@ -128,12 +130,12 @@ export function pairedPermutationTest(
   const patterns = 2 ** movable.length;
   const exact = patterns <= permutations;
   let asFar = exact ? 0 : 1;
+  const flips = new Uint32Array(movable.length);
   for (let k = 0; k < (exact ? patterns : permutations); k++) {
+    if (exact) for (let i = 0; i < flips.length; i++) flips[i] = (k >>> i) & 1;
+    else rng.integers(2, flips);
     let total = 0;
-    movable.forEach((d, i) => {
-      const flip = exact ? (k >>> i) & 1 : rng.integer(2);
-      total += flip === 1 ? -d : d;
-    });
+    for (let i = 0; i < flips.length; i++) total += (movable[i] as number) * (flips[i] === 1 ? -1 : 1);
     if (Math.abs(total) >= bound) asFar++;
   }
   return { difference: observed / differences.length, p: asFar / (exact ? patterns : permutations + 1) };

@@ -204,7 +204,8 @@ export function intervalOf(run: ScoredRun, name: MeasureName): Interval | null {
   return values.length === 0 ? null : bootstrapInterval(values, { rng });
 }
 
-function intervalColumns(run: ScoredRun, name: MeasureName): Row {
+/** The interval of a measure in columns NAME, NAMELow, NAMEHigh and NAMERecords. */
+export function intervalColumns(run: ScoredRun, name: MeasureName): Row {
   const { mean, low, high, n } = intervalOf(run, name) ?? { mean: null, low: null, high: null, n: 0 };
   return { [name]: mean, [`${name}Low`]: low, [`${name}High`]: high, [`${name}Records`]: n };
 }

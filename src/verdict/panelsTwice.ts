@@ -6,7 +6,7 @@ import { baseConfig, baseLayout, createTheme, type FigureOptions, PAGE_INCHES } 
 import { marked, type PublishedRow } from "../published/published.js";
 import { shortNumber } from "../published/publishedOverT.js";
 import type { StudyRow } from "../run/study.js";
-import { type Row, rowsOf, summaryFrame } from "../tables/tables.js";
+import { intervalColumns, type Row } from "../tables/tables.js";
 import { onBothSides, publishedAt, runAt } from "./rows.js";
 
 const NAMES = ["rewrite", "rephrase", "locality"] as const;
@@ -80,11 +80,11 @@ function inHalves(names: readonly string[]): string[] {
   ).flat();
 }
 
-/** A row of a summary for each T; an empty one where there is no run. */
+/** The scores of a run at each T, with their intervals; none where there is no run. */
 function measuredPoints(row: StudyRow, Ts: readonly number[]): Row[] {
   return Ts.map((T) => {
     const run = runAt(row, T);
-    return run === undefined ? {} : (rowsOf(summaryFrame([run]))[0] as Row);
+    return run === undefined ? {} : Object.assign({}, ...NAMES.map((name) => intervalColumns(run, name)));
   });
 }
 

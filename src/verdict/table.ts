@@ -1,5 +1,6 @@
 import type { DataFrame } from "danfojs-node";
-import type { MeasureName } from "../run/measures.js";
+import { mean } from "../core/stats.js";
+import { type MeasureName, valuesOf } from "../run/measures.js";
 import type { StudyRow } from "../run/study.js";
 import type { ScoredRun } from "../run/types.js";
 import { isShare, metricOf } from "../run/under-metric.js";
@@ -93,7 +94,8 @@ function betterOf(rows: readonly StudyRow[]): "higher" | "lower" {
 }
 
 function meanText(run: ScoredRun, name: MeasureName): string {
-  return intervalOf(run, name)?.mean.toFixed(DIGITS) ?? "-";
+  const values = valuesOf(run.scores, name);
+  return values.length === 0 ? "-" : mean(values).toFixed(DIGITS);
 }
 
 function latexCell(run: ScoredRun | undefined, name: MeasureName, isBest: boolean): string {

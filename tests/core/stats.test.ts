@@ -33,6 +33,13 @@ describe("mean", () => {
 });
 
 describe("bootstrapInterval", () => {
+  it("of equal values is their mean, as every resample gives it", () => {
+    const value = 1 / 3;
+    const total = Array.from({ length: 7 }, () => value).reduce((a, b) => a + b, 0);
+    const { low, high, n } = bootstrapInterval(new Array(7).fill(value), { rng: rng() });
+    expect([low, high, n]).toEqual([total / 7, total / 7, 7]);
+  });
+
   it("agrees with the normal interval of a mean for many values", () => {
     const source = createRng(7);
     const values = Array.from({ length: 400 }, () => source.normal());

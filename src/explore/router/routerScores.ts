@@ -1,6 +1,8 @@
 import { RefusedInput } from "../../core/errors.js";
 import { createRng, type Rng } from "../../core/rng.js";
 import { type Interval, mean, percentileEnds, resampledMeans } from "../../core/stats.js";
+import type { InferenceOption } from "../../edit/contract.js";
+import type { Options } from "../../edit/option-table.js";
 import { MAIN } from "../../edit/overlay.js";
 import { methodNamed } from "../../edit/registry.js";
 import { measures, probesOf } from "../../run/measures.js";
@@ -61,37 +63,47 @@ export function routerScores(
   const values = [...rising, own];
   const options = values.map((value) => ({ ...run.protocol.options, [key]: value }));
   const rows: RouterScores["rows"] = { rewrite: [], rephrase: [], locality: [], average: [] };
-  const counts = createCounts(values.length);
-  for (const scored of run.scores) {
-    const record = { ...scored, portability: [] }; // has no curve: nothing to decide
-    const under = options.map((at) => recordUnder(record, option, at));
-    for (const [place, one] of under.entries()) counts.add(place, one);
+  const answered = mapOf(curveKinds, () => new Float64Array(values.length));
+  const probes = mapOf(curveKinds, () => 0);
+  for (const record of run.scores) {
+    const seen = seenUnderEach(record, option, options);
     for (const name of curveMeasures) {
-      const scores = under.map((one) => measures[name](one));
-      if (scores[0] !== null) rows[name].push(Float64Array.from(scores as number[]));
+      if (seen[0]?.scores[name] !== null)
+        rows[name].push(Float64Array.from(seen, ({ scores }) => scores[name] as number));
+    }
+    for (const kind of curveKinds) {
+      probes[kind] += probesOf(record, kind).length;
+      for (const [place, one] of seen.entries()) (answered[kind][place] as number) += one.answered[kind];
     }
   }
   requireAverage(rows.average, key);
+  const toEdit = mapOf(curveKinds, (kind) => Array.from(answered[kind], (count) => count / probes[kind]));
   const rng = (name: CurveMeasure) => createRng(run.protocol.seed).fork("bootstrap", name);
-  return { key, values, rows, toEdit: counts.shares(), rng };
+  return { key, values, rows, toEdit, rng };
 }
 
-/** Counts probes, and those of them that an edit answers, at each of so many values. */
-function createCounts(places: number) {
-  const counts = curveKinds.map((kind) => ({ kind, probes: 0, answered: new Array<number>(places).fill(0) }));
+/** Scores of a record, and how many of its probes an edit answers. */
+interface Seen {
+  scores: Record<CurveMeasure, number | null>;
+  answered: Record<CurveKind, number>;
+}
+
+/** What is seen of a record under each value of the option. It stays the same where no probe goes elsewhere. */
+function seenUnderEach(scored: ScoredRecord, option: InferenceOption, options: readonly Options[]): Seen[] {
+  const record = { ...scored, portability: [], unedited: [] }; // they have no curve
+  const probes = curveKinds.flatMap((kind) => probesOf(record, kind));
+  let [last, routes]: [Seen?, string?] = [];
+  return options.map((at) => {
+    const now = probes.map(({ readings }) => option.decide(readings, at).variant).join("\n");
+    if (last === undefined || now !== routes) [last, routes] = [seenOf(recordUnder(record, option, at)), now];
+    return last;
+  });
+}
+
+function seenOf(record: ScoredRecord): Seen {
   return {
-    add(place: number, record: ScoredRecord): void {
-      for (const count of counts) {
-        const probes = probesOf(record, count.kind);
-        const answered = probes.filter(({ route }) => route !== MAIN).length;
-        count.answered[place] = (count.answered[place] as number) + answered;
-        if (place === 0) count.probes += probes.length;
-      }
-    },
-    shares(): RouterScores["toEdit"] {
-      const shares = counts.map(({ kind, probes, answered }) => [kind, answered.map((count) => count / probes)]);
-      return Object.fromEntries(shares) as RouterScores["toEdit"];
-    },
+    scores: mapOf(curveMeasures, (name) => measures[name](record)),
+    answered: mapOf(curveKinds, (kind) => probesOf(record, kind).filter(({ route }) => route !== MAIN).length),
   };
 }
 
