@@ -40,7 +40,7 @@ function missingSpeed({ backend, gpu }: Facts): Missing[] {
 function missingBrowser({ browser }: Facts): Missing[] {
   const command = "apt-get install chromium, or CHROME_PATH=/path/to/chrome";
   if (browser?.version) return [];
-  const why = browser ? `the browser of ${browser.source} does not start` : "figures step down to a simpler renderer";
+  const why = browser ? `the browser of ${browser.source} does not start` : "figures are written as JSON alone";
   return [{ what: "Chrome or Chromium", why, command }];
 }
 

@@ -4,14 +4,9 @@ import { requireWritableFolder, writeFileAtomic } from "../core/files.js";
 import { type FoundBrowser, findBrowsers } from "./browser.js";
 import { type Figure, titleText } from "./figure.js";
 import { startChromium } from "./render/chromium.js";
-import { startStatic } from "./render/static.js";
 import { type Drawing, type Engine, type FigureFormat, figureFormats, type Pictures } from "./render/types.js";
 import { type FigureSource, figuresIn, readFigure, writeSource } from "./sources.js";
 import { COLUMN_INCHES, PIXELS_PER_INCH } from "./theme.js";
-
-/** Ways to draw figures, best first. "static" is jsdom with resvg and pdfkit: no browser at all. */
-export const rungs = ["CHROME_PATH", "system", "@sparticuz/chromium", "static"] as const;
-export type Rung = (typeof rungs)[number];
 
 export interface RenderOptions {
   formats: readonly FigureFormat[];
@@ -42,11 +37,11 @@ export interface Renderer {
 }
 
 /**
- * Starts the first thing on this machine that can draw figures. Close it: a browser runs until then.
+ * Starts the first browser that does, of this machine or of those given. Close it: the browser runs until then.
  * @throws {RefusedInput} when CHROME_PATH names no program.
  */
-export async function createRenderer(options: { rungs?: readonly Rung[] } = {}): Promise<Renderer> {
-  const { engine, steppedDown } = await climbDown(options.rungs ?? rungs);
+export async function createRenderer(options: { browsers?: readonly FoundBrowser[] } = {}): Promise<Renderer> {
+  const { engine, steppedDown } = await firstToStart(options.browsers ?? findBrowsers());
   let last: Promise<unknown> = Promise.resolve();
   return {
     engine: engine?.name ?? null,
@@ -161,32 +156,22 @@ async function writePictures(pictures: Pictures, basePath: string): Promise<stri
   return files;
 }
 
-async function climbDown(wanted: readonly Rung[]): Promise<{ engine: Engine | null; steppedDown: string | null }> {
+async function firstToStart(
+  browsers: readonly FoundBrowser[],
+): Promise<{ engine: Engine | null; steppedDown: string | null }> {
   const failures: string[] = [];
-  const found = findBrowsers().filter((browser) => wanted.includes(browser.source));
-  for (const start of [...found, ...(wanted.includes("static") ? (["static"] as const) : [])]) {
+  for (const browser of browsers) {
     try {
-      const engine = await startEngine(start);
-      return { engine, steppedDown: stepText(engine, start, failures) };
+      const engine = await startChromium(browser);
+      const text = `figures are drawn by ${engine.name}`;
+      return { engine, steppedDown: failures.length === 0 ? null : withReasons(text, failures) };
     } catch (cause) {
-      const name = start === "static" ? "jsdom and resvg" : `${start.source} browser ${start.path}`;
-      failures.push(`${name}: ${errorText(cause).split("\n")[0]}`);
+      failures.push(`${browser.source} browser ${browser.path}: ${errorText(cause).split("\n")[0]}`);
     }
   }
-  const text = `nothing here can draw figures, only their JSON is written; ${BROWSER_HINT}`;
+  const text =
+    "nothing here can draw figures, only their JSON is written; install Chrome or Chromium, or set CHROME_PATH";
   return { engine: null, steppedDown: withReasons(text, failures) };
-}
-
-const BROWSER_HINT = "install Chrome or Chromium, or set CHROME_PATH";
-
-function startEngine(start: FoundBrowser | "static"): Promise<Engine> {
-  return start === "static" ? startStatic() : startChromium(start);
-}
-
-function stepText(engine: Engine, start: FoundBrowser | "static", failures: readonly string[]): string | null {
-  if (start === "static")
-    return withReasons(`figures are drawn without a browser, by ${engine.name}; ${BROWSER_HINT}`, failures);
-  return failures.length === 0 ? null : withReasons(`figures are drawn by ${engine.name}`, failures);
 }
 
 function withReasons(text: string, failures: readonly string[]): string {

@@ -19,7 +19,7 @@ const figure = tRollback([run]);
 
 let none: Renderer;
 beforeAll(async () => {
-  none = await createRenderer({ rungs: [] });
+  none = await createRenderer({ browsers: [] });
 });
 
 /** Saves the figure, without pictures. @returns its path without ending, and the text of its sidecar */

@@ -4,13 +4,13 @@ import { dirname, join } from "node:path";
 import { FONT_NAME } from "../theme.js";
 
 /** A face of the figures' typeface: the characters of one script in one weight. */
-export interface FontFace {
+interface FontFace {
   script: "latin" | "greek";
   weight: 400 | 600;
 }
 
 /** Characters that stand in the Greek face, such as α, β and Δ. */
-export const greek = /[\u0370-\u03FF]/;
+const greek = /[\u0370-\u03FF]/;
 const semibold = /font-weight: ?(600|bold)/;
 
 /** The faces that an SVG needs: those of its scripts and weights, nothing more. */
@@ -26,9 +26,9 @@ export const allFaces: readonly FontFace[] = ([400, 600] as const).flatMap((weig
 );
 
 /** Bytes of a face from @fontsource/source-sans-3 (SIL Open Font License). */
-export async function readFace(face: FontFace, format: "woff" | "woff2"): Promise<Buffer> {
+async function readFace(face: FontFace): Promise<Buffer> {
   const root = dirname(createRequire(import.meta.url).resolve("@fontsource/source-sans-3/package.json"));
-  return readFile(join(root, "files", `source-sans-3-${face.script}-${face.weight}-normal.${format}`));
+  return readFile(join(root, "files", `source-sans-3-${face.script}-${face.weight}-normal.woff2`));
 }
 
 const ranges = { latin: "U+0000-02FF, U+2000-22FF", greek: "U+0370-03FF" };
@@ -36,7 +36,7 @@ const ranges = { latin: "U+0000-02FF, U+2000-22FF", greek: "U+0370-03FF" };
 /** `@font-face` rules that carry their fonts, so that a page or an SVG file needs no other file. */
 export async function fontCss(faces: readonly FontFace[]): Promise<string> {
   const rules = faces.map(async (face) => {
-    const data = (await readFace(face, "woff2")).toString("base64");
+    const data = (await readFace(face)).toString("base64");
     return (
       `@font-face{font-family:'${FONT_NAME}';font-style:normal;font-weight:${face.weight};` +
       `src:url(data:font/woff2;base64,${data}) format('woff2');unicode-range:${ranges[face.script]}}`

@@ -2,7 +2,7 @@ import type { Data, Layout } from "plotly.js-dist";
 import { LabFailure } from "../../core/errors.js";
 import type { Figure } from "../figure.js";
 
-/** Parts of plotly that the page script needs, in a browser or in jsdom. */
+/** Parts of plotly that the page script needs. */
 interface PlotlyInPage {
   validate(data: Data[], layout: Partial<Layout>): { code: string; msg: string }[] | undefined;
   toImage(figure: Figure, options: Record<string, unknown>): Promise<string>;

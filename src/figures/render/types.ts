@@ -16,7 +16,7 @@ export interface Drawing {
 /** The bytes of each format asked for. */
 export type Pictures = Partial<Record<FigureFormat, Buffer>>;
 
-/** One rung of the ladder: something that turns figures into pictures until it is closed. */
+/** A browser that turns figures into pictures until it is closed. */
 export interface Engine {
   /** Name that a user would give it, e.g. "Chromium 156.0 (system)". */
   name: string;
