@@ -115,82 +115,54 @@ function lackOf(plan: MemoryPlan, { memory, tensors }: Pick<Machine, "memory" | 
   return { needed: plan.tensors, what: "tensors", there: tensors, phase: fullest, ...there };
 }
 
-/** One setting that takes less, as the user would give it. */
-interface Saving {
-  name(input: PlanInput): string;
-  /** Smaller and smaller forms of a plan under this setting, the last the smallest. */
-  forms(input: PlanInput): PlanInput[];
+/** A smaller form of a run, with the settings that make it so, as the user would give them. */
+interface Smaller {
+  input: PlanInput;
+  flags: readonly string[];
 }
 
-const savings: Saving[] = [
-  {
-    name: () => "--weights streamed",
-    forms: (input) => (input.weights === "streamed" ? [] : [{ ...input, weights: "streamed" }]),
-  },
-  {
-    name: () => "--precision bf16",
-    forms: (input) => (input.precision === "bf16" ? [] : [{ ...input, precision: "bf16" }]),
-  },
-  {
-    name: ({ work }) => `--T ${work.block}`,
-    forms: (input) => {
-      const forms: PlanInput[] = [];
-      for (let block = Math.floor(input.work.block / 2); block >= 1; block = Math.floor(block / 2)) {
-        forms.push({ ...input, work: { ...input.work, block } });
-      }
-      return forms;
-    },
-  },
-  {
-    name: () => "--backend tensorflow (npm run native)",
-    forms: (input) =>
-      input.backend.name === "tensorflow" ? [] : [{ ...input, backend: { name: "tensorflow", device: "cpu" } }],
-  },
-];
+/** Every combination of the settings that take less, shorter blocks by falling length. */
+function smallerForms(input: PlanInput): Smaller[] {
+  const { weights, precision, backend, work } = input;
+  const halves: number[] = [];
+  for (let block = Math.floor(work.block / 2); block >= 1; block = Math.floor(block / 2)) halves.push(block);
+  const changes: [flag: string, change: Partial<PlanInput>][][] = [
+    weights === "streamed" ? [] : [["--weights streamed", { weights: "streamed" }]],
+    precision === "bf16" ? [] : [["--precision bf16", { precision: "bf16" }]],
+    halves.map((block) => [`--T ${block}`, { work: { ...work, block } }]),
+    backend.name === "tensorflow"
+      ? []
+      : [["--backend tensorflow (npm run native)", { backend: { name: "tensorflow", device: "cpu" } }]],
+  ];
+  const forms: Smaller[] = [{ input, flags: [] }];
+  for (const ways of changes) {
+    const smaller = ([flag, change]: (typeof ways)[number]) =>
+      forms.map((form) => ({ input: { ...form.input, ...change }, flags: [...form.flags, flag] }));
+    forms.push(...ways.flatMap(smaller));
+  }
+  return forms.sort((a, b) => a.flags.length - b.flags.length);
+}
 
 /** The settings that would fit, as few at a time as will do, each with what the run then takes. */
 function whatFits(plan: MemoryPlan, machine: Machine, { what, larger }: Lack): string {
-  const { input } = plan;
-  /** Bytes of a plan where this one lacks them. */
-  const taken = ({ input: { backend }, tensors, memory }: MemoryPlan) =>
-    what === "tensors" && onCard(backend) ? tensors : memory;
-  let least = { bytes: taken(plan), flags: "" };
-  for (let count = 1; count <= savings.length; count++) {
-    const fitting: string[] = [];
-    for (const chosen of subsets(savings, count)) {
-      const smaller = underAll(chosen, input, machine);
-      if (smaller === null) continue;
-      const flags = chosen.map((saving) => saving.name(smaller.input)).join(" ");
-      const bytes = taken(smaller);
-      if (bytes < least.bytes) least = { bytes, flags };
-      if (fits(smaller, machine)) fitting.push(`${flags} (${giga(bytes)})`);
-    }
-    if (fitting.length > 0) return fitting.join(", or ");
-  }
+  const forms = smallerForms(plan.input).map(({ input, flags }) => {
+    const smaller = planMemory(input);
+    const bytes = what === "tensors" && onCard(input.backend) ? smaller.tensors : smaller.memory;
+    return { flags: flags.join(" "), count: flags.length, bytes, fits: fits(smaller, machine) };
+  });
+  const fewest = forms.find((form) => form.fits)?.count;
+  const fitting = forms.filter((form) => form.fits && form.count === fewest);
+  const kind = ({ flags }: (typeof forms)[number]) => flags.replace(/\d+/, "");
+  const longest = fitting.filter((form, i) => fitting.findIndex((other) => kind(other) === kind(form)) === i); // blocks
+  if (longest.length > 0) return longest.map(({ flags, bytes }) => `${flags} (${giga(bytes)})`).join(", or ");
+  const least = forms.reduce((a, b) => (b.bytes < a.bytes ? b : a));
   return `${larger}: none of this fits, ${giga(least.bytes)} are needed at least${least.flags && `, with ${least.flags}`}`;
-}
-
-/** A plan under several settings: the first form that fits, else the smallest; null where one of them saves nothing. */
-function underAll(chosen: readonly Saving[], input: PlanInput, machine: Machine): MemoryPlan | null {
-  let plans = [planMemory(input)];
-  for (const { forms } of chosen) {
-    const smallest = plans.at(-1) as MemoryPlan;
-    plans = forms(smallest.input).map(planMemory);
-    const saved = plans.at(-1);
-    if (saved === undefined || (saved.memory >= smallest.memory && saved.tensors >= smallest.tensors)) return null;
-  }
-  return plans.find((plan) => fits(plan, machine)) ?? (plans.at(-1) as MemoryPlan);
 }
 
 function fits(plan: MemoryPlan, machine: Machine): boolean {
   const { backend } = plan.input;
   const tensors = backend.name === "wasm" || onCard(backend) ? machine.tensors : null; // another has no room of its own
   return lackOf(plan, { ...machine, tensors }) === null;
-}
-
-function subsets<T>(items: readonly T[], count: number): T[][] {
-  if (count === 0) return [[]];
-  return items.flatMap((item, i) => subsets(items.slice(i + 1), count - 1).map((rest) => [item, ...rest]));
 }
 
 function requireDisk({ disk, input }: MemoryPlan, { disk: free }: Machine): void {

@@ -71,87 +71,64 @@ export interface MemoryPlan {
 /** Node, its libraries and code, and arrays that wait to be collected: resident before a model of any size is (measured). */
 const PROGRAM_BYTES = { tensorflow: 500e6, webgpu: 400e6, wasm: 300e6, cpu: 250e6 };
 
+const part = (held: Part["held"], name: string, bytes: number, why: string): Part => ({ name, bytes, held, why });
+const tensor = (name: string, bytes: number, why: string) => part("tensor", name, bytes, why);
+const array = (name: string, bytes: number, why: string) => part("array", name, bytes, why);
+
 /** Adds up what a run will hold. Pure; an upper bound, within about half of what was measured. */
 export function planMemory(input: PlanInput): MemoryPlan {
+  const { work, backend } = input;
+  const { working } = input.editBytes(work.block);
   const always = alwaysHeld(input);
-  const phases = [frozenPhase(input), stepPhase(input), matrixPhase(input), scorePhase(input), ...writePhase(input)];
+  const phases: Phase[] = [
+    { name: "frozen pass", parts: frozenPass(input) },
+    { name: "step of an edit", parts: stepOfAnEdit(input) },
+    { name: "moving and saving", parts: [tensor("matrices of an edit", working, "at once")] },
+    { name: "scoring", parts: reading(input, batchOfProbes(input)) },
+    ...(work.written === null ? [] : [{ name: "free answers", parts: reading(input, freeAnswers(input)) }]),
+  ];
   const bytes = (phase: Phase, held?: Part["held"]) =>
     [...always, ...phase.parts]
       .filter((part) => held === undefined || part.held === held)
       .reduce((sum, part) => sum + part.bytes, 0);
-  if (input.backend.name === "webgpu") {
+  if (backend.name === "webgpu") {
     const used = Math.max(...phases.map((phase) => bytes(phase, "tensor")));
-    always.push({ name: "free buffers", bytes: pooledBytes(used), held: "tensor", why: "kept for the next tensors" });
+    always.push(tensor("free buffers", pooledBytes(used), "kept for the next tensors"));
   }
-  const inMemory = input.backend.device === "gpu" ? ("array" as const) : undefined;
+  const inMemory = backend.device === "gpu" ? ("array" as const) : undefined;
   const most = (held?: Part["held"]) => phases.reduce((a, b) => (bytes(b, held) > bytes(a, held) ? b : a));
   const [crowded, fullest] = [most(inMemory), most("tensor")];
-  return {
-    input,
-    always,
-    phases,
-    crowded,
-    fullest,
-    memory: bytes(crowded, inMemory),
-    tensors: bytes(fullest, "tensor"),
-    disk: diskOf(input),
-  };
+  const [memory, tensors] = [bytes(crowded, inMemory), bytes(fullest, "tensor")];
+  return { input, always, phases, crowded, fullest, memory, tensors, disk: diskOf(input) };
 }
 
 function alwaysHeld(input: PlanInput): Part[] {
   const { config, cut, sites, weights, precision, backend, work } = input;
   const layers = weights === "whole" ? config.layers : layersAfter(config, cut);
   const size = precision === "bf16" ? 2 : 4;
+  const held = (name: string, numbers: number, why: string) => part(heldAs(input), name, size * numbers, why);
   const firstHeld = config.layers - layers;
-  const own = sites.reduce((sum, { matrix }) => sum + matrixWeights(config, matrix), 0);
-  const within = sites
-    .filter(({ layer }) => layer >= firstHeld)
-    .reduce((sum, { matrix }) => sum + matrixWeights(config, matrix), 0);
-  const { kept } = input.editBytes(work.block);
-  const parts: Part[] = [
-    { name: "program", bytes: PROGRAM_BYTES[backend.name], held: "array", why: `Node with ${backend.name}` },
-    { name: "edited matrices", bytes: 4 * own, held: "tensor", why: `${sites.map(siteName).join(", ")}, float32` },
-    {
-      name: "matrix at the cut",
-      bytes: size * cutMatrix(input, firstHeld),
-      held: heldAs(input),
-      why: `${cutName(cut)}, ${precision}`,
-    },
-    {
-      name: weights === "whole" ? "layers" : "later layers",
-      bytes: size * (layers * layerWeights(config) - within),
-      held: heldAs(input),
-      why: `${layers} of ${config.layers}, ${precision}`,
-    },
-    {
-      name: "output head",
-      bytes: size * headWeights(config),
-      held: heldAs(input),
-      why: `${config.vocabSize} rows, ${precision}`,
-    },
-    {
-      name: "transposed copies",
-      bytes: backend.name === "tensorflow" && precision === "float32" ? 4 * copiedWeights(config, layers) : 0,
-      held: "tensor",
-      why: "of small matrices, by native TensorFlow",
-    },
-    {
-      name: "edits",
-      bytes: kept,
-      held: "tensor",
-      why: `up to ${work.block} without a rollback`,
-    },
-    {
-      name: "results of the frozen part",
-      bytes: Math.min(input.cacheBytes === null ? STORE_BYTES : CACHED_STORE_BYTES, cutBytes(input)),
-      held: "array",
-      why: `of ${work.frozen.tokens} tokens; the least recently used are dropped`,
-    },
-  ];
+  const edited = (some: readonly Site[]) => some.reduce((sum, { matrix }) => sum + matrixWeights(config, matrix), 0);
+  const within = edited(sites.filter(({ layer }) => layer >= firstHeld));
+  const copied = backend.name === "tensorflow" && precision === "float32" ? 4 * copiedWeights(config, layers) : 0;
+  const cuts = Math.min(input.cacheBytes === null ? STORE_BYTES : CACHED_STORE_BYTES, cutBytes(input));
   // They go when the next ones are made: by then the largest matrix and a shard of the head may stand beside each other.
   const waiting = 4 * matrixWeights(config, "down") + Math.min(HEAD_SHARD_BYTES, 4 * headWeights(config));
-  parts.push({ name: "arrays read from files", bytes: waiting, held: "array", why: "until they are collected" });
-  return parts.filter(({ bytes }) => bytes > 0);
+  return [
+    array("program", PROGRAM_BYTES[backend.name], `Node with ${backend.name}`),
+    tensor("edited matrices", 4 * edited(sites), `${sites.map(siteName).join(", ")}, float32`),
+    held("matrix at the cut", cutMatrix(input, firstHeld), `${cutName(cut)}, ${precision}`),
+    held(
+      weights === "whole" ? "layers" : "later layers",
+      layers * layerWeights(config) - within,
+      `${layers} of ${config.layers}, ${precision}`,
+    ),
+    held("output head", headWeights(config), `${config.vocabSize} rows, ${precision}`),
+    tensor("transposed copies", copied, "of small matrices, by native TensorFlow"),
+    tensor("edits", input.editBytes(work.block).kept, `up to ${work.block} without a rollback`),
+    array("results of the frozen part", cuts, `of ${work.frozen.tokens} tokens; the least recently used are dropped`),
+    array("arrays read from files", waiting, "until they are collected"),
+  ].filter(({ bytes }) => bytes > 0);
 }
 
 /** Weights of the matrices of which a transposed copy is kept. */
@@ -167,122 +144,77 @@ function cutMatrix({ config, cut, sites }: PlanInput, firstHeld: number): number
   return cut.at === "input" || cut.layer >= firstHeld || listed ? 0 : matrixWeights(config, "down");
 }
 
-function frozenPhase(input: PlanInput): Phase {
-  const { config, cut, work } = input;
-  const together = passTokens(input);
-  const results = 2 * 4 * cutNumbers(config, cut) * work.frozen.batch; // as they are read back, and cut into sequences
-  return {
-    name: "frozen pass",
-    parts: [
-      ...frozenLayer(input),
-      { name: "streams of a pass", bytes: 4 * config.hiddenSize * together, held: "tensor", why: `${together} tokens` },
-      { name: "results of a batch", bytes: results, held: "array", why: "read back" },
-    ],
-  };
-}
-
-/** The layer that the frozen pass is in; none where all come after the cut, and the embedding alone is frozen. */
-function frozenLayer(input: PlanInput): Part[] {
+/** The layer that the pass is in; none where all come after the cut, and the embedding alone is frozen. */
+function frozenPass(input: PlanInput): Part[] {
   const { config, cut, weights, work } = input;
-  if (layersAfter(config, cut) === config.layers) return [];
-  const [read, run] = [4 * layerWeights(config), 4 * frozenNumbers(config, work.frozen)];
-  const parts: Part[] = [
-    { name: "one layer over a batch", bytes: run, held: "tensor", why: `${work.frozen.batch} tokens at once` },
-    ...unpacked(input),
+  const { frozen } = work;
+  const together = passTokens(input);
+  const results = 2 * 4 * cutNumbers(config, cut) * frozen.batch; // as they are read back, and cut into sequences
+  const always = [
+    tensor("streams of a pass", 4 * config.hiddenSize * together, `${together} tokens`),
+    array("results of a batch", results, "read back"),
   ];
-  if (weights === "whole") return parts;
-  return [{ name: "a layer being read", bytes: read, held: "tensor", why: "one at a time, float32" }, ...parts];
+  if (layersAfter(config, cut) === config.layers) return always;
+  const read = weights === "whole" ? 0 : 4 * layerWeights(config);
+  return [
+    ...(read === 0 ? [] : [tensor("a layer being read", read, "one at a time, float32")]),
+    tensor("one layer over a batch", 4 * frozenNumbers(config, frozen), `${frozen.batch} tokens at once`),
+    ...unpacked(input),
+    ...always,
+  ];
 }
 
-function stepPhase(input: PlanInput): Phase {
+function stepOfAnEdit(input: PlanInput): Part[] {
   const { config, cut, backend, precision, work } = input;
+  const { sequences, longest, targets } = work.edit;
   const { stepping, flags = 0, perToken = 0 } = input.editBytes(work.block);
   const trained = stepping + (backend.name === "webgpu" ? 3 * flags : 0);
-  const activations = 4 * stepNumbers(config, cut, work.edit) + perToken * work.edit.sequences * work.edit.longest;
-  const parts: Part[] = [];
-  if (backend.name === "wasm" && precision === "float32") {
-    const weights = layersAfter(config, cut) * layerWeights(config) + headWeights(config);
-    parts.push({ name: "copies of weights", bytes: 2 * 4 * weights, held: "tensor", why: "for the gradient, by wasm" });
-  }
-  return {
-    name: "step of an edit",
-    parts: [
-      ...parts,
-      { name: "matrices of an edit", bytes: trained, held: "tensor", why: "what is trained, and its gradient" },
-      {
-        name: "activations and gradients",
-        bytes: activations,
-        held: "tensor",
-        why: `${work.edit.sequences} sequences of up to ${work.edit.longest} tokens, ${work.edit.targets} targets`,
-      },
-      ...unpacked(input),
-    ],
-  };
-}
-
-function matrixPhase(input: PlanInput): Phase {
-  const { working: bytes } = input.editBytes(input.work.block);
-  return {
-    name: "moving and saving",
-    parts: [{ name: "matrices of an edit", bytes, held: "tensor", why: "at once" }],
-  };
-}
-
-/** The matrices that an overlay holds while the model runs under it. */
-function readingPart({ work, backend, editBytes }: PlanInput): Part {
-  const { kept, reading } = editBytes(work.block);
-  const bytes = backend.name === "wasm" ? reading + kept : reading; // an overlay holds clones of what is kept
-  return { name: "matrices read", bytes, held: "tensor", why: "beside the edits" };
-}
-
-function scorePhase(input: PlanInput): Phase {
-  const { config, cut, work } = input;
-  const { variants } = input.editBytes(work.block);
-  return {
-    name: "scoring",
-    parts: [
-      readingPart(input),
-      {
-        name: "a batch of probes",
-        bytes: 4 * scoreNumbers(config, cut, { score: work.score, variants }),
-        held: "tensor" as const,
-        why: `${work.score.padded} tokens, ${work.score.answers} of answers`,
-      },
-      ...unpacked(input),
-    ].filter(({ bytes }) => bytes > 0),
-  };
-}
-
-/** Nothing where no answer is written freely. */
-function writePhase(input: PlanInput): Phase[] {
-  const { config, work } = input;
-  const { written } = work;
-  if (written === null) return [];
-  const { variants } = input.editBytes(work.block);
-  const parts: Part[] = [
-    readingPart(input),
-    {
-      name: "free answers",
-      bytes: 4 * writtenNumbers(config, { written, variants }),
-      held: "tensor",
-      why: `${written.sequences} prompts of up to ${written.longest} tokens, ${written.tokens} new ones of each`,
-    },
+  const activations = 4 * stepNumbers(config, cut, work.edit) + perToken * sequences * longest;
+  const turned = 4 * (layersAfter(config, cut) * layerWeights(config) + headWeights(config));
+  return [
+    ...(backend.name === "wasm" && precision === "float32"
+      ? [tensor("copies of weights", 2 * turned, "for the gradient, by wasm")]
+      : []),
+    tensor("matrices of an edit", trained, "what is trained, and its gradient"),
+    tensor(
+      "activations and gradients",
+      activations,
+      `${sequences} sequences of up to ${longest} tokens, ${targets} targets`,
+    ),
     ...unpacked(input),
   ];
-  return [{ name: "free answers", parts: parts.filter(({ bytes }) => bytes > 0) }];
+}
+
+/** Work under an overlay, beside the matrices that it holds. */
+function reading(input: PlanInput, work: Part): Part[] {
+  const { kept, reading } = input.editBytes(input.work.block);
+  const bytes = input.backend.name === "wasm" ? reading + kept : reading; // an overlay holds clones of what is kept
+  return [tensor("matrices read", bytes, "beside the edits"), work, ...unpacked(input)].filter(
+    ({ bytes }) => bytes > 0,
+  );
+}
+
+function batchOfProbes({ config, cut, work: { block, score }, editBytes }: PlanInput): Part {
+  const numbers = scoreNumbers(config, cut, { score, variants: editBytes(block).variants });
+  return tensor("a batch of probes", 4 * numbers, `${score.padded} tokens, ${score.answers} of answers`);
+}
+
+function freeAnswers({ config, work, editBytes }: PlanInput): Part {
+  const written = work.written as NonNullable<Workload["written"]>;
+  const numbers = writtenNumbers(config, { written, variants: editBytes(work.block).variants });
+  const { sequences, longest, tokens } = written;
+  const why = `${sequences} prompts of up to ${longest} tokens, ${tokens} new ones of each`;
+  return tensor("free answers", 4 * numbers, why);
 }
 
 /** The largest matrix of weights, where a product makes copies of it. */
 function unpacked({ config, backend, precision }: PlanInput): Part[] {
   const { hiddenSize: D, intermediateSize: M, vocabSize: V } = config;
   const largest = 4 * D * Math.max(M, Math.min(V, HEAD_SHARD_BYTES / (4 * D)));
-  const parts: Part[] = [];
-  if (precision === "bf16")
-    parts.push({ name: "a matrix unpacked", bytes: largest, held: "tensor", why: "bf16 to float32" });
-  if (backend.name === "wasm") {
-    parts.push({ name: "a matrix turned", bytes: 2 * largest, held: "tensor", why: "transposed and packed by wasm" });
-  }
-  return parts;
+  return [
+    ...(precision === "bf16" ? [tensor("a matrix unpacked", largest, "bf16 to float32")] : []),
+    ...(backend.name === "wasm" ? [tensor("a matrix turned", 2 * largest, "transposed and packed by wasm")] : []),
+  ];
 }
 
 /** The cuts of every sequence, what the cache keeps of them, and the streams that a killed pass goes on from. */
