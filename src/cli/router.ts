@@ -7,7 +7,7 @@ import { routerCurves } from "../explore/router/routerCurves.js";
 import { routerRocCurve } from "../explore/router/routerRocCurve.js";
 import { evenValues, routerPoints } from "../explore/router/routerScores.js";
 import { routingHistogram } from "../explore/router/routingHistogram.js";
-import { bestValuesView, routerFrame, routerView, runNames } from "../explore/router/tables.js";
+import { bestValuesView, routerRows, routerView, runNames } from "../explore/router/tables.js";
 import { createRenderer, exportFigure } from "../figures/export.js";
 import type { Figure } from "../figures/figure.js";
 import { readRunsAt } from "../run/finished.js";
@@ -15,7 +15,7 @@ import type { ScoredRun } from "../run/types.js";
 import { underMetric } from "../run/under-metric.js";
 import { caption } from "../tables/protocols.js";
 import { toCsv, toText } from "../tables/readable.js";
-import { frameOf, rowsOf } from "../tables/tables.js";
+import { tableOf } from "../tables/tables.js";
 import { terminal } from "./terminal.js";
 
 /** Options of `wise-lab explore router`, as the command line gives them. */
@@ -57,12 +57,12 @@ function textOf(exploration: RouterExploration, name: string, at: readonly numbe
 
 function curvesFrame(explorations: readonly RouterExploration[], names: readonly string[]) {
   const rows = explorations.flatMap(({ points, option }, i) =>
-    rowsOf(routerFrame(points)).map(({ [option.key]: value, ...row }) => ({
+    routerRows(points).map(({ [option.key]: value, ...row }) => ({
       ...{ run: names[i] as string, option: option.key, value: value ?? null },
       ...row,
     })),
   );
-  return frameOf(rows, "runs");
+  return tableOf(rows, "runs");
 }
 
 async function saveFigures(explorations: readonly RouterExploration[], folder: string): Promise<void> {

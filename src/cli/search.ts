@@ -36,7 +36,7 @@ export async function searchCommand(
     const made = await runShownSweep(atT, { ...shared, limit: undefined, backend }, { out, workers, signal });
     result.router = Object.fromEntries(made.map((run, i) => [String(atT[i]?.T), routerChoice(run)]));
   }
-  process.stdout.write(toText(tableOf(results), terminal()));
+  process.stdout.write(toText(settingsTable(results), terminal()));
   console.log(`run folders: ${out}`);
   if (save) console.log(`results:     ${await saveResults(results)}`);
   return 0;
@@ -58,7 +58,7 @@ function routerChoice(run: ScoredRun): RouterChoice {
   };
 }
 
-function tableOf(results: SearchResults) {
+function settingsTable(results: SearchResults) {
   const columns = ["method", "T", "settings", "rewrite", "rephrase", "locality", "Avg", "unedited", "chosen"];
   const values = Object.entries(results).flatMap(([method, { chosen, tried, router = {} }]) => [
     ...tried.flatMap(({ set, T }) =>

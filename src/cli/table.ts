@@ -10,8 +10,8 @@ import { byMetrics } from "../run/under-metric.js";
 import { renderSummary } from "../tables/format.js";
 import { summaryLatex, toLatex } from "../tables/latex.js";
 import { caption, fieldNames, rowFields } from "../tables/protocols.js";
-import { toCsv, toMarkdown, toText } from "../tables/readable.js";
-import { blocksFrame, casesFrame, frameOf, groupsFrame, rowsOf, summaryFrame } from "../tables/tables.js";
+import { type Table, toCsv, toMarkdown, toText } from "../tables/readable.js";
+import { blocksFrame, casesFrame, groupsFrame, rowsOf, summaryRows, tableOf } from "../tables/tables.js";
 import { terminal } from "./terminal.js";
 
 /** Options of `wise-lab table`, as the command line gives them. */
@@ -50,7 +50,7 @@ function methodsTable(
 ): string {
   for (const field of more) requireField(field, runs);
   const allow = [...new Set([...rowFields, ...more, ...differ])];
-  if (format === "csv") return toCsv(summaryFrame(runs, { allow, mark }));
+  if (format === "csv") return toCsv(tableOf(summaryRows(runs, { allow, mark }), "runs"));
   if (format === "latex") return summaryLatex(runs, { allow, mark, label: "tab:methods" });
   return renderSummary(runs, format, { allow, mark, ...terminal() });
 }
@@ -127,7 +127,7 @@ function withTexts(run: ShownRun): RunResult {
   });
 }
 
-function pick(frame: DataFrame, columns: readonly string[]): DataFrame {
+function pick(frame: DataFrame, columns: readonly string[]): Table {
   const rows = rowsOf(frame).map((row) => Object.fromEntries(columns.map((name) => [name, row[name] ?? null])));
-  return frameOf(rows, "rows of the run");
+  return tableOf(rows, "rows of the run");
 }

@@ -6,7 +6,7 @@ import { formatDuration } from "../notebook/progress.js";
 import { type CompareOptions, compareWithPublished, comparisonFrame } from "../published/compare.js";
 import { type PublishedRow, publishedProtocol, readPublished } from "../published/published.js";
 import { toText } from "../tables/readable.js";
-import { frameOf } from "../tables/tables.js";
+import { tableOf } from "../tables/tables.js";
 import { type CellRequest, publishedCell, verifyFrame, verifyingRun } from "../verdict/verify.js";
 import { type RunArguments, runShown } from "./run.js";
 import { terminal } from "./terminal.js";
@@ -52,7 +52,7 @@ export async function verifyCommand(
       expected: "--data FILE",
     });
   }
-  process.stdout.write(toText(frameOf(publishedProtocol(row), "published row"), terminal()));
+  process.stdout.write(toText(tableOf(publishedProtocol(row), "published row"), terminal()));
   const run = {
     ...options,
     ...wanted,

@@ -1,7 +1,7 @@
 import { RefusedInput } from "../core/errors.js";
 import type { ScoredRun } from "../run/types.js";
 import { requireAlike } from "../tables/protocols.js";
-import { rowsOf, summaryFrame } from "../tables/tables.js";
+import { summaryRows } from "../tables/tables.js";
 import type { Figure } from "./figure.js";
 import { scoreLine } from "./marks.js";
 import { subtitleOf } from "./subtitle.js";
@@ -27,7 +27,7 @@ export function tRollback(runs: readonly ScoredRun[], options: FigureOptions = {
     });
   }
   const theme = createTheme(options.medium);
-  const rows = rowsOf(summaryFrame(ordered, { allow: ["T"] }));
+  const rows = summaryRows(ordered, { allow: ["T"] });
   const lines = names.map((name, i) =>
     scoreLine(
       name,

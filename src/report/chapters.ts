@@ -3,7 +3,7 @@ import type { EditMethod } from "../edit/contract.js";
 import { MAIN } from "../edit/overlay.js";
 import type { CauseName } from "../run/causes.js";
 import type { RunResult } from "../run/types.js";
-import { type Row, rowsOf, summaryFrame } from "../tables/tables.js";
+import { type Row, summaryRows } from "../tables/tables.js";
 import type { ProbeKind } from "../tables/values.js";
 import { type CaseFilter, type Order, orders } from "./app/filter.js";
 import { type Html, html, nothing } from "./app/html.js";
@@ -23,7 +23,7 @@ export interface ReportSubject {
 
 /** The means of a run with their intervals, and how many probes are right, partly right and wrong. */
 export function scoresChapter({ run, method: { router }, cases, kinds }: ReportSubject): Html {
-  const [summary] = rowsOf(summaryFrame([run])) as [Row];
+  const [summary] = summaryRows([run]) as [Row];
   const counts = ["Before", "Right", "Partly right", "Wrong", ...(router ? ["Left to main"] : [])];
   const rows = (some: readonly ProbeKind[]) => some.map((kind) => scoreRow(kind, summary, { cases, router }));
   return html`<section class="chapter" aria-labelledby="scores-title"><h2 id="scores-title">Scores</h2>

@@ -6,7 +6,7 @@ import { methods } from "../edit/registry.js";
 import type { ScoredRun } from "../run/types.js";
 import { caption, footnotes, rowFields } from "./protocols.js";
 import { type Cell, type FormatOptions, NOTHING, toMarkdown, toText } from "./readable.js";
-import { frameOf, type Row, rowsOf, type SummaryOptions, summaryFrame } from "./tables.js";
+import { frameOf, type Row, rowsOf, type SummaryOptions, summaryRows, tableOf } from "./tables.js";
 import type { MeasureName } from "./values.js";
 
 /** Headings of a summary's scores where people read it, in the order of the columns. */
@@ -37,11 +37,10 @@ export function spoken(field: string, value: unknown): string {
 /**
  * A summary whose fields are as people read them: fields in which the rows do not differ are left to the caption, T
  * excepted, and options stand under their plain names. All other columns stay.
- * @param frame what `summaryFrame` made.
+ * @param rows those of `summaryRows`
  */
-export function readableFields(frame: DataFrame): { frame: DataFrame; fields: string[] } {
-  const rows = rowsOf(frame);
-  const names = frame.columns as string[];
+export function readableFields(rows: readonly Row[]): { rows: Row[]; fields: string[] } {
+  const names = Object.keys(rows[0] ?? {});
   const end = names.indexOf("records");
   const shown = names.slice(0, end).filter((field) => field === "T" || new Set(rows.map((row) => row[field])).size > 1);
   const head = (field: string) => spokenOptions.get(field)?.head ?? field.replace(OPTION, "");
@@ -52,7 +51,7 @@ export function readableFields(frame: DataFrame): { frame: DataFrame; fields: st
     });
     return Object.fromEntries([...fields, ...names.slice(end).map((name) => [name, row[name] ?? null] as const)]);
   });
-  return { frame: frameOf(readable, "runs"), fields: shown.map(head) };
+  return { rows: readable, fields: shown.map(head) };
 }
 
 /**
@@ -60,28 +59,29 @@ export function readableFields(frame: DataFrame): { frame: DataFrame; fields: st
  * `readableFields` shows them.
  * @param frame what `summaryFrame` made.
  */
-export function summaryView(frame: DataFrame, { digits = 3 }: FormatOptions = {}): DataFrame {
-  const readable = readableFields(frame);
-  const names = frame.columns as string[];
-  const scores = Object.entries(scoreHeads).filter(([name]) => names.includes(name));
+export function summaryView(frame: DataFrame, options: FormatOptions = {}): DataFrame {
+  return frameOf(viewOf(rowsOf(frame), options), "runs");
+}
+
+function viewOf(summaries: readonly Row[], { digits = 3 }: FormatOptions): Row[] {
+  const { rows, fields } = readableFields(summaries);
+  const has = (name: string) => summaries.some((row) => name in row);
+  const scores = Object.entries(scoreHeads).filter(([name]) => has(name));
   const routed = ["rewriteToMain", "rephraseToMain", "localityToMain"] as const;
   const toMain = (row: Row): Row =>
-    routed.some((name) => names.includes(name))
-      ? { "To main rew / reph / loc": routed.map((name) => fixed(row[name], 2)).join(" / ") }
-      : {};
-  const view = rowsOf(readable.frame).map((row): Row => {
-    return {
-      ...Object.fromEntries(readable.fields.map((field) => [field, row[field] ?? null])),
+    routed.some(has) ? { "To main rew / reph / loc": routed.map((name) => fixed(row[name], 2)).join(" / ") } : {};
+  return rows.map(
+    (row): Row => ({
+      ...Object.fromEntries(fields.map((field) => [field, row[field] ?? null])),
       Records: row.records ?? null,
       Blocks: row.blocks ?? null,
       ...Object.fromEntries(scores.map(([name, head]) => [head, intervalText(row, name, digits)])),
       "Pre-edit rew / reph": [row.preRewrite, row.preRephrase].map((value) => fixed(value, digits)).join(" / "),
-      ...(names.includes("preUnedited") ? { "Unedited before": fixed(row.preUnedited, digits) } : {}),
+      ...(has("preUnedited") ? { "Unedited before": fixed(row.preUnedited, digits) } : {}),
       ...toMain(row),
       "s/edit": fixed(row.secondsPerEdit, 2),
-    };
-  });
-  return frameOf(view, "runs");
+    }),
+  );
 }
 
 /** Table, caption and footnotes of runs as one text: what a terminal prints and what a notebook shows. */
@@ -90,7 +90,7 @@ export function renderSummary(
   format: "text" | "markdown",
   options: SummaryOptions & FormatOptions = {},
 ): string {
-  const view = summaryView(summaryFrame(runs, options), options);
+  const view = tableOf(viewOf(summaryRows(runs, options), options), "runs");
   const table = format === "text" ? toText(view, { width: options.width }) : toMarkdown(view);
   const { notes } = footnotes(runs, options.allow ?? rowFields);
   return `${table}\n${[caption(runs), ...notes].join("\n")}\n`;

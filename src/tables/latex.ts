@@ -1,11 +1,10 @@
-import type { DataFrame } from "danfojs-node";
 import { nearest, RefusedInput } from "../core/errors.js";
 import type { ScoredRun } from "../run/types.js";
 import { metricOf } from "../run/under-metric.js";
 import { readableFields, scoreHeads } from "./format.js";
 import { caption, footnotes, rowFields } from "./protocols.js";
-import type { Cell } from "./readable.js";
-import { type Row, rowsOf, type SummaryOptions, summaryFrame } from "./tables.js";
+import type { Cell, Table } from "./readable.js";
+import { type Row, rowsOf, type SummaryOptions, summaryRows, tableOf } from "./tables.js";
 
 /** One column of a LaTeX table. */
 export interface LatexColumn {
@@ -37,16 +36,16 @@ const LOWER = ["perplexity"];
  * A frame as a LaTeX table in the form of booktabs: numbers to the right, intervals small, the best value of a column
  * bold and the second underlined. Values that print alike rank alike; where all do, none is marked. The same frame and
  * options give the same bytes. The document needs \usepackage{booktabs}; letters beyond Latin need LuaLaTeX or XeLaTeX.
- * @param frame what `summaryFrame` or `publishedFrame` made.
+ * @param table what `summaryFrame` or `publishedFrame` made.
  * @throws {RefusedInput} for a column that the frame does not have, or a label that \ref cannot name.
  */
-export function toLatex(frame: DataFrame, options: LatexOptions): string {
+export function toLatex(table: Table, options: LatexOptions): string {
   const { caption, label, groupBy = [], digits = 3 } = options;
   requireLabel(label);
-  const names = frame.columns as string[];
+  const names = table.columns;
   const columns = (options.columns ?? withoutIntervals(names)).map((column) => completed(column));
   for (const name of [...columns.map((column) => column.name), ...groupBy]) requireColumn(name, names);
-  const rows = rowsOf(frame);
+  const rows = rowsOf(table);
   const groups = rows.map((row) => JSON.stringify(groupBy.map((name) => row[name])));
   const typeset = columns.map((column) => typesetColumn(rows, column, { digits, groups }));
   const body = rows.map((_, i) => {
@@ -82,13 +81,14 @@ export function summaryLatex(
   runs: readonly ScoredRun[],
   options: SummaryOptions & Pick<LatexOptions, "label" | "digits">,
 ): string {
-  const { frame, fields } = readableFields(summaryFrame(runs, options));
+  const { rows, fields } = readableFields(summaryRows(runs, options));
+  const table = tableOf(rows, "runs");
   const { notes } = footnotes(runs, options.allow ?? rowFields);
-  const scores = Object.entries(scoreHeads).filter(([name]) => (frame.columns as string[]).includes(name));
+  const scores = Object.entries(scoreHeads).filter(([name]) => table.columns.includes(name));
   const better = new Set(runs.map((run) => metricOf(run).better));
   const [only, ...others] = better;
   const best: NonNullable<LatexColumn["best"]> = only === undefined || others.length > 0 ? "none" : only;
-  return toLatex(frame, {
+  return toLatex(table, {
     ...options,
     caption: [caption(runs), ...notes].join("\n"),
     columns: [...fields, "records", ...scores.map(([name, head]) => ({ name, head, best }))],

@@ -7,7 +7,7 @@ import type { RunResult, ScoredProbe, ScoredRecord, ScoredRun } from "../run/typ
 import { isShare, metricOf } from "../run/under-metric.js";
 import { newFrame } from "./frame.js";
 import { fieldOf, footnotes, requireAlike, rowFields } from "./protocols.js";
-import type { Cell } from "./readable.js";
+import type { Cell, Table } from "./readable.js";
 import {
   anyHas,
   type MeasureName,
@@ -130,10 +130,15 @@ export interface SummaryOptions {
  * @throws {RefusedInput} naming the fields in which runs differ that may not, unless they are marked.
  */
 export function summaryFrame(runs: readonly ScoredRun[], options: SummaryOptions = {}): DataFrame {
+  return frameOf(summaryRows(runs, options), "runs");
+}
+
+/** The rows of `summaryFrame`. @throws {RefusedInput} as it does */
+export function summaryRows(runs: readonly ScoredRun[], options: SummaryOptions = {}): Row[] {
   const { allow = rowFields, mark = false } = options;
   if (!mark) requireAlike(runs, allow);
   const { marks } = footnotes(runs, allow);
-  const rows = runs.map(
+  return runs.map(
     (run, i): Row => ({
       ...Object.fromEntries(allow.map((field) => [field, cellOf(fieldOf(run.protocol, field))])),
       ...(mark ? { mark: marks[i] as string } : {}),
@@ -144,28 +149,27 @@ export function summaryFrame(runs: readonly ScoredRun[], options: SummaryOptions
       secondsPerEdit: secondsPerEdit(run),
     }),
   );
-  return frameOf(rows, "runs");
 }
 
-/** Rows of a frame as objects, with the values that stand in it. */
-export function rowsOf(frame: DataFrame): Row[] {
-  const columns = frame.columns as string[];
-  return (frame.values as Cell[][]).map((values) =>
-    Object.fromEntries(columns.map((name, i) => [name, values[i] ?? null])),
-  );
+/** Rows of a table, such as a danfo DataFrame, as objects with the values that stand in it. */
+export function rowsOf({ columns, values }: Table): Row[] {
+  return (values as Cell[][]).map((cells) => Object.fromEntries(columns.map((name, i) => [name, cells[i] ?? null])));
 }
 
-/** @throws {RefusedInput} for no rows: danfo has no empty frame with columns. */
+/** Rows as a danfo DataFrame: what notebooks take on with. @throws {RefusedInput} for no rows */
 export function frameOf(rows: readonly Row[], what: string): DataFrame {
+  const { columns, values } = tableOf(rows, what);
+  return newFrame(values, columns);
+}
+
+/** Rows under the columns of the first. @throws {RefusedInput} for no rows: nothing says their columns */
+export function tableOf(rows: readonly Row[], what: string): Table & { values: Cell[][] } {
   const [first] = rows;
   if (first === undefined) {
     throw new RefusedInput("a table needs at least one row", { where: what, found: "none", expected: "at least one" });
   }
   const columns = Object.keys(first);
-  return newFrame(
-    rows.map((row) => columns.map((name) => row[name] ?? null)),
-    columns,
-  );
+  return { columns, values: rows.map((row) => columns.map((name) => row[name] ?? null)) };
 }
 
 /** A column per kind of probe, named after it. */

@@ -4,8 +4,7 @@ import { scoresInPanels } from "../../figures/panels.js";
 import { subtitleOf } from "../../figures/subtitle.js";
 import type { FigureOptions } from "../../figures/theme.js";
 import type { RunResult, ScoredRun } from "../../run/types.js";
-import { rowsOf } from "../../tables/tables.js";
-import { ladderFrame } from "./tables.js";
+import { ladderRows } from "./tables.js";
 
 /** The rungs in few words. */
 const RUNGS: Readonly<Record<string, string>> = {
@@ -23,7 +22,7 @@ const RUNGS: Readonly<Record<string, string>> = {
  * @throws {RefusedInput} as `ladderFrame`
  */
 export function ladder(runs: readonly (ScoredRun | RunResult)[], options: FigureOptions = {}): Figure {
-  const rows = rowsOf(ladderFrame(runs));
+  const rows = ladderRows(runs);
   const subtitle = subtitleOf(runs);
   const ticks = LADDER.map((name) => RUNGS[name] as string);
   const names = panelNames(runs);

@@ -5,7 +5,7 @@ import type { RunResult, ScoredRun } from "../../run/types.js";
 import { underMetric } from "../../run/under-metric.js";
 import { intervalText, scoreHeads } from "../../tables/format.js";
 import { requireAlike } from "../../tables/protocols.js";
-import { frameOf, type Row, rowsOf, summaryFrame } from "../../tables/tables.js";
+import { frameOf, type Row, summaryRows } from "../../tables/tables.js";
 
 /** Fields in which the runs of a ladder may differ. */
 const LADDER_FIELDS = ["method", "T", "when", "targetStop"];
@@ -19,23 +19,27 @@ const LADDER_FIELDS = ["method", "T", "when", "targetStop"];
  * @throws {RefusedInput} when one is not, or when they differ in more than method, T, when and targetStop
  */
 export function ladderFrame(runs: readonly (ScoredRun | RunResult)[]): DataFrame {
+  return frameOf(ladderRows(runs), "runs");
+}
+
+/** The rows of `ladderFrame`. @throws {RefusedInput} as it does */
+export function ladderRows(runs: readonly (ScoredRun | RunResult)[]): Row[] {
   requireAlike(runs, LADDER_FIELDS);
-  const rows = runs.flatMap((run) => {
+  return runs.flatMap((run) => {
     const { method, T, when, targetStop } = run.protocol;
     const endsWithin = answersOf(run)?.filter((answer) => /[.\n]/.test(answer)).length ?? null;
     return LADDER.map((name): Row => {
-      const [row] = rowsOf(summaryFrame([underMetric(run, name)], { allow: [] })) as [Row];
+      const [row] = summaryRows([underMetric(run, name)], { allow: [] }) as [Row];
       const { records, blocks: _, secondsPerEdit: __, ...scores } = row;
       const rung = { rung: name, metric: metricNamed(name).title };
       return { method, T, when, targetStop, ...rung, records: records ?? null, ...scores, endsWithin };
     });
   });
-  return frameOf(rows, "runs");
 }
 
 /** The ladder for reading: a mean and its interval in one cell, and only the fields in which the runs differ, beside T. */
 export function ladderView(runs: readonly (ScoredRun | RunResult)[]): DataFrame {
-  const rows = rowsOf(ladderFrame(runs));
+  const rows = ladderRows(runs);
   const fields = LADDER_FIELDS.filter((field) => field === "T" || new Set(rows.map((row) => row[field])).size > 1);
   const view = rows.map(
     (row): Row => ({

@@ -3,8 +3,7 @@ import { scoreLine } from "../../figures/marks.js";
 import { subtitleOf } from "../../figures/subtitle.js";
 import { axis, baseConfig, baseLayout, createTheme, type FigureOptions, scoreAxis } from "../../figures/theme.js";
 import type { RunResult } from "../../run/types.js";
-import { rowsOf } from "../../tables/tables.js";
-import { forgettingFrame, retained } from "./retention.js";
+import { forgettingRows, retained } from "./retention.js";
 
 /**
  * Rewrite, rephrase and locality over the number of later edits, with 95% bootstrap intervals over records: how an edit is
@@ -14,7 +13,7 @@ import { forgettingFrame, retained } from "./retention.js";
  */
 export function forgettingCurves(run: RunResult, options: FigureOptions = {}): Figure {
   const theme = createTheme(options.medium);
-  const rows = rowsOf(forgettingFrame(run));
+  const rows = forgettingRows(run);
   const ages = rows.map(({ age }) => age as number);
   const last = Math.max(...ages);
   const data = retained.map((name) => {

@@ -109,8 +109,13 @@ function meanOf(run: RunResult, sights: readonly Sight[], measure: MeasureName):
  * @throws {RefusedInput} for a run without checkpoints
  */
 export function forgettingFrame(run: RunResult): DataFrame {
+  return frameOf(forgettingRows(run), "checkpoints");
+}
+
+/** The rows of `forgettingFrame`. @throws {RefusedInput} as it does */
+export function forgettingRows(run: RunResult): Row[] {
   const sights = sightsOf(run);
-  const rows = agesOf(run, sights).map(({ from, to }): Row => {
+  return agesOf(run, sights).map(({ from, to }): Row => {
     const own = sights.filter(({ age }) => age >= from && age <= to);
     const columns = retained.map((name) => {
       const { mean = null, low = null, high = null } = meanOf(run, own, name) ?? {};
@@ -118,7 +123,6 @@ export function forgettingFrame(run: RunResult): DataFrame {
     });
     return { age: to, scores: own.length, ...Object.assign({}, ...columns) };
   });
-  return frameOf(rows, "checkpoints");
 }
 
 /** Ages in groups as wide as the distance of two checkpoints, so that a record counts about once in each. */

@@ -28,19 +28,23 @@ export function runNames(runs: readonly ScoredRun[]): string[] {
  * @param points of one option
  */
 export function routerFrame(points: readonly RouterPoint[]): DataFrame {
-  const rows = points.map(
+  return frameOf(routerRows(points), "values of the option");
+}
+
+/** The rows of `routerFrame`. */
+export function routerRows(points: readonly RouterPoint[]): Row[] {
+  return points.map(
     (point): Row => ({
       [point.key]: point.value,
       ...Object.assign({}, ...curveMeasures.map((name) => intervalCells(name, point[name]))),
       ...Object.fromEntries(curveKinds.map((kind) => [`${kind}ToEdit`, point.toEdit[kind]])),
     }),
   );
-  return frameOf(rows, "values of the option");
 }
 
 /** The same for reading: a mean and its interval in one cell. */
 export function routerView(points: readonly RouterPoint[], { digits = 3 }: FormatOptions = {}): DataFrame {
-  const rows = rowsOf(routerFrame(points)).map(
+  const rows = routerRows(points).map(
     (row, i): Row => ({
       [points[i]?.key as string]: String(points[i]?.value),
       ...Object.fromEntries(curveMeasures.map((name) => [scoreHeads[name], intervalText(row, name, digits)])),

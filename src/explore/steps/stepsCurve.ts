@@ -14,7 +14,7 @@ import {
   type Theme,
 } from "../../figures/theme.js";
 import type { RunResult } from "../../run/types.js";
-import { type Row, rowsOf, summaryFrame } from "../../tables/tables.js";
+import { type Row, summaryRows } from "../../tables/tables.js";
 import { bySteps, shareStopped, stepsField, stepsKey, stepsOf } from "./tables.js";
 
 const names = ["rewrite", "rephrase", "locality", "average"] as const;
@@ -31,7 +31,7 @@ const STOPPED = [0, 0.19] as const;
 export function stepsCurve(runs: readonly RunResult[], options: FigureOptions = {}): Figure {
   const ordered = bySteps(runs);
   const theme = createTheme(options.medium);
-  const rows = rowsOf(summaryFrame(ordered, { allow: stepsField(ordered) }));
+  const rows = summaryRows(ordered, { allow: stepsField(ordered) });
   const steps = ordered.map(stepsOf);
   const key = stepsKey(ordered[0] as RunResult);
   return {

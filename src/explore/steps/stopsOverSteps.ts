@@ -6,7 +6,7 @@ import { subtitleOf } from "../../figures/subtitle.js";
 import type { FigureOptions } from "../../figures/theme.js";
 import type { RunResult, ScoredRun } from "../../run/types.js";
 import { requireAlike } from "../../tables/protocols.js";
-import { rowsOf, summaryFrame } from "../../tables/tables.js";
+import { summaryRows } from "../../tables/tables.js";
 import { stepsField, stepsKey, stepsOf } from "./tables.js";
 
 /**
@@ -21,7 +21,7 @@ export function stopsOverSteps(runs: readonly (ScoredRun | RunResult)[], options
   const stops = TARGET_STOPS.filter((stop) => runs.some(({ protocol }) => protocol.targetStop === stop));
   const groups = stops.map((stop) => {
     const own = limits.map((limit) => runOf(runs, stop, limit));
-    return { name: stop === "none" ? "no stop" : `stop ${stop}`, rows: rowsOf(summaryFrame(own, { allow })) };
+    return { name: stop === "none" ? "no stop" : `stop ${stop}`, rows: summaryRows(own, { allow }) };
   });
   const title = `Steps per edit ${stepsKey(runs[0] as ScoredRun)} (marks side by side)`;
   const subtitle = subtitleOf(runs);

@@ -7,7 +7,7 @@ import type { RunResult } from "../../run/types.js";
 import { intervalText, scoreHeads } from "../../tables/format.js";
 import { requireAlike } from "../../tables/protocols.js";
 import type { Cell, FormatOptions } from "../../tables/readable.js";
-import { frameOf, type Row, rowsOf, summaryFrame } from "../../tables/tables.js";
+import { frameOf, type Row, rowsOf, summaryRows } from "../../tables/tables.js";
 import { measures, secondsPerEdit } from "../../tables/values.js";
 import { stepLimitOf } from "./numSteps.js";
 
@@ -63,7 +63,7 @@ export function shareStopped({ edits }: Pick<RunResult, "edits">): number {
  */
 export function stepsFrame(runs: readonly RunResult[]): DataFrame {
   const ordered = bySteps(runs);
-  const summaries = rowsOf(summaryFrame(ordered, { allow: stepsField(ordered) }));
+  const summaries = summaryRows(ordered, { allow: stepsField(ordered) });
   const rows = ordered.map((run, i): Row => {
     const summary = summaries[i] as Row;
     const scores = Object.entries(summary).filter(([column]) =>
