@@ -9,7 +9,7 @@ import { probesOf } from "../eval/records.js";
 import type { Residence } from "../model/model.js";
 import { DEFAULT_MODEL, DEFAULT_RECORDS, findIrrelevant, projectFile } from "../run/inputs.js";
 import { requestOf } from "../run/plan.js";
-import { toMarkdown, toText } from "../tables/readable.js";
+import { type Table, toMarkdown, toText } from "../tables/readable.js";
 import { tableOf } from "../tables/tables.js";
 import type { BackendName } from "../tensor/names.js";
 import { benchShape, type ShapeResult } from "../workshop/bench/bench.js";
@@ -208,7 +208,7 @@ export function benchMarkdown(report: BenchReport): string {
 }
 
 /** No table where nothing was measured. */
-function tablesOf(report: BenchReport, render: (frame: ReturnType<typeof tableOf>) => string): string[] {
+function tablesOf(report: BenchReport, render: (table: Table) => string): string[] {
   const tables = [benchRows(report), report.methods ? methodRows(report.methods) : []];
   return tables.filter((rows) => rows.length > 0).map((rows) => render(tableOf(rows, "the benchmark")));
 }

@@ -44,7 +44,7 @@ export async function routerCommand(paths: readonly string[], options: RouterArg
     console.log(textOf(exploration, names[i] as string, options.at));
   if (runs.length > 1) console.log(toText(bestValuesView(explorations), terminal()));
   console.log(caption(runs));
-  if (csv !== undefined) await writeFileAtomic(csv, toCsv(curvesFrame(explorations, names)));
+  if (csv !== undefined) await writeFileAtomic(csv, toCsv(curvesTable(explorations, names)));
   if (figures !== undefined) await saveFigures(explorations, figures);
   return 0;
 }
@@ -55,7 +55,7 @@ function textOf(exploration: RouterExploration, name: string, at: readonly numbe
   return `${name}\n\n${toText(routerView(points), terminal())}\n${routerFindings(exploration).join("\n")}\n`;
 }
 
-function curvesFrame(explorations: readonly RouterExploration[], names: readonly string[]) {
+function curvesTable(explorations: readonly RouterExploration[], names: readonly string[]) {
   const rows = explorations.flatMap(({ points, option }, i) =>
     routerRows(points).map(({ [option.key]: value, ...row }) => ({
       ...{ run: names[i] as string, option: option.key, value: value ?? null },

@@ -89,8 +89,8 @@ export function planMemory(input: PlanInput): MemoryPlan {
   ];
   const bytes = (phase: Phase, held?: Part["held"]) =>
     [...always, ...phase.parts]
-      .filter((part) => held === undefined || part.held === held)
-      .reduce((sum, part) => sum + part.bytes, 0);
+      .filter((one) => held === undefined || one.held === held)
+      .reduce((sum, one) => sum + one.bytes, 0);
   if (backend.name === "webgpu") {
     const used = Math.max(...phases.map((phase) => bytes(phase, "tensor")));
     always.push(tensor("free buffers", pooledBytes(used), "kept for the next tensors"));

@@ -88,7 +88,7 @@ interface Seen {
   answered: Record<CurveKind, number>;
 }
 
-/** What is seen of a record under each value of the option. It stays the same where no probe goes elsewhere. */
+/** Scores of a record under each value of the option: the same object for as long as no probe goes elsewhere. */
 function seenUnderEach(scored: ScoredRecord, option: InferenceOption, options: readonly Options[]): Seen[] {
   const record = { ...scored, portability: [], unedited: [] }; // they have no curve
   const probes = curveKinds.flatMap((kind) => probesOf(record, kind));
