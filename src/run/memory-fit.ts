@@ -152,7 +152,7 @@ function whatFits(plan: MemoryPlan, machine: Machine, { what, larger }: Lack): s
   });
   const fewest = forms.find((form) => form.fits)?.count;
   const fitting = forms.filter((form) => form.fits && form.count === fewest);
-  const kind = ({ flags }: (typeof forms)[number]) => flags.replace(/\d+/, "");
+  const kind = ({ flags }: (typeof forms)[number]) => flags.replace(/--T \d+/, "--T");
   const longest = fitting.filter((form, i) => fitting.findIndex((other) => kind(other) === kind(form)) === i); // blocks
   if (longest.length > 0) return longest.map(({ flags, bytes }) => `${flags} (${giga(bytes)})`).join(", or ");
   const least = forms.reduce((a, b) => (b.bytes < a.bytes ? b : a));

@@ -219,6 +219,17 @@ describe("a plan that does not fit", () => {
     );
   });
 
+  it("is offered the longest blocks alone, with other settings, too", () => {
+    const long = planMemory({ ...input, work: { ...work, block: 8000 } });
+    const least = planMemory({ ...input, precision: "bf16" }).memory;
+    expect(least).toBeLessThan(
+      Math.min(planMemory(input).memory, planMemory({ ...long.input, precision: "bf16" }).memory),
+    );
+    expect(refusal(() => requireFits(long, machine(least / 1e9 + 0.01))).hint).toMatch(
+      /^--precision bf16 --T \d+ \(\d+\.\d GB\)$/,
+    );
+  });
+
   it("says how much is needed at least where nothing helps", () => {
     const error = refusal(() => requireFits(planMemory(input), machine(2)));
     const least = planMemory({ ...input, precision: "bf16" }).memory;
