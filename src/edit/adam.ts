@@ -9,8 +9,10 @@ export interface Adam {
   /**
    * One step. The tensor handed in stays, and what is given back is the caller's.
    * @param gradient with whatever decay belongs to it
+   * @param along Row q [1, m], the same at every step, where the gradient of x [n, m] is g' q: `gradient` is g [1, n] then.
+   *   The moments are outer products with q and q^2, and only their vectors are kept.
    */
-  step(x: tf.Tensor, gradient: tf.Tensor): tf.Tensor;
+  step(x: tf.Tensor, gradient: tf.Tensor, along?: tf.Tensor2D): tf.Tensor;
   /** All that another one goes on from exactly; its tensors stay this one's. */
   state(): AdamState;
   dispose(): void;
@@ -36,15 +38,24 @@ export function createAdam(lr: number, from: AdamState = { steps: 0, moments: nu
     return next;
   };
   return {
-    step(x, gradient) {
+    step(x, gradient, along) {
+      const spread = (part: tf.Tensor, over: (along: tf.Tensor2D) => tf.Tensor2D): tf.Tensor =>
+        along === undefined ? part : tf.matMul(part as tf.Tensor2D, over(along), true);
       steps += 1;
       const [m, v] = moments ?? [tf.zerosLike(gradient), tf.zerosLike(gradient)];
       const mean = blend(m, () => gradient, BETA1);
       const square = blend(v, () => tf.square(gradient), BETA2);
       moments = [mean, square];
       return tf.tidy(() => {
-        const scale = tf.tidy(() => tf.add(tf.div(tf.sqrt(square), Math.sqrt(1 - BETA2 ** steps)), EPSILON));
-        const way = tf.tidy(() => tf.div(tf.mul(mean, lr / (1 - BETA1 ** steps)), scale));
+        const size = () => spread(tf.div(tf.sqrt(square), Math.sqrt(1 - BETA2 ** steps)), tf.abs);
+        const scale = tf.tidy(() => tf.add(size(), EPSILON));
+        const way = tf.tidy(() =>
+          tf.div(
+            spread(tf.mul(mean, lr / (1 - BETA1 ** steps)), (q) => q),
+            scale,
+          ),
+        );
+        scale.dispose();
         return tf.sub(x, way);
       });
     },

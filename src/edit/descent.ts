@@ -9,8 +9,10 @@ export interface Descent<T extends tf.Tensor> {
   lr: number;
   /** Most passes. */
   limit: number;
+  /** Row that every gradient is an outer product with (`Adam.step`); the pass gives the other factor. */
+  along?: tf.Tensor2D;
   /** The loss at the tensors, with its gradient with respect to each. The descent disposes the gradients. */
-  pass(at: readonly T[]): Promise<{ report: StepReport; gradients: readonly T[] }>;
+  pass(at: readonly T[]): Promise<{ report: StepReport; gradients: readonly tf.Tensor[] }>;
   /** True if the edit ends with this pass, without a move; never, when left out. */
   settled?(now: StepReport): boolean;
   /** Holds the i-th tensor within bounds after a step; takes the one over that it is given. */
@@ -28,15 +30,15 @@ export interface Descent<T extends tf.Tensor> {
  */
 export async function descend<T extends tf.Tensor>(
   starts: readonly T[],
-  { lr, pass, settled = () => false, bounded = (moved) => moved, standing, ...edit }: Descent<T>,
+  { lr, along, pass, settled = () => false, bounded = (moved) => moved, standing, ...edit }: Descent<T>,
   control: EditControl,
 ): Promise<{ moved: T[]; taken: StepsTaken }> {
   const moved = starts.map((start) => start.clone());
   const adams = starts.map(() => createAdam(lr));
-  const move = (gradients: readonly T[]): void => {
+  const move = (gradients: readonly tf.Tensor[]): void => {
     for (const [i, adam] of adams.entries()) {
       const before = moved[i] as T;
-      moved[i] = bounded(adam.step(before, gradients[i] as T) as T, i);
+      moved[i] = bounded(adam.step(before, gradients[i] as tf.Tensor, along) as T, i);
       before.dispose();
     }
   };

@@ -3,6 +3,7 @@ import type { LlamaConfig } from "../../model/config.js";
 import { batchCuts, type Cut, logitsAt, mainOutput } from "../../model/cut.js";
 import { outputChange, type Patch, type Site } from "../../model/patch.js";
 import { PLAIN } from "../../model/prompt.js";
+import { linear } from "../../model/weight.js";
 import { tf } from "../../tensor/tf.js";
 import {
   defineMethod,
@@ -21,14 +22,13 @@ import { oneByOne, type StepReport } from "../steps.js";
 import type { EditTrace } from "../trace.js";
 import {
   drawModule,
-  gateOf,
-  loadedModule,
   type Module,
   mixedChange,
-  moduleOf,
+  moduleMatrix,
   moduleOfState,
-  shapesOf,
+  moduleOutput,
   storedModule,
+  withOne,
 } from "./module.js";
 import { type DeferOptions, deferCheck, deferOptions, deferPresets } from "./options.js";
 import { deferOverlay, deferRouter, lastInputs } from "./reading.js";
@@ -65,21 +65,21 @@ export const defer = defineMethod<DeferOptions>({
   start: (options, setting, saved) => startDefer(options, setting, saved && { saved }),
 });
 
-/** Of the module, at a step: itself as it moves, its gradient, two moments; and those that a move makes on its way. */
-const OF_A_STEP = 4;
-const OF_A_MOVE = 4;
+/** Copies of the module beside the one kept: that which moves; and, while it does, that after it and both sides of the step. */
+const STEPPING = 1;
+const MOVING = 3;
 
-/** Memory of edits, however many: one module is kept. */
-export function deferBytes(config: LlamaConfig): EditBytes {
-  const kept = 4 * Object.values(shapesOf(config)).reduce((sum, [rows, columns]) => sum + rows * columns, 0);
-  return { kept, stepping: OF_A_STEP * kept, reading: 0, working: (OF_A_STEP + OF_A_MOVE) * kept, variants: 1 };
+/** Memory of edits, however many: one module is kept. Its gradients are outer products, and never take its size. */
+export function deferBytes({ hiddenSize: D, intermediateSize: M }: LlamaConfig): EditBytes {
+  const kept = 4 * (D + 1) * (M + 1);
+  return { kept, stepping: STEPPING * kept, reading: 0, working: (STEPPING + MOVING) * kept, variants: 1 };
 }
 
 /** A state to go on from, and a module that matches another run. */
 export interface DeferGiven {
   saved?: EditState;
   /** Module before the first edit; drawn, when left out. */
-  start?: Module<Float32Array>;
+  start?: Module;
 }
 
 /** Edits with DEFER, from the untouched model or from a state. */
@@ -87,7 +87,7 @@ export function startDefer(options: DeferOptions, setting: EditSetting, given: D
   const { model } = setting;
   const { saved, start = drawModule(model.config, setting.rng) } = given;
   let edits = saved?.edits ?? 0;
-  let parts = loadedModule(saved === undefined ? start : moduleOfState(saved, model.config), model.config);
+  let module = moduleMatrix(saved === undefined ? start : moduleOfState(saved, model.config), model.config);
 
   async function edit(request: EditRequest, control: EditControl): Promise<EditTrace> {
     throwIfAborted(control.signal, "an edit");
@@ -98,18 +98,19 @@ export function startDefer(options: DeferOptions, setting: EditSetting, given: D
     const frozen = (performance.now() - started) / 1000;
     try {
       const { moved, taken } = await descend(
-        parts,
+        [module],
         {
           lr: options.edit_lr,
           limit: options.n_iter,
+          along: problem.input,
           pass: problem.pass,
-          standing: async (at) => overlayOf(at),
+          standing: async ([at]) => overlayOf(at as tf.Tensor2D),
           hint: "a smaller edit_lr keeps it finite",
         },
         control,
       );
-      tf.dispose(parts);
-      parts = moved;
+      module.dispose();
+      [module] = moved as [tf.Tensor2D];
       edits += 1;
       const { steps, stoppedEarly, seconds } = taken;
       return { record: request.record, steps, stoppedEarly, numbers: {}, seconds: { frozen, steps: seconds } };
@@ -118,15 +119,15 @@ export function startDefer(options: DeferOptions, setting: EditSetting, given: D
     }
   }
 
-  function overlayOf(from: readonly tf.Tensor2D[]): Overlay {
-    return deferOverlay(moduleOf(from.map((part) => part.clone())), options);
+  function overlayOf(from: tf.Tensor2D): Overlay {
+    return deferOverlay(from.clone(), options);
   }
 
   return {
     edit: oneByOne(edit),
-    overlay: async () => (edits === 0 ? untouched({ layer: options.layer, at: "mlpIn" }) : overlayOf(parts)),
-    state: async () => ({ edits, tensors: await storedModule(parts), json: null }),
-    dispose: () => tf.dispose(parts),
+    overlay: async () => (edits === 0 ? untouched({ layer: options.layer, at: "mlpIn" }) : overlayOf(module)),
+    state: async () => ({ edits, tensors: await storedModule(module), json: null }),
+    dispose: () => module.dispose(),
   };
 }
 
@@ -143,29 +144,33 @@ function createProblem(
     main: tf.tidy(() => mainOutput(model, batch)), // [T, D]
     targets: oneHotTargets(ids, model.config.vocabSize),
     weights: tf.tensor1d(weights),
-    q: tf.tidy(() => lastInputs(batch)), // [1, M]
+    input: tf.tidy(() => withOne(lastInputs(batch))), // [1, M + 1]
   };
 
-  /** Mean of -log P over the target tokens, in nats, with its gradients, and the gate at the last token. */
-  async function pass(at: readonly tf.Tensor2D[]): Promise<{ report: StepReport; gradients: tf.Tensor2D[] }> {
-    const { value, grads } = tf.tidy(() =>
-      tf.valueAndGrads((...parts) => {
-        const change = mixedChange(moduleOf(parts as tf.Tensor2D[]), made.q);
+  /**
+   * Mean of -log P over the target tokens, in nats, and the gate at the last token. The gradient is that of the module's
+   * output, [1, D + 1]: the module's own is its outer product with the input.
+   */
+  async function pass([module]: readonly tf.Tensor2D[]): Promise<{ report: StepReport; gradients: tf.Tensor[] }> {
+    const { value, grad, gates } = tf.tidy(() => {
+      const product = linear(made.input, module as tf.Tensor2D);
+      const loss = (at: tf.Tensor): tf.Scalar => {
         const patch: Patch = [
           { site, change: outputChange(made.main) },
-          { site, change },
+          { site, change: mixedChange(moduleOutput(at as tf.Tensor2D)) },
         ];
         return crossEntropy(logitsAt(model, batch, { patch, spots }), made.targets, made.weights);
-      })([...at]),
-    );
-    const opened = gateOf(made.q, moduleOf(at));
-    const [loss, gates] = await Promise.all([value.data<"float32">(), opened.data<"float32">()]);
-    tf.dispose([value, opened]);
-    const [ce, gate] = [loss[0] as number, gates[0] as number];
-    return { report: { loss: ce, terms: { ce }, numbers: { gate } }, gradients: grads as tf.Tensor2D[] };
+      };
+      return { ...tf.valueAndGrad(loss)(product), gates: moduleOutput(product).gates };
+    });
+    const [losses, opened] = await Promise.all([value.data<"float32">(), gates.data<"float32">()]);
+    tf.dispose([value, gates]);
+    const [ce, gate] = [losses[0] as number, opened[0] as number];
+    return { report: { loss: ce, terms: { ce }, numbers: { gate } }, gradients: [grad] };
   }
 
   return {
+    input: made.input,
     pass,
     dispose: () => {
       batch.dispose();

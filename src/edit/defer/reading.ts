@@ -1,11 +1,12 @@
 import { RefusedInput } from "../../core/errors.js";
 import { type CutBatch, valueInput } from "../../model/cut.js";
 import { outputChange } from "../../model/patch.js";
+import { linear } from "../../model/weight.js";
 import { tf } from "../../tensor/tf.js";
 import type { Router } from "../contract.js";
 import type { Options } from "../option-table.js";
 import { type Decision, MAIN, marginOf, type Overlay, type Reading } from "../overlay.js";
-import { answeringChange, answerOf, gateOf, type Module } from "./module.js";
+import { answeringChange, moduleOutput, withOne } from "./module.js";
 import type { DeferOptions } from "./options.js";
 
 /** The one variant. */
@@ -42,15 +43,15 @@ function thresholdOf({ threshold }: Options): number {
   });
 }
 
-/** The overlay of a module, which it takes over. A sequence whose gate is open reads its value at every position. */
-export function deferOverlay(module: Module, { layer, threshold }: DeferOptions): Overlay {
+/**
+ * The overlay of a module. A sequence whose gate is open reads its value at every position.
+ * @param module its matrix [D + 1, M + 1], which the overlay takes over
+ */
+export function deferOverlay(module: tf.Tensor2D, { layer, threshold }: DeferOptions): Overlay {
   return {
     cut: { layer, at: "mlpIn" },
     async route(batch) {
-      const { gates, values } = tf.tidy(() => {
-        const q = lastInputs(batch);
-        return { gates: gateOf(q, module), values: answerOf(q, module) };
-      });
+      const { gates, values } = tf.tidy(() => ({ ...moduleOutput(linear(withOne(lastInputs(batch)), module)) }));
       const opened = await gates.data<"float32">();
       gates.dispose();
       const decisions = [...opened].map((gate): Decision => {
@@ -64,7 +65,7 @@ export function deferOverlay(module: Module, { layer, threshold }: DeferOptions)
         dispose: () => values.dispose(),
       };
     },
-    dispose: () => tf.dispose(Object.values(module)),
+    dispose: () => module.dispose(),
   };
 }
 

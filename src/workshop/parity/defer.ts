@@ -24,7 +24,7 @@ const deferSchema = z.object({
 /** The parts of a module as the reference calls them. */
 const NAMES = { a: "gate.w", b: "gate.b", A: "value.w", c: "value.b" } as const;
 
-async function readModule(file: SafetensorsFile, prefix: string): Promise<Module<Float32Array>> {
+async function readModule(file: SafetensorsFile, prefix: string): Promise<Module> {
   const [a, b, A, c] = (await Promise.all(PARTS.map((part) => file.read(`${prefix}.${NAMES[part]}`)))) as [
     Float32Array,
     Float32Array,
