@@ -27,6 +27,7 @@ export declare namespace tf {
   type Tensor<R extends Rank = Rank> = tensorflow.Tensor<R>;
   type Tensor1D = tensorflow.Tensor1D;
   type Tensor2D = tensorflow.Tensor2D;
+  type Tensor3D = tensorflow.Tensor3D;
   type Tensor4D = tensorflow.Tensor4D;
   type TensorInfo = tensorflow.TensorInfo;
 }

@@ -6,8 +6,8 @@ import { tf } from "../../tensor/tf.js";
 import type { LoraOptions } from "./options.js";
 
 /*
- * The factors of all matrices lie end to end in one vector. One kernel cuts it up, the tape joins the gradients again, and
- * Adam, which goes entry by entry, moves them all at once.
+ * All factors lie end to end in one vector, those of a kind and a module side by side through the layers: one kernel works on
+ * all layers, the tape joins the gradients again, and Adam, which goes entry by entry, moves them all at once.
  */
 
 /** Added to the rank of adalora, where the scale divides by it (PEFT). */
@@ -25,10 +25,18 @@ export interface Factor {
   start(rng: Rng): number;
 }
 
+/** Factors of a kind of one module, in all layers that have them: [L, rows, columns]. */
+export interface Group extends Pick<Factor, "kind"> {
+  shape: [number, number, number];
+}
+
 /** The factors of a model. */
 export interface Layout {
+  /** Module by module, each through the layers. */
   sites: readonly Site[];
-  /** Of each site in turn: A, B and, of adalora, E. */
+  /** Of each module in turn: A, B and, of adalora, E. */
+  groups: readonly Group[];
+  /** Of each group in turn. */
   factors: readonly Factor[];
   /** Numbers in all of them, P. */
   size: number;
@@ -40,27 +48,36 @@ export function layoutOf(options: LoraOptions, config: LlamaConfig): Layout {
   const { lora_type, lora_alpha } = options;
   const rank = (lora_type === "lora" ? options.rank : options.init_r) as number;
   const sites = sitesOf(options, config);
+  const L = sites.length / options.target_modules.length;
   const shapes = tensorShapes(config);
-  const factors = sites.flatMap((site) => {
-    const shape = shapes.get(layerTensorNames(site.layer)[site.matrix]) as [number, number];
-    return factorsOf(lora_type, rank, shape).map((factor) => ({ ...factor, name: `${siteName(site)}.${factor.kind}` }));
+  const parts = options.target_modules.flatMap((_, module) => {
+    const through = sites.slice(module * L, (module + 1) * L);
+    const { layer, matrix } = through[0] as Site;
+    return factorsOf(lora_type, rank, shapes.get(layerTensorNames(layer)[matrix]) as [number, number]).map(
+      (factor) => ({
+        group: { kind: factor.kind, shape: [L, ...factor.shape] as [number, number, number] },
+        factors: through.map((site) => ({ ...factor, name: `${siteName(site)}.${factor.kind}` })),
+      }),
+    );
   });
+  const factors = parts.flatMap(({ factors }) => factors);
   return {
     sites,
+    groups: parts.map(({ group }) => group),
     factors,
     size: sizesOf(factors).reduce((sum, size) => sum + size, 0),
     scale: lora_alpha / (lora_type === "lora" ? rank : rank + RANK_EPSILON),
   };
 }
 
-/** The matrices that have factors. */
+/** The matrices that have factors, module by module. */
 export function sitesOf(
   { layers, target_modules }: Pick<LoraOptions, "layers" | "target_modules">,
   { layers: count }: Pick<LlamaConfig, "layers">,
 ): Site[] {
   const named = layers.length === 0 ? Array.from({ length: count }, (_, layer) => layer) : layers;
-  return named.flatMap((layer) =>
-    target_modules.map((module) => ({ layer, matrix: module.replace("_proj", "") as MatrixName })),
+  return target_modules.flatMap((module) =>
+    named.map((layer) => ({ layer, matrix: module.replace("_proj", "") as MatrixName })),
   );
 }
 
@@ -113,10 +130,11 @@ export function joined({ size }: Layout, values: readonly Float32Array[]): tf.Te
   return tf.tensor1d(all);
 }
 
-/** The factors in the vector, each in its shape; differentiable in it. */
-export function separated({ factors }: Layout, vector: tf.Tensor1D): tf.Tensor2D[] {
-  const pieces = tf.split(vector, sizesOf(factors));
-  return factors.map(({ shape }, i) => (pieces[i] as tf.Tensor1D).reshape([...shape]) as tf.Tensor2D);
+/** The groups in the vector, each in its shape; differentiable in it. */
+export function separated({ groups }: Layout, vector: tf.Tensor1D): tf.Tensor3D[] {
+  const sizes = groups.map(({ shape }) => shape.reduce((size, side) => size * side));
+  const pieces = tf.split(vector, sizes);
+  return groups.map(({ shape }, i) => (pieces[i] as tf.Tensor1D).reshape(shape) as tf.Tensor3D);
 }
 
 /** A change of a matrix, W + left right^T. */
@@ -127,14 +145,22 @@ export interface Pair {
 
 /** The change of each site: scale B A or, of adalora, scale B diag(E) A; differentiable in the vector. */
 export function pairsOf(layout: Layout, vector: tf.Tensor1D): Pair[] {
-  const { sites, factors, scale } = layout;
+  const { groups, scale } = layout;
   const all = separated(layout, vector);
-  const each = factors.length / sites.length;
-  return sites.map((_, i) => {
-    const [A, B, E] = all.slice(i * each, (i + 1) * each) as [tf.Tensor2D, tf.Tensor2D, tf.Tensor2D?];
-    const scales = E === undefined ? scale : tf.mul(E.reshape([1, -1]), scale); // [1, r]
-    return { left: tf.mul(B, scales), right: tf.transpose(A) };
+  const starts = groups.flatMap(({ kind }, i) => (kind === "A" ? [i] : []));
+  return starts.flatMap((start) => {
+    const [A, B] = [all[start], all[start + 1]] as [tf.Tensor3D, tf.Tensor3D]; // [L, r, in], [L, out, r]
+    const E = groups[start + 2]?.kind === "E" ? all[start + 2] : undefined; // [L, r, 1]
+    const scales = E === undefined ? scale : tf.mul(tf.transpose(E, [0, 2, 1]), scale); // [L, 1, r]
+    const rights = layersIn(tf.transpose(A, [0, 2, 1]));
+    const lefts = layersIn(tf.mul(B, scales));
+    return lefts.map((left, layer) => ({ left, right: rights[layer] as tf.Tensor2D }));
   });
+}
+
+/** One matrix for each layer; differentiable. TensorFlow.js 4.22 has no gradient of `unstack` where it gives one. */
+function layersIn(group: tf.Tensor3D): tf.Tensor2D[] {
+  return group.shape[0] === 1 ? [tf.squeeze(group, [0])] : (tf.unstack(group) as tf.Tensor2D[]);
 }
 
 /** Makes the input that the factors of a site see of the input of its matrix. [n, in] -> [n, in] */

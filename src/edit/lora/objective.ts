@@ -5,7 +5,7 @@ import { siteName } from "../../model/patch.js";
 import { tf } from "../../tensor/tf.js";
 import { crossEntropy, oneHotTargets, targetsOf } from "../loss.js";
 import type { TokenRow } from "../rows.js";
-import { type Drop, type Factor, type Layout, pairsOf, patchOf, separated } from "./factors.js";
+import { type Drop, type Group, type Layout, pairsOf, patchOf, separated } from "./factors.js";
 
 /** Everything of one edit that is the same at each of its steps. */
 export interface LoraProblem {
@@ -66,10 +66,10 @@ export function targetTerm(problem: LoraProblem, vector: tf.Tensor1D, drop?: Dro
 export function orthogonalTerm(layout: Layout, vector: tf.Tensor1D, weight: number): Term {
   const counted = layout.factors.filter(({ kind }) => kind !== "E").length;
   return tf.tidy(() => {
-    const terms = separated(layout, vector).map((factor, i): Term<tf.Tensor2D> => {
-      const { kind } = layout.factors[i] as Factor;
-      if (kind === "E") return { value: tf.scalar(0), gradient: tf.zerosLike(factor) };
-      return fromOrthogonal(factor, kind === "A" ? "rows" : "columns", weight / counted);
+    const terms = separated(layout, vector).map((group, i): Term<tf.Tensor3D> => {
+      const { kind } = layout.groups[i] as Group;
+      if (kind === "E") return { value: tf.scalar(0), gradient: tf.zerosLike(group) };
+      return fromOrthogonal(group, kind === "A" ? "rows" : "columns", weight / counted);
     });
     return {
       value: tf.addN(terms.map(({ value }) => value)),
@@ -78,16 +78,16 @@ export function orthogonalTerm(layout: Layout, vector: tf.Tensor1D, weight: numb
   }) as unknown as Term;
 }
 
-/** weight ||M M' - I|| or, of columns, weight ||M' M - I||. Where that is 0 it has no gradient, and 0 is taken. */
-function fromOrthogonal(M: tf.Tensor2D, of: "rows" | "columns", weight: number): Term<tf.Tensor2D> {
+/** Sum over L of weight ||M M' - I|| or, of columns, weight ||M' M - I||. Where one is 0 it has no gradient, and 0 is taken. */
+function fromOrthogonal(M: tf.Tensor3D, of: "rows" | "columns", weight: number): Term<tf.Tensor3D> {
   return tf.tidy(() => {
-    const gram: tf.Tensor2D = tf.matMul(M, M, of === "columns", of === "rows");
-    const off: tf.Tensor2D = tf.sub(gram, tf.eye(gram.shape[0])); // symmetric, [r, r]
-    const distance = tf.sqrt(tf.sum(tf.square(off)));
+    const gram: tf.Tensor3D = tf.matMul(M, M, of === "columns", of === "rows");
+    const off: tf.Tensor3D = tf.sub(gram, tf.eye(gram.shape[1])); // symmetric, [L, r, r]
+    const distances = tf.sqrt(tf.sum(tf.square(off), [1, 2], true)); // [L, 1, 1]
     const along = of === "rows" ? tf.matMul(off, M) : tf.matMul(M, off);
-    const slope = tf.div(2 * weight, tf.maximum(distance, TINY));
-    return { value: tf.mul(distance, weight), gradient: tf.mul(along, slope) };
-  }) as unknown as Term<tf.Tensor2D>;
+    const slopes = tf.div(2 * weight, tf.maximum(distances, TINY));
+    return { value: tf.mul(tf.sum(distances), weight), gradient: tf.mul(along, slopes) };
+  }) as unknown as Term<tf.Tensor3D>;
 }
 
 function termOf(vector: tf.Tensor1D, term: (at: tf.Tensor1D) => tf.Scalar): Term {

@@ -4,7 +4,7 @@ import { drawFactors, joined, layoutOf, pairsOf, patchOf } from "../../../src/ed
 import { batchCuts, logitsAt } from "../../../src/model/cut.js";
 import { runFrozen } from "../../../src/model/frozen.js";
 import type { LlamaModel } from "../../../src/model/model.js";
-import { cutBefore, deltaChange, MATRICES, type Patch } from "../../../src/model/patch.js";
+import { cutBefore, deltaChange, MATRICES, type Patch, siteName } from "../../../src/model/patch.js";
 import { tf } from "../../../src/tensor/tf.js";
 import { expectTidy } from "../../support/tensor-matcher.js";
 import { largestDifference, loadTiny } from "../support.js";
@@ -19,9 +19,9 @@ afterAll(() => model.dispose());
 const layout = async (...set: string[]) => layoutOf(await loraTiny(...set), model.config);
 
 describe("the layout", () => {
-  test("no layers stands for all of them, with the modules as they are named", async () => {
+  test("no layers stands for all of them, module by module as they are named", async () => {
     const { sites } = await layout("target_modules=[v_proj, q_proj]");
-    expect(sites).toEqual([0, 1, 2, 3].flatMap((layer) => (["v", "q"] as const).map((matrix) => ({ layer, matrix }))));
+    expect(sites).toEqual((["v", "q"] as const).flatMap((matrix) => [0, 1, 2, 3].map((layer) => ({ layer, matrix }))));
     expect((await layout("layers=[2]", "target_modules=[down_proj]")).sites).toEqual([{ layer: 2, matrix: "down" }]);
   });
 
@@ -85,10 +85,11 @@ describe("the change", () => {
     const values = own.factors.map(({ shape: [rows, columns] }) =>
       Float32Array.from({ length: rows * columns }, () => 0.3 * rng.normal()),
     );
-    const each = own.factors.length / own.sites.length;
+    const named = new Map(own.factors.map(({ name }, i) => [name, values[i]]));
     /** scale times the sum over r of B[o, r] E[r] A[r, i] */
-    const naive = own.sites.map((_, s) => {
-      const [A, B, E] = values.slice(s * each, (s + 1) * each) as [Float32Array, Float32Array, Float32Array?];
+    const naive = own.sites.map((site) => {
+      const [A, B, E] = ["A", "B", "E"].map((kind) => named.get(`${siteName(site)}.${kind}`));
+      if (A === undefined || B === undefined) throw new Error(`no factors of ${siteName(site)}`);
       const [width, out] = [A.length / 2, B.length / 2];
       const delta = new Float32Array(out * width);
       for (let o = 0; o < out; o++) {
