@@ -201,7 +201,7 @@ function protocolFields(
 ): ProtocolDifference[] {
   const measured = run?.protocol;
   const sameModel = model !== undefined && plainModel(row.model) === plainModel(model);
-  const method = measured !== undefined && sameMethod(row.method, measured.method) ? row.method : measured?.method;
+  const method = measured !== undefined && sameMethod(row.algorithm, measured.method) ? row.method : measured?.method;
   return [
     { field: "model", published: row.model, measured: sameModel ? row.model : model },
     { field: "method", published: row.method, measured: method },

@@ -42,6 +42,10 @@ export interface PublishedRow {
   file: string;
   model: string;
   method: string;
+  /** Method of this project that it is, where the source names a form of one. */
+  algorithm: string;
+  /** Part of what was measured that this project does not have, or that the source leaves open; null where nothing is missing. */
+  lacks: string | null;
   data: string;
   /** Of the record file, where it is known which one it was. */
   dataSha256: Known<string>;
@@ -82,6 +86,8 @@ type Confidence = z.infer<typeof confidenceSchema>;
 const rowSchema = z.strictObject({
   model: text,
   method: text,
+  algorithm: text,
+  lacks: text.nullable(),
   data: text,
   dataSha256: z.union([z.string().regex(/^[0-9a-f]{64}$/), unknown], "64 hex digits, or unknown"),
   records: z.union([count, unknown], "a whole number above 0, or unknown"),
@@ -144,7 +150,13 @@ async function readRows(folder: string, file: string): Promise<PublishedRow[]> {
   const { rows, protocol, options: byMethod, ...source } = checked(fileSchema, await readJsonFile(path), path);
   return rows.map((own, i) => {
     const method = own.method ?? protocol.method ?? "";
-    const whole = { ...protocol, ...own, options: { ...byMethod[method], ...own.options } };
+    const whole = {
+      algorithm: method,
+      lacks: null,
+      ...protocol,
+      ...own,
+      options: { ...byMethod[method], ...own.options },
+    };
     return { ...source, file, ...checked(rowSchema, whole, `${path}: rows.${i}`) };
   });
 }
@@ -227,13 +239,16 @@ export function twoOfOneT({ source, model, method, T }: PublishedRow): RefusedIn
  * score, how and where it was read. "unknown" is what the source leaves open.
  */
 export function publishedProtocol(row: PublishedRow): { field: string; value: string }[] {
-  const { source, url, read, readFrom, confidence, file, options, scores, printed, notes, decimals, ...protocol } = row;
+  const { source, url, read, readFrom, confidence, file, options, scores, printed, notes, decimals, ...fields } = row;
+  const { algorithm, lacks, ...protocol } = fields;
   const printedAs = Object.entries(scores).map(([name, score]): [string, unknown] => [
     name,
     `${score ?? "-"}, printed as ${printed[name as PublishedScore]}`,
   ]);
   const lines: [string, unknown][] = [
     ...Object.entries(protocol),
+    ...(algorithm === row.method ? [] : [["algorithm", algorithm] as [string, string]]),
+    ...(lacks === null ? [] : [["lacks", lacks] as [string, string]]),
     ...Object.entries(options).map(([name, value]): [string, unknown] => [`options.${name}`, value]),
     ...printedAs,
     ["source", source],

@@ -95,8 +95,9 @@ export interface VerifyingRun {
  * @returns the run; or why it cannot be made here, in words
  */
 export async function verifyingRun(row: PublishedRow): Promise<VerifyingRun | string> {
-  const method = Object.keys(methods).find((name) => sameMethod(name, row.method));
+  const method = Object.keys(methods).find((name) => sameMethod(name, row.algorithm));
   if (method === undefined) return "no method of this project";
+  if (row.lacks !== null) return `not to be made here: ${row.lacks}`;
   if (row.T === "unknown") return "published without T";
   const metric = metricOfTitle(row.metric);
   if (metric === null) return `by a metric that this project does not have: ${row.metric}`;
@@ -127,8 +128,8 @@ export async function verifyFrame(
   const rank = ({ file }: PublishedRow) => (FIRST.includes(file) ? FIRST.indexOf(file) : FIRST.length);
   for (const row of [...rows].sort((a, b) => rank(a) - rank(b))) {
     const run = await verifyingRun(row);
-    const { method, data, T, records } = row;
-    if (typeof run === "string") without.set(run, [...(without.get(run) ?? []), method]);
+    const { method, algorithm, data, T, records } = row;
+    if (typeof run === "string") without.set(run, [...(without.get(run) ?? []), algorithm]);
     else lines.push({ method, data, T, records, command: verifyCommandOf(row, all) });
   }
   return { frame: frameOf(lines, "published rows that can be run here"), without };

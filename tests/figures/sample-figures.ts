@@ -88,13 +88,14 @@ export function sampleFigures(): Record<string, Figure> {
   };
 }
 
-const published: Omit<PublishedRow, "method" | "T" | "scores"> = {
+const published: Omit<PublishedRow, "method" | "algorithm" | "T" | "scores"> = {
   source: "an invented table",
   url: null,
   read: "primary",
   readFrom: "nothing",
   file: "none.json",
   model: "invented",
+  lacks: null,
   data: "invented",
   dataSha256: "unknown",
   records: "unknown",
@@ -115,7 +116,8 @@ export function samplePublished(methods: number): PublishedRow[] {
     [1, 10, 100, 1000].map((T, i) => {
       const rewrite = 1 - 0.2 * i * rng.uniform();
       const rephrase = m === 1 && i === 2 ? null : 0.9 * rewrite;
-      return { ...published, method: `Method ${m + 1}`, T, scores: { rewrite, rephrase, locality: 1 - 0.1 * i } };
+      const method = `Method ${m + 1}`;
+      return { ...published, method, algorithm: method, T, scores: { rewrite, rephrase, locality: 1 - 0.1 * i } };
     }),
   );
 }

@@ -41,6 +41,8 @@ export function publishedRows(): PublishedRow[] {
     file: "paper.json",
     model: "LLaMA-2-7B",
     method,
+    algorithm: method,
+    lacks: null,
     data: "zsRE",
     dataSha256: "unknown",
     records: 100,

@@ -1,8 +1,10 @@
 import { join } from "node:path";
 import { expect, it } from "vitest";
-import { readPublished } from "../../src/published/published.js";
+import { prepareNamed } from "../../src/edit/registry.js";
+import { publishedProtocol, readPublished } from "../../src/published/published.js";
 import { rowsOf } from "../../src/tables/tables.js";
 import { publishedCell, verifyCommandOf, verifyFrame, verifyingRun } from "../../src/verdict/verify.js";
+import { modelOf } from "../edit/model-of.js";
 import { refusal, temporaryFolder } from "../model/support.js";
 import { recordsFile, TINY_MODEL, wiseLab } from "../run/support.js";
 
@@ -59,6 +61,44 @@ it("says in words why a row cannot be run", async () => {
   );
   expect(reasons).toContain("MEMOIR");
   expect(reasons).not.toContain("ROME");
+});
+
+it.each([
+  ["ladderedit-table-1", "AdaLoRA", 100, "lora", ['lora_type="adalora"']],
+  ["wise-table-6", "WISE-Merge", 2000, "wise", ["retrieve=false"]],
+  [
+    "wise-table-11",
+    "WISE, merge Slerp",
+    100,
+    "wise",
+    ["save_freq=50", "merge_freq=100", "retrieve=false", 'merge_alg="slerp"'],
+  ],
+])("%s, %s: a form of a method is a run of it with the options that the source states", async (...row) => {
+  const [source, form, T, method, set] = row;
+  expect(await verifyingRun(await publishedCell({ source, method: form, T }))).toMatchObject({ method, set });
+});
+
+it.each([
+  ["wise-table-6", "WISE-Retrieve-oracle", 2000, "a router that is told which memory holds the edit"],
+  ["wise-table-7", "WISE without L_a", 10, "training without the routing loss"],
+  ["wise-table-11", "WISE, merge Dare", 100, "which of the released dare merges it is"],
+  ["wise-table-13", "WISE, k = 3, rho = 0.33", 1000, "after how many edits a shard ends"],
+  ["wise-table-13", "WISE with knowledge anchor, k = 3, rho = 0.33", 1000, "the knowledge anchor loss"],
+])("%s, %s cannot be made here: it lacks a part", async (source, method, T, lacks) => {
+  const row = await publishedCell({ source, method, T });
+  expect(await verifyingRun(row)).toBe(`not to be made here: ${lacks}`);
+  expect(publishedProtocol(row)).toContainEqual({ field: "lacks", value: lacks });
+});
+
+it("the options of every row that can be run are such as its method takes", async () => {
+  for (const model of ["LLaMA-2-7B", "LLaMA-3-8B"]) {
+    for (const row of await readPublished({ model })) {
+      const run = await verifyingRun(row);
+      if (typeof run === "string") continue;
+      const method = await prepareNamed(run.method, { preset: model.toLowerCase(), set: run.set }, modelOf(32));
+      expect(method.options, row.method).toMatchObject(row.options);
+    }
+  }
 });
 
 it("lists what can be run with its command, the headline first, and what cannot by its reason", async () => {
