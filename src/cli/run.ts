@@ -192,13 +192,7 @@ function requireOut({ out }: Pick<RunArguments, "out">): string {
 }
 
 /** The words of the command that makes the parts of a run, without the part. */
-export function commandWords({
-  part: _,
-  prepare: __,
-  takeOver: ___,
-  requeue: ____,
-  ...options
-}: RunArguments): string[] {
+function commandWords({ part: _, prepare: __, takeOver: ___, requeue: ____, ...options }: RunArguments): string[] {
   return ["wise-lab", "run", ...wordsOf(options)];
 }
 

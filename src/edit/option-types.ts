@@ -89,7 +89,7 @@ export function layersOf({ layers }: LlamaConfig): string {
 }
 
 /** Layer number of `["model.layers[27].mlp.down_proj.weight"]`, which may also be written `model.layers.27.`. */
-export function layerOfInnerParams(value: unknown, where: string): number {
+function layerOfInnerParams(value: unknown, where: string): number {
   const site = Array.isArray(value) && value.length === 1 ? siteOfModule(String(value[0])) : null;
   if (site?.matrix === "down") return site.layer;
   throw new RefusedInput("inner_params does not name one value matrix", {

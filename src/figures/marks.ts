@@ -42,7 +42,7 @@ export function scoreLine(score: keyof typeof metricStyles, points: ScorePoints,
 }
 
 /** Names of a panel's axes, as traces give them. */
-export function axesNamed({ ending }: { ending: string }): { xaxis: "x"; yaxis: "y" } {
+function axesNamed({ ending }: { ending: string }): { xaxis: "x"; yaxis: "y" } {
   return { xaxis: `x${ending}` as "x", yaxis: `y${ending}` as "y" };
 }
 

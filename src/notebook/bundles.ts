@@ -32,7 +32,7 @@ interface Cells extends Table {
 }
 
 /** True if a value is a danfo DataFrame or has the same shape: columns, index and rows of values. */
-export function isFrame(value: unknown): value is FrameLike {
+function isFrame(value: unknown): value is FrameLike {
   if (typeof value !== "object" || value === null) return false;
   const { columns, index, values } = value as Partial<FrameLike>;
   return Array.isArray(columns) && Array.isArray(index) && Array.isArray(values);

@@ -13,7 +13,7 @@ import { frameOf, type Row } from "../tables/tables.js";
 export type Known<T> = T | "unknown";
 
 /** Scores that publications print. All are shares in [0, 1] but the perplexity; the order is that of tables. */
-export const publishedScores = [
+const publishedScores = [
   "rewrite",
   "rephrase",
   "oodRephrase",

@@ -67,7 +67,7 @@ async function finishedParts(run: string): Promise<RunFolder[]> {
 }
 
 /** A part in words: "3 of 6: 4 of 10 blocks". */
-export function partText({ part, folder }: PartState): string {
+function partText({ part, folder }: PartState): string {
   const stands = folder === null ? "not begun" : `${folder.blocks.length} of ${folder.own.length} blocks`;
   return `${part.index} of ${part.of}: ${stands}`;
 }

@@ -25,7 +25,7 @@ import { type MachineOptions, type PlannedWork, settleMemory } from "./settle.js
 import type { RunResult } from "./types.js";
 
 /** The method in the protocol of a model that was edited by other software. */
-export const EDITED_ELSEWHERE = "edited elsewhere";
+const EDITED_ELSEWHERE = "edited elsewhere";
 
 /** A model that was edited elsewhere, and what it is scored by. */
 export interface ScoreRequest

@@ -18,7 +18,7 @@ import { readProvenance, requireProvenance } from "./provenance.js";
  * Traces and mean |k|^2 that differ by more are of different models. Texts of another kind alone make a factor of up to 1.03
  * in a model of random weights and up to 1.7 in the project's own, whose training texts are of one kind (measured).
  */
-export const LARGEST_MISMATCH = 2;
+const LARGEST_MISMATCH = 2;
 
 /**
  * A model for passes up to the keys of any layer: they read its layers from the checkpoint, and as nothing behind the keys

@@ -8,7 +8,7 @@ import type { TextList } from "./texts.js";
 export const OWN_DATASET = "lab";
 
 /** Texts of the world that are taken where no number is named: 28,000 tokens, 14 for each key of the project's model. */
-export const OWN_SAMPLES = 2000;
+const OWN_SAMPLES = 2000;
 
 /**
  * Training texts of the project's made-up world, evenly from all of them; null for a model that did not learn it.

@@ -220,7 +220,7 @@ function routedKinds(runs: readonly ScoredRun[]): ProbeKind[] {
 }
 
 /** True if a router decided what answers, so that routes say something. */
-export function hasRouter({ scores }: Pick<ScoredRun, "scores">): boolean {
+function hasRouter({ scores }: Pick<ScoredRun, "scores">): boolean {
   return scores.some(({ rewrite }) => rewrite.readings.length > 0);
 }
 

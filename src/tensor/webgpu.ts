@@ -221,7 +221,7 @@ export function keepUniforms(backend: Pick<WebgpuBackend, "makeUniforms" | "unif
 const KEPT_SCALARS = 1024;
 
 /** Keeps the buffers of scalars, such as factors and margins: each upload takes a buffer of its own and ends the pass of dispatches. */
-export function keepScalars(backend: Pick<WebgpuBackend, "tensorMap" | "uploadToGPU">): void {
+function keepScalars(backend: Pick<WebgpuBackend, "tensorMap" | "uploadToGPU">): void {
   const upload = backend.uploadToGPU.bind(backend);
   const kept = new Map<string, GpuBuffer>();
   backend.uploadToGPU = (dataId) => {

@@ -60,7 +60,7 @@ export function trainedShapes(slots: readonly Slot[], rank: number): Map<string,
 }
 
 /** Shapes of the statistics that factors are normalised by, by name. */
-export function statisticsShapes(slots: readonly Slot[]): Map<string, number[]> {
+function statisticsShapes(slots: readonly Slot[]): Map<string, number[]> {
   return new Map(
     slots.flatMap(({ shape, inner, out }) => [
       [`${shape}.u_mean`, [inner]],

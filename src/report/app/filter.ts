@@ -25,7 +25,7 @@ export function matches(one: Case, filter: CaseFilter): boolean {
 }
 
 /** True if a probe is what the filter asks of one. */
-export function probeMatches(found: CaseProbe, filter: CaseFilter): boolean {
+function probeMatches(found: CaseProbe, filter: CaseFilter): boolean {
   const { probe = "", outcome = "", cause = "", route = "" } = filter;
   return (
     (probe === "" || found.kind === probe) &&

@@ -39,7 +39,7 @@ ${numbers === null ? nothing : routingView(probe, numbers)}
 }
 
 /** Badge that shows how much of a probe is right: a mark, a word and a number. */
-export function outcomeView({ outcome, score }: CaseProbe): Html {
+function outcomeView({ outcome, score }: CaseProbe): Html {
   const { style, mark } = outcomeStyles[outcome];
   const share = outcome === "partly right" ? ` ${Math.round(score * 100)} %` : "";
   return html`<span class="badge ${style}">${mark} ${outcome}${share}</span>`;

@@ -111,7 +111,7 @@ export async function benchShape(model: BenchModel, fact: Fact, options: BenchOp
 }
 
 /** Names of the sides. */
-export const sideNames: Readonly<Record<Side, string>> = {
+const sideNames: Readonly<Record<Side, string>> = {
   whole: "whole model, TensorFlow.js",
   cut: "cut, TensorFlow.js",
   reference: "whole model, PyTorch",

@@ -9,7 +9,7 @@ import { isStandIn } from "../stand-in/record.js";
 import { writeStandIn } from "../stand-in/write.js";
 
 /** The sides of the benchmark. `whole` and `reference` run the whole model at every step. */
-export const SIDES = ["whole", "cut", "reference"] as const;
+const SIDES = ["whole", "cut", "reference"] as const;
 export type Side = (typeof SIDES)[number];
 
 export type ShapeName = "lab" | "1b" | "8b";

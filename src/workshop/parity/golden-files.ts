@@ -22,7 +22,7 @@ export const goldenRecord = z.object({
 });
 
 /** records.json */
-export const recordsSchema = z.object({
+const recordsSchema = z.object({
   records: z.array(goldenRecord),
   irrelevant: z.array(z.string()),
   templates: z.array(z.string()),
@@ -223,7 +223,7 @@ async function findRecords(folder: string, checkpoints: readonly string[]): Prom
 }
 
 /** Reads one JSON file of a golden folder. @throws {RefusedInput} naming the field that differs */
-export async function readGolden<S extends z.ZodType>(path: string, schema: S): Promise<z.infer<S>> {
+async function readGolden<S extends z.ZodType>(path: string, schema: S): Promise<z.infer<S>> {
   return checkForm(await readJsonFile(path), schema, path);
 }
 

@@ -80,7 +80,7 @@ function isWorse(now: ParityItem, before: ParityItem): boolean {
 }
 
 /** Frobenius norm of an array. */
-export function frobeniusNorm(values: Float32Array): number {
+function frobeniusNorm(values: Float32Array): number {
   return Math.sqrt(values.reduce((sum, value) => sum + value ** 2, 0));
 }
 

@@ -15,7 +15,7 @@ const BATCH_TOKENS = 4096;
  * the end token, so greedy decoding of the question gives the answer and stops.
  * @returns one truth value per line, in order
  */
-export async function exactRecall(model: LlamaModel, lines: readonly Line[], signal?: AbortSignal): Promise<boolean[]> {
+async function exactRecall(model: LlamaModel, lines: readonly Line[], signal?: AbortSignal): Promise<boolean[]> {
   const encoded = lines.map((line, index) => ({ ...encodeLine(model.tokenizer, line), index }));
   const byLength = encoded.toSorted((a, b) => a.ids.length - b.ids.length); // little padding
   const right = new Array<boolean>(lines.length);
