@@ -79,9 +79,12 @@ export function weightReader(checkpoint: Checkpoint, setting: ReaderSetting): We
     return read.length === 1 ? (read[0] as Shard) : read;
   }
 
-  /** A matrix that is kept is multiplied often. */
+  /**
+   * A matrix for a while is multiplied as one that stays, which decides the last bits: those that stay packed have no copy.
+   */
   function whole(matrix: tf.Tensor2D): tf.Tensor2D {
-    const copy = setting.packed ? keepTransposed(matrix) : null;
+    const staysPacked = setting.precision === "bf16" && !setting.packed;
+    const copy = staysPacked ? null : keepTransposed(matrix);
     if (copy !== null) keep(copy);
     return matrix;
   }

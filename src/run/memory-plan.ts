@@ -110,7 +110,7 @@ function alwaysHeld(input: PlanInput): Part[] {
   const firstHeld = config.layers - layers;
   const edited = (some: readonly Site[]) => some.reduce((sum, { matrix }) => sum + matrixWeights(config, matrix), 0);
   const within = edited(sites.filter(({ layer }) => layer >= firstHeld));
-  const copied = backend.name === "tensorflow" && precision === "float32" ? 4 * copiedWeights(config, layers) : 0;
+  const copied = layers * copiesOfALayer(input) + copyOf(input, headWeights(config));
   const cuts = Math.min(input.cacheBytes === null ? STORE_BYTES : CACHED_STORE_BYTES, cutBytes(input));
   // They go when the next ones are made: by then the largest matrix and a shard of the head may stand beside each other.
   const waiting = 4 * matrixWeights(config, "down") + Math.min(HEAD_SHARD_BYTES, 4 * headWeights(config));
@@ -131,11 +131,13 @@ function alwaysHeld(input: PlanInput): Part[] {
   ].filter(({ bytes }) => bytes > 0);
 }
 
-/** Weights of the matrices of which a transposed copy is kept. */
-function copiedWeights(config: LlamaConfig, layers: number): number {
-  const small = (size: number) => (size <= COPIED_ENTRIES ? size : 0);
-  const ofALayer = MATRICES.reduce((sum, matrix) => sum + small(matrixWeights(config, matrix)), 0);
-  return layers * ofALayer + small(headWeights(config));
+/** Bytes of the transposed copy that stands beside a matrix. */
+function copyOf({ backend, precision }: PlanInput, size: number): number {
+  return backend.name === "tensorflow" && precision === "float32" && size <= COPIED_ENTRIES ? 4 * size : 0;
+}
+
+function copiesOfALayer(input: PlanInput): number {
+  return MATRICES.reduce((sum, matrix) => sum + copyOf(input, matrixWeights(input.config, matrix)), 0);
 }
 
 /** Weights of the value matrix that a streamed model is cut at, where it is not among the edited ones. */
@@ -155,7 +157,7 @@ function frozenPass(input: PlanInput): Part[] {
     array("results of a batch", results, "read back"),
   ];
   if (layersAfter(config, cut) === config.layers) return always;
-  const read = weights === "whole" ? 0 : 4 * layerWeights(config);
+  const read = weights === "whole" ? 0 : 4 * layerWeights(config) + copiesOfALayer(input);
   return [
     ...(read === 0 ? [] : [tensor("a layer being read", read, "one at a time, float32")]),
     tensor("one layer over a batch", 4 * frozenNumbers(config, frozen), `${frozen.batch} tokens at once`),

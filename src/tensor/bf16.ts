@@ -1,5 +1,6 @@
 import { RefusedInput } from "../core/errors.js";
 import { widenBf16 } from "../core/float-bits.js";
+import { timesTransposed } from "./linear.js";
 import { tf } from "./tf.js";
 import { runWgsl } from "./webgpu-kernels.js";
 
@@ -57,7 +58,7 @@ export function isBf16Matrix(w: tf.Tensor2D | Bf16Matrix): w is Bf16Matrix {
  */
 export function linearBf16(x: tf.Tensor2D, w: Bf16Matrix): tf.Tensor2D {
   const product = tf.customGrad((rows) => ({
-    value: tf.matMul(rows as tf.Tensor2D, w.unpack(), false, true),
+    value: timesTransposed(rows as tf.Tensor2D, w.unpack()),
     gradFunc: (dy: tf.Tensor) => tf.matMul(dy as tf.Tensor2D, w.unpack()),
   }));
   return product(x) as tf.Tensor2D;

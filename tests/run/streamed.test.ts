@@ -49,24 +49,27 @@ const probes = [0, 1, 2].flatMap((i) => {
 });
 
 describe.each(CHECKPOINTS)("edits by hand on %s, streamed", (name) => {
-  test("and their scores and answers are those of the whole model, bit for bit", async () => {
-    const model = join(golden, name);
-    const [whole, streamed] = [await openQuick({ model }), await openQuick({ model, weights: "streamed" })];
-    expect([whole, streamed].map((lab) => lab.model.residence)).toEqual(["whole", "streamed"]);
-    expect(streamed.templates).toEqual(whole.templates);
-    for (const i of [0, 1]) {
-      for (const lab of [whole, streamed]) await lab.edit(byHand(i));
-      expect(await streamed.hash()).toBe(await whole.hash());
-      expect(await streamed.score(probes)).toEqual(await whole.score(probes));
-    }
-    const question = fact(0).prompt;
-    expect(await streamed.ask(question)).toEqual(await whole.ask(question));
-    const saved = join(await temporaryFolder(), "edits.safetensors");
-    await streamed.save(saved);
-    whole.rollback();
-    await whole.restore(saved);
-    expect(await whole.hash()).toBe(await streamed.hash());
-  });
+  test.each(["float32", "bf16"] as const)(
+    "and their scores and answers are the whole model's bits, %s",
+    async (precision) => {
+      const options = { model: join(golden, name), precision };
+      const [whole, streamed] = [await openQuick(options), await openQuick({ ...options, weights: "streamed" })];
+      expect([whole, streamed].map((lab) => lab.model.residence)).toEqual(["whole", "streamed"]);
+      expect(streamed.templates).toEqual(whole.templates);
+      for (const i of [0, 1]) {
+        for (const lab of [whole, streamed]) await lab.edit(byHand(i));
+        expect(await streamed.hash()).toBe(await whole.hash());
+        expect(await streamed.score(probes)).toEqual(await whole.score(probes));
+      }
+      const question = fact(0).prompt;
+      expect(await streamed.ask(question)).toEqual(await whole.ask(question));
+      const saved = join(await temporaryFolder(), "edits.safetensors");
+      await streamed.save(saved);
+      whole.rollback();
+      await whole.restore(saved);
+      expect(await whole.hash()).toBe(await streamed.hash());
+    },
+  );
 });
 
 describe("weights held as bf16", () => {
